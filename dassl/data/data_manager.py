@@ -1,0 +1,262 @@
+"""`DatasetWrapper` turns listed images into tensors, `DataManager` builds the data set and its loaders."""
+
+import functools
+import os
+import random
+import sys
+
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+from torchvision.transforms import Compose, Normalize, Resize, ToTensor
+
+from dassl.data.datasets import build_dataset
+from dassl.data.image_cache import ImageCache
+from dassl.data.samplers import build_sampler
+from dassl.data.seeding import SampleIndex, derive_seed, seeded
+from dassl.data.transforms import build_transform, interpolation_mode
+from dassl.utils import read_image
+
+# Forked workers inherit the image cache and need not pickle what plugins define. Named, because Python is
+# moving its default away from fork; elsewhere than on Linux forking is missing or unsafe, and the platform's
+# default holds.
+START_METHOD = "fork" if sys.platform == "linux" else None
+
+
+class DatasetWrapper(Dataset):
+    """Items of a list of `Datum` as dicts: `img`, `label`, `domain`, `impath`, `index`.
+
+    With a list of transforms the images are `img`, `img2`, `img3`, ... With `DATALOADER.K_TRANSFORMS` K > 1
+    (training only) each of them is a list of K results. With `DATALOADER.RETURN_IMG0`, `img0` is the whole
+    image resized to `INPUT.SIZE`, without augmentation.
+
+    In training, a `SampleIndex`, as our samplers yield it, decides everything that is drawn at random for the
+    item; a plain int leaves that to the global generators.
+
+    Raises: ValueError for K > 1 without a transform. Items: FileNotFoundError or OSError naming the image.
+    """
+
+    def __init__(self, cfg, data_source, transform=None, is_train: bool = False):
+        self.cfg = cfg
+        self.data_source = data_source
+        self.transform = transform
+        self.is_train = is_train
+        self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
+        self.return_img0 = cfg.DATALOADER.RETURN_IMG0
+        self.cache = None
+        if self.k_tfm > 1 and transform is None:
+            raise ValueError(
+                f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, but there is no transform to apply; "
+                "set it to 1 or INPUT.NO_TRANSFORM to False"
+            )
+        to_tensor = [Resize(tuple(cfg.INPUT.SIZE), interpolation=interpolation_mode(cfg)), ToTensor()]
+        if "normalize" in cfg.INPUT.TRANSFORMS:
+            to_tensor.append(Normalize(mean=cfg.INPUT.PIXEL_MEAN, std=cfg.INPUT.PIXEL_STD))
+        self.to_tensor = Compose(to_tensor)  # makes img0
+
+    def __len__(self) -> int:
+        return len(self.data_source)
+
+    def __getitem__(self, idx: int) -> dict:
+        if self.is_train and isinstance(idx, SampleIndex):
+            with seeded(idx.seed):
+                return self._item(int(idx))
+        return self._item(int(idx))
+
+    def _item(self, idx: int) -> dict:
+        datum = self.data_source[idx]
+        item = {
+            "label": datum.label,
+            "domain": datum.domain,
+            "impath": datum.impath,
+            "index": idx,
+        }
+        image = self._read(datum.impath)
+        if self.transform is None:
+            item["img"] = image
+        elif isinstance(self.transform, (list, tuple)):
+            for number, transform in enumerate(self.transform, start=1):
+                item["img" if number == 1 else f"img{number}"] = self._transform_image(transform, image)
+        else:
+            item["img"] = self._transform_image(self.transform, image)
+        if self.return_img0:
+            item["img0"] = self.to_tensor(image)
+        return item
+
+    def _transform_image(self, transform, image: Image.Image):
+        results = [transform(image) for _ in range(self.k_tfm)]
+        return results[0] if self.k_tfm == 1 else results
+
+    def _read(self, path: str) -> Image.Image:
+        image = self.cache.get(path) if self.cache is not None else None
+        if image is None:
+            image = read_image(path)
+            if self.cache is not None:
+                self.cache.put(path, image)
+        return image
+
+    def open_cache(self) -> None:
+        """Make room for decoded training images, up to `DATALOADER.CACHE_GB`; once."""
+        limit = self.cfg.DATALOADER.CACHE_GB
+        if not self.is_train or self.cache is not None or limit <= 0:
+            return
+        paths = {datum.impath: None for datum in self.data_source}
+        self.cache = ImageCache(paths, limit * 1e9)
+        print(
+            f"image cache: {len(self.cache):,} of {len(paths):,} training images fit "
+            f"({self.cache.nbytes / 1e6:,.1f} MB of {limit:.1f} GB)"
+        )
+
+
+class PersistentLoader(DataLoader):
+    """A DataLoader whose workers live as long as it does, and which can be copied while they live."""
+
+    def __iter__(self):
+        dataset = self.dataset
+        if isinstance(dataset, DatasetWrapper) and (self.num_workers == 0 or START_METHOD == "fork"):
+            dataset.open_cache()  # before the workers fork, and not at all if the loader is never read
+
+        # Living workers hold a copy of the transform they started with; a new one takes new workers.
+        transform = getattr(dataset, "transform", None)
+        if self._iterator is not None and transform is not self._workers_transform:
+            self._iterator = None
+        self._workers_transform = transform
+        return super().__iter__()
+
+    def __getstate__(self) -> dict:
+        """What a copy gets: everything but the living workers. It starts its own."""
+        return self.__dict__ | {"_iterator": None}
+
+
+def build_data_loader(
+    cfg,
+    sampler_type: str = "SequentialSampler",
+    data_source=None,
+    batch_size: int = 64,
+    n_domain: int = 0,
+    n_ins: int = 2,
+    tfm=None,
+    is_train: bool = True,
+    dataset_wrapper=None,
+    stream: str = "train_x",
+) -> DataLoader:
+    """A loader over a list of `Datum`.
+
+    The last, incomplete batch is dropped in training, if there is a complete one.
+    `loader.sampler.set_epoch(epoch)` starts an epoch; see `dassl.data.samplers`.
+
+    Args:
+        n_domain: accepted for Dassl's signature; only its domain samplers, which are not provided, read it.
+        n_ins: images per class, of `RandomClassSampler`.
+        tfm: transform, or list of transforms.
+        dataset_wrapper: class to use instead of `DatasetWrapper`, constructed with the same arguments.
+        stream: loaders with different streams draw independently of each other.
+    Raises: ValueError if there is no image, or not one batch.
+    """
+    if not data_source:
+        raise ValueError(f"{cfg.DATASET.NAME}: cannot load from an empty list of images")
+    seed = cfg.SEED if cfg.SEED >= 0 else random.getrandbits(63)
+    seed = derive_seed(seed, stream)
+    workers = usable_workers(cfg.DATALOADER.NUM_WORKERS)
+    wrapper = dataset_wrapper or DatasetWrapper
+    loader = PersistentLoader(
+        wrapper(cfg, data_source, transform=tfm, is_train=is_train),
+        batch_size=batch_size,
+        sampler=build_sampler(sampler_type, data_source, batch_size=batch_size, n_ins=n_ins, seed=seed),
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        multiprocessing_context=START_METHOD if workers > 0 else None,
+        drop_last=is_train and len(data_source) >= batch_size,
+        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+        # A generator of its own, so that starting a pass draws nothing from the global one.
+        generator=torch.Generator().manual_seed(seed),
+    )
+    if len(loader) == 0:
+        raise ValueError(
+            f"{cfg.DATASET.NAME}: {sampler_type} makes no complete batch of {batch_size} from "
+            f"{len(data_source)} images; lower DATALOADER.TRAIN_X.BATCH_SIZE or N_INS"
+        )
+    return loader
+
+
+@functools.cache  # says it once per process
+def usable_workers(requested: int) -> int:
+    """Loader workers, at most one per available core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if requested > cores:
+        print(
+            f"DATALOADER.NUM_WORKERS is {requested}, but {cores} cores are available: using {cores} workers"
+        )
+    return min(requested, cores)
+
+
+class DataManager:
+    """The data set named in the config with its loaders.
+
+    Attributes: `dataset`, `train_loader_x`, `train_loader_u` (None without unlabelled images), `val_loader`
+    (None without validation images), `test_loader`.
+
+    Args:
+        custom_tfm_train, custom_tfm_test: transform, or list of transforms, instead of the config's.
+        dataset_wrapper: class instead of `DatasetWrapper`.
+    """
+
+    def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
+        dataset = build_dataset(cfg)
+        tfm_train = build_transform(cfg, is_train=True) if custom_tfm_train is None else custom_tfm_train
+        tfm_test = build_transform(cfg, is_train=False) if custom_tfm_test is None else custom_tfm_test
+
+        def loader(items, settings, is_train=False, stream="train_x"):
+            return build_data_loader(
+                cfg,
+                sampler_type=settings.SAMPLER,
+                data_source=items,
+                batch_size=settings.BATCH_SIZE,
+                n_ins=settings.get("N_INS", 2),
+                tfm=tfm_train if is_train else tfm_test,
+                is_train=is_train,
+                dataset_wrapper=dataset_wrapper,
+                stream=stream,
+            )
+
+        loaders = cfg.DATALOADER
+        self.dataset = dataset
+        self.train_loader_x = loader(dataset.train_x, loaders.TRAIN_X, is_train=True)
+        self.train_loader_u = None
+        if dataset.train_u:
+            settings = loaders.TRAIN_X if loaders.TRAIN_U.SAME_AS_X else loaders.TRAIN_U
+            self.train_loader_u = loader(dataset.train_u, settings, is_train=True, stream="train_u")
+        self.val_loader = loader(dataset.val, loaders.TEST, stream="val") if dataset.val else None
+        self.test_loader = loader(dataset.test, loaders.TEST, stream="test")
+
+        self._num_classes = dataset.num_classes
+        self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
+        self._lab2cname = dataset.lab2cname
+        if cfg.VERBOSE:
+            self.show_dataset_summary(cfg)
+
+    @property
+    def num_classes(self) -> int:
+        return self._num_classes
+
+    @property
+    def num_source_domains(self) -> int:
+        return self._num_source_domains
+
+    @property
+    def lab2cname(self) -> dict:
+        return self._lab2cname
+
+    def show_dataset_summary(self, cfg) -> None:
+        """Print name and sizes as a table."""
+        from tabulate import tabulate
+
+        dataset = self.dataset
+        rows = [["Dataset", cfg.DATASET.NAME]]
+        rows += [["Source", cfg.DATASET.SOURCE_DOMAINS]] if cfg.DATASET.SOURCE_DOMAINS else []
+        rows += [["Target", cfg.DATASET.TARGET_DOMAINS]] if cfg.DATASET.TARGET_DOMAINS else []
+        rows += [["# classes", f"{self.num_classes:,}"], ["# train_x", f"{len(dataset.train_x):,}"]]
+        rows += [["# train_u", f"{len(dataset.train_u):,}"]] if dataset.train_u else []
+        rows += [["# val", f"{len(dataset.val):,}"]] if dataset.val else []
+        rows += [["# test", f"{len(dataset.test):,}"]]
+        print(tabulate(rows))

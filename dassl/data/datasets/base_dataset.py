@@ -1,0 +1,255 @@
+"""`Datum`, one labelled image, and `DatasetBase`, the lists of them that a data set consists of."""
+
+import os
+import random
+import tarfile
+import zipfile
+from collections import defaultdict
+
+from dassl.utils import download_url
+
+
+class Datum:
+    """One labelled image.
+
+    Args:
+        impath: path of the image file. Whether it exists is checked when the lists reach `DatasetBase`.
+        label: class, an integer from 0.
+        domain: domain, an integer from 0.
+        classname: name of the class.
+
+    Raises: TypeError if `impath` is not a string.
+    """
+
+    def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""):
+        if not isinstance(impath, str):
+            raise TypeError(f"Datum: impath is {impath!r} ({type(impath).__name__}); pass the path as a str")
+        self._impath = impath
+        self._label = label
+        self._domain = domain
+        self._classname = classname
+
+    @property
+    def impath(self) -> str:
+        return self._impath
+
+    @property
+    def label(self) -> int:
+        return self._label
+
+    @property
+    def domain(self) -> int:
+        return self._domain
+
+    @property
+    def classname(self) -> str:
+        return self._classname
+
+    def __repr__(self) -> str:
+        return (
+            f"Datum({self.impath!r}, label={self.label}, domain={self.domain}, classname={self.classname!r})"
+        )
+
+
+class DatasetBase:
+    """A data set: lists of `Datum` for training (labelled, unlabelled), validation and test.
+
+    A subclass makes the lists in its constructor and hands them to this one. `val` and `train_u` may be None.
+
+    Raises: ValueError if `train_x` is empty or gives one label two names;
+        FileNotFoundError if a listed image does not exist.
+    """
+
+    dataset_dir = ""  # folder of the data set below DATASET.ROOT
+    domains: list = []  # names of all domains
+
+    def __init__(self, train_x=None, train_u=None, val=None, test=None):
+        if not train_x:
+            raise ValueError(f"{type(self).__name__}: train_x is empty; a data set needs labelled images")
+        self._train_x = train_x
+        self._train_u = train_u
+        self._val = val
+        self._test = test
+        self._num_classes = self.get_num_classes(train_x)
+        self._lab2cname, self._classnames = self.get_lab2cname(train_x)
+        _check_files(type(self).__name__, train_x, train_u, val, test)
+
+    @property
+    def train_x(self):
+        return self._train_x
+
+    @property
+    def train_u(self):
+        return self._train_u
+
+    @property
+    def val(self):
+        return self._val
+
+    @property
+    def test(self):
+        return self._test
+
+    @property
+    def num_classes(self) -> int:
+        return self._num_classes
+
+    @property
+    def lab2cname(self) -> dict:
+        return self._lab2cname
+
+    @property
+    def classnames(self) -> list:
+        return self._classnames
+
+    @staticmethod
+    def get_num_classes(data_source) -> int:
+        """Highest label + 1."""
+        return max(item.label for item in data_source) + 1
+
+    @staticmethod
+    def get_lab2cname(data_source) -> tuple[dict, list]:
+        """Class names by label, and the names in label order (only of labels that occur).
+
+        Raises: ValueError if one label has two names.
+        """
+        names = {}
+        for item in data_source:
+            known = names.setdefault(item.label, item.classname)
+            if known != item.classname:
+                raise ValueError(
+                    f"label {item.label} has two names, {known!r} and {item.classname!r} ({item.impath}); "
+                    "give every class one label and one name"
+                )
+        return names, [names[label] for label in sorted(names)]
+
+    def check_input_domains(self, source_domains, target_domains) -> None:
+        """Check that all given domains are among `self.domains`."""
+        self.is_input_domain_valid(source_domains)
+        self.is_input_domain_valid(target_domains)
+
+    def is_input_domain_valid(self, input_domains) -> None:
+        for domain in input_domains:
+            if domain not in self.domains:
+                raise ValueError(f"unknown domain {domain!r}; choose from {list(self.domains)}")
+
+    def download_data(self, url: str, dst: str, from_gdrive: bool = True) -> None:
+        """Download `url` to the file `dst` and unpack it beside it (.zip, .tar, .tar.gz, .tgz).
+
+        Raises: ImportError if gdown is needed and missing; ValueError for another kind of archive.
+        """
+        folder = os.path.dirname(os.path.abspath(dst))
+        os.makedirs(folder, exist_ok=True)
+        if from_gdrive:
+            _download_from_drive(url, dst)
+        else:
+            download_url(url, dst)
+        _extract(dst, folder)
+
+    def generate_fewshot_dataset(self, *data_sources, num_shots: int = -1, repeat: bool = False):
+        """Pick `num_shots` images per class from each list, drawing from the global `random` module.
+
+        The global module, because data set plugins shuffle with it before and after.
+
+        Args:
+            data_sources: lists of `Datum`; each is reduced by itself, in the order given.
+            num_shots: images per class; below 1 the lists come back as they are.
+            repeat: see `sample_per_label`.
+        Returns: one list for one source; several lists for several (a tuple when nothing was picked).
+        """
+        if num_shots < 1:
+            return data_sources[0] if len(data_sources) == 1 else data_sources
+        print(f"Creating a {num_shots}-shot dataset")
+        picked = [sample_per_label(items, num_shots, random, repeat) for items in data_sources]
+        return picked[0] if len(picked) == 1 else picked
+
+    def split_dataset_by_label(self, data_source) -> dict:
+        """Label -> its items, labels in order of first appearance."""
+        return group_by_label(data_source)
+
+    def split_dataset_by_domain(self, data_source) -> dict:
+        """Domain -> its items, domains in order of first appearance."""
+        groups = defaultdict(list)
+        for item in data_source:
+            groups[item.domain].append(item)
+        return groups
+
+
+def group_by_label(items) -> dict:
+    """Label -> its items, labels in order of first appearance, the items' order kept."""
+    groups = defaultdict(list)
+    for item in items:
+        groups[item.label].append(item)
+    return groups
+
+
+def sample_per_label(items, num_shots: int, rng, repeat: bool = False) -> list:
+    """The few-shot picks of the CoOp family: `num_shots` items per label, drawn with `rng`.
+
+    Labels are visited in order of first appearance. A label with fewer items gives all of them in list order
+    and draws nothing, unless `repeat`: then it gives `num_shots` draws with replacement.
+
+    Args:
+        items: list of `Datum`.
+        rng: a `random.Random`, or the module `random`.
+    Returns: list of `Datum`, label by label.
+    """
+    picked = []
+    for group in group_by_label(items).values():
+        if len(group) >= num_shots:
+            picked += rng.sample(group, num_shots)
+        elif repeat:
+            picked += rng.choices(group, k=num_shots)
+        else:
+            picked += group
+    return picked
+
+
+def _check_files(name: str, *lists) -> None:
+    """Raise FileNotFoundError unless every listed image exists.
+
+    One listing per folder instead of one question per file: ImageNet has 1.28 million files in 1,000 folders.
+    """
+    files = defaultdict(set)  # folder -> names of the files expected in it
+    for items in lists:
+        for item in items or ():
+            folder, file = os.path.split(item.impath)
+            files[folder].add(file)
+
+    missing = []
+    for folder, expected in files.items():
+        present = set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
+        # A file system that ignores case finds files whose listed name differs: ask about those one by one.
+        paths = (os.path.join(folder, file) for file in sorted(expected - present))
+        missing += [path for path in paths if not (present and os.path.isfile(path))]
+    if missing:
+        shown = "\n  ".join(missing[:3])
+        more = f"\n  and {len(missing) - 3:,} more" if len(missing) > 3 else ""
+        total = sum(map(len, files.values()))
+        raise FileNotFoundError(
+            f"{name}: {len(missing):,} of {total:,} images do not exist:\n  {shown}{more}\n"
+            "DATASETS.md shows how the data must lie; --root says where"
+        )
+
+
+def _download_from_drive(url: str, dst: str) -> None:
+    try:
+        import gdown
+    except ImportError as error:
+        raise ImportError(
+            f"downloading {url} from Google Drive needs the package gdown; "
+            f"pip install gdown, or download it by hand to {dst}"
+        ) from error
+    gdown.download(url, dst, quiet=False)
+
+
+def _extract(archive: str, folder: str) -> None:
+    """Unpack without letting a member leave `folder`."""
+    if archive.endswith(".zip"):
+        with zipfile.ZipFile(archive) as file:
+            file.extractall(folder)
+    elif archive.endswith((".tar", ".tar.gz", ".tgz")):
+        with tarfile.open(archive) as file:
+            file.extractall(folder, filter="data")
+    else:
+        raise ValueError(f"{archive} is no .zip, .tar, .tar.gz or .tgz; unpack it by hand in {folder}")

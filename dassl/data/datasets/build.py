@@ -1,0 +1,19 @@
+"""The registry of data sets and the way from a config to one of them."""
+
+from dassl.utils import Registry, unknown_name
+
+DATASET_REGISTRY = Registry("DATASET")
+
+
+def build_dataset(cfg):
+    """Construct the data set called `cfg.DATASET.NAME`.
+
+    Raises: ValueError for a name that no imported module has registered.
+    """
+    name = cfg.DATASET.NAME
+    available = DATASET_REGISTRY.registered_names()
+    if name not in available:
+        raise ValueError(unknown_name("data set", name, available))
+    if cfg.VERBOSE:
+        print(f"Loading dataset: {name}")
+    return DATASET_REGISTRY.get(name)(cfg)

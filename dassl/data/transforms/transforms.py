@@ -1,0 +1,201 @@
+"""`build_transform`: the transforms named in `INPUT.TRANSFORMS`, in one fixed order.
+
+torchvision's own wherever it has them. Everything random draws from torch's global generator, as torchvision
+does.
+"""
+
+import torch
+from torch import nn
+from torchvision.transforms import (
+    AutoAugment,
+    AutoAugmentPolicy,
+    CenterCrop,
+    ColorJitter,
+    Compose,
+    GaussianBlur,
+    InterpolationMode,
+    Normalize,
+    RandAugment,
+    RandomApply,
+    RandomCrop,
+    RandomGrayscale,
+    RandomHorizontalFlip,
+    RandomResizedCrop,
+    Resize,
+    ToTensor,
+)
+
+from dassl.utils import unknown_name
+
+INTERPOLATION_MODES = {
+    "bilinear": InterpolationMode.BILINEAR,
+    "bicubic": InterpolationMode.BICUBIC,
+    "nearest": InterpolationMode.NEAREST,
+}
+
+AUTOAUGMENT_POLICIES = {
+    "imagenet_policy": AutoAugmentPolicy.IMAGENET,
+    "cifar10_policy": AutoAugmentPolicy.CIFAR10,
+    "svhn_policy": AutoAugmentPolicy.SVHN,
+}
+
+NOT_PROVIDED = (
+    "randaugment_fixmatch",
+    "randaugment2",
+)  # of semi-supervised learning; torchvision has no equal
+
+AVAILABLE_CHOICES = (
+    "center_crop",
+    "random_translation",
+    "random_crop",
+    "random_resized_crop",
+    "random_flip",
+    *AUTOAUGMENT_POLICIES,
+    "randaugment",
+    "colorjitter",
+    "randomgrayscale",
+    "gaussian_blur",
+    "cutout",
+    "normalize",
+    "gaussian_noise",
+    "instance_norm",
+)
+
+
+class RandomTranslation(nn.Module):
+    """Resize to `size` = (H, W), or with probability 1/2 to 9/8 of it and crop `size` anywhere. Bilinear."""
+
+    def __init__(self, size):
+        super().__init__()
+        self.resize = Resize(tuple(size))
+        self.enlarge = Resize(tuple(round(side * 1.125) for side in size))
+        self.crop = RandomCrop(tuple(size))
+
+    def forward(self, image):
+        if torch.rand(()) < 0.5:
+            return self.resize(image)
+        return self.crop(self.enlarge(image))
+
+
+class Cutout(nn.Module):
+    """Zero `n_holes` squares of side `length` in a (3, H, W) tensor: centers uniform, cut at the border."""
+
+    def __init__(self, n_holes: int = 1, length: int = 16):
+        super().__init__()
+        self.n_holes = n_holes
+        self.length = length
+
+    def forward(self, image):
+        height, width = image.shape[-2:]
+        image = image.clone()
+        for _ in range(self.n_holes):
+            top = int(torch.randint(height, ())) - self.length // 2
+            left = int(torch.randint(width, ())) - self.length // 2
+            image[..., max(top, 0) : max(top + self.length, 0), max(left, 0) : max(left + self.length, 0)] = 0
+        return image
+
+
+class GaussianNoise(nn.Module):
+    """With probability `p` add normal noise to every value."""
+
+    def __init__(self, mean: float = 0.0, std: float = 0.15, p: float = 0.5):
+        super().__init__()
+        self.mean = mean
+        self.std = std
+        self.p = p
+
+    def forward(self, image):
+        if torch.rand(()) >= self.p:
+            return image
+        return image + self.mean + self.std * torch.randn(image.shape)
+
+
+class InstanceNormalization(nn.Module):
+    """Per channel of one image: (x - mean) / (std + 1e-8)."""
+
+    def forward(self, image):
+        std, mean = torch.std_mean(image, dim=(-2, -1), keepdim=True)
+        return (image - mean) / (std + 1e-8)
+
+
+def interpolation_mode(cfg) -> InterpolationMode:
+    """The mode called `INPUT.INTERPOLATION`. Raises: ValueError for an unknown name."""
+    name = cfg.INPUT.INTERPOLATION
+    if name not in INTERPOLATION_MODES:
+        raise ValueError(unknown_name("INPUT.INTERPOLATION", name, list(INTERPOLATION_MODES)))
+    return INTERPOLATION_MODES[name]
+
+
+def build_transform(cfg, is_train: bool = True, choices=None):
+    """The transform from a PIL image to a (3, H, W) float tensor, or None under `INPUT.NO_TRANSFORM`.
+
+    Args:
+        choices: names used instead of `INPUT.TRANSFORMS`; their order does not matter.
+    Raises: ValueError for an unknown choice.
+    """
+    if cfg.INPUT.NO_TRANSFORM:
+        return None
+    chosen = cfg.INPUT.TRANSFORMS if choices is None else choices
+    for choice in chosen:
+        if choice in NOT_PROVIDED:
+            raise ValueError(f"INPUT.TRANSFORMS: {choice!r} is not provided; use 'randaugment'")
+        if choice not in AVAILABLE_CHOICES:
+            raise ValueError(unknown_name("choice in INPUT.TRANSFORMS", choice, list(AVAILABLE_CHOICES)))
+    steps = _train_steps(cfg, chosen) if is_train else _test_steps(cfg, chosen)
+    return Compose(steps)
+
+
+def _train_steps(cfg, chosen) -> list:
+    settings = cfg.INPUT
+    size = tuple(settings.SIZE)  # (H, W)
+    interpolation = interpolation_mode(cfg)
+
+    steps = []
+    if "random_crop" not in chosen and "random_resized_crop" not in chosen:
+        steps.append(Resize(size, interpolation=interpolation))
+    if "random_translation" in chosen:
+        steps.append(RandomTranslation(size))
+    if "random_crop" in chosen:
+        steps.append(RandomCrop(size, padding=settings.CROP_PADDING))
+    if "random_resized_crop" in chosen:
+        steps.append(RandomResizedCrop(size, scale=settings.RRCROP_SCALE, interpolation=interpolation))
+    if "random_flip" in chosen:
+        steps.append(RandomHorizontalFlip())
+    steps += [AutoAugment(policy) for name, policy in AUTOAUGMENT_POLICIES.items() if name in chosen]
+    if "randaugment" in chosen:
+        steps.append(RandAugment(num_ops=settings.RANDAUGMENT_N, magnitude=settings.RANDAUGMENT_M))
+    if "colorjitter" in chosen:
+        steps.append(
+            ColorJitter(
+                brightness=settings.COLORJITTER_B,
+                contrast=settings.COLORJITTER_C,
+                saturation=settings.COLORJITTER_S,
+                hue=settings.COLORJITTER_H,
+            )
+        )
+    if "randomgrayscale" in chosen:
+        steps.append(RandomGrayscale(p=settings.RGS_P))
+    if "gaussian_blur" in chosen:
+        steps.append(RandomApply([GaussianBlur(settings.GB_K)], p=settings.GB_P))
+    steps.append(ToTensor())
+    if "cutout" in chosen:
+        steps.append(Cutout(settings.CUTOUT_N, settings.CUTOUT_LEN))
+    if "normalize" in chosen:
+        steps.append(Normalize(mean=settings.PIXEL_MEAN, std=settings.PIXEL_STD))
+    if "gaussian_noise" in chosen:
+        steps.append(GaussianNoise(settings.GN_MEAN, settings.GN_STD))
+    if "instance_norm" in chosen:
+        steps.append(InstanceNormalization())
+    return steps
+
+
+def _test_steps(cfg, chosen) -> list:
+    """Smaller edge to the larger side of `INPUT.SIZE`, center crop; of the choices the normalizations."""
+    settings = cfg.INPUT
+    size = tuple(settings.SIZE)
+    steps = [Resize(max(size), interpolation=interpolation_mode(cfg)), CenterCrop(size), ToTensor()]
+    if "normalize" in chosen:
+        steps.append(Normalize(mean=settings.PIXEL_MEAN, std=settings.PIXEL_STD))
+    if "instance_norm" in chosen:
+        steps.append(InstanceNormalization())
+    return steps

@@ -1,0 +1,50 @@
+"""The two faces of training progress: a bar on a terminal, the family's plain lines everywhere else."""
+
+import datetime
+import sys
+
+from tqdm import tqdm
+
+from dassl.utils import log_only
+
+
+class Progress:
+    """Shows every step. On a terminal: one bar for the whole training, the plain lines go to the log only."""
+
+    def __init__(self, done: int, total: int):
+        self._bar = None
+        if sys.stderr.isatty():
+            self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, leave=True)
+
+    def step(self, trainer, losses, batch_time, data_time, line_due: bool) -> None:
+        """Report a finished step; ``line_due`` says whether the log gets a line for it."""
+        lr = trainer.get_current_lr()
+        if line_due:
+            line = progress_line(trainer, losses, batch_time, data_time, lr)
+            if self._bar is None:
+                print(line)
+            else:
+                log_only(line)
+        if self._bar is not None:
+            shown = {name: f"{meter.avg:.4g}" for name, meter in losses.meters.items()}
+            self._bar.set_description(f"epoch {trainer.epoch + 1}/{trainer.max_epoch}", refresh=False)
+            self._bar.set_postfix({**shown, "lr": f"{lr:.1e}"}, refresh=False)
+            self._bar.update()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def progress_line(trainer, losses, batch_time, data_time, lr: float) -> str:
+    """One line of the family's log: current value and epoch average; ``eta`` to the end of training."""
+    steps_left = trainer.num_batches - trainer.batch_idx - 1
+    steps_left += (trainer.max_epoch - trainer.epoch - 1) * trainer.num_batches
+    eta = datetime.timedelta(seconds=int(batch_time.avg * steps_left))
+    return (
+        f"epoch [{trainer.epoch + 1}/{trainer.max_epoch}] "
+        f"batch [{trainer.batch_idx + 1}/{trainer.num_batches}] "
+        f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) "
+        f"data {data_time.val:.3f} ({data_time.avg:.3f}) "
+        f"{losses} lr {lr:.4e} eta {eta}"
+    )

@@ -1,0 +1,129 @@
+"""What a run writes about itself, beside its log and its checkpoints.
+
+metrics.jsonl      one line per finished step, flushed, full precision
+environment.json   versions, commit, device, threads, digests of the image lists
+fewshot.json       the images trained on, relative paths, with their digest
+"""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from dassl.utils import atomic_write, list_digest
+
+
+class MetricsLog:
+    """Appends one JSON object per finished training step to ``metrics.jsonl``."""
+
+    def __init__(self, folder: str | os.PathLike):
+        self.path = Path(folder) / "metrics.jsonl"
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - lives as long as the training
+
+    def append(self, step: dict) -> None:
+        self._file.write(json.dumps(step) + "\n")
+        self._file.flush()
+
+    def keep_epochs(self, finished: int) -> None:
+        """Drop the steps behind the first ``finished`` epochs: a resumed run is about to repeat them."""
+        self._file.close()
+        kept = [line for line in _whole_lines(self.path) if json.loads(line)["epoch"] <= finished]
+        with atomic_write(self.path) as file:
+            file.writelines(kept)
+        self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """The lines that end in a newline: the last one may be cut where the process was killed."""
+    return [
+        line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
+    ]
+
+
+def relative_paths(dataset, items, root: str) -> list[str]:
+    """Image paths with forward slashes, relative to the data set's image folder, else to ``root``."""
+    if hasattr(dataset, "relative_path"):
+        return [dataset.relative_path(item) for item in items]
+    root = os.path.abspath(os.path.expanduser(root))
+    return [Path(os.path.relpath(item.impath, root)).as_posix() for item in items]
+
+
+def fewshot_record(dataset, cfg) -> dict:
+    """The images trained on, in order: two people with equal digests trained on the same images."""
+    images = relative_paths(dataset, dataset.train_x, cfg.DATASET.ROOT)
+    return {
+        "dataset": cfg.DATASET.NAME,
+        "shots": cfg.DATASET.NUM_SHOTS,
+        "seed": cfg.SEED,
+        "subsample_classes": cfg.DATASET.SUBSAMPLE_CLASSES,
+        "digest": list_digest(images),
+        "images": images,
+    }
+
+
+def environment_record(dataset, cfg, device: torch.device) -> dict:
+    """Versions of everything imported, the code's commit, the device, and digests of the image lists."""
+    lists = {"train_x": dataset.train_x, "val": dataset.val, "test": dataset.test}
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "packages": _imported_versions(),
+        "commit": _commit(),
+        "device": torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else platform.processor() or "cpu",
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "threads": torch.get_num_threads(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "lists": {
+            name: {
+                "images": len(items),
+                "digest": list_digest(relative_paths(dataset, items, cfg.DATASET.ROOT)),
+            }
+            for name, items in lists.items()
+            if items
+        },
+    }
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Largest memory this process held so far, in MiB: of the GPU's allocator, or resident on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
+
+
+def _imported_versions() -> dict[str, str]:
+    distributions = {
+        name
+        for module, names in metadata.packages_distributions().items()
+        if module in sys.modules
+        for name in names
+    }
+    return {name: metadata.version(name) for name in sorted(distributions, key=str.lower)}
+
+
+def _commit() -> str | None:
+    """Commit of the code that runs, marked ``+changes`` when files differ from it; None outside git."""
+    here = Path(__file__).resolve().parent
+    try:
+        git = ["git", "-C", str(here)]
+        commit = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return commit + ("+changes" if dirty.strip() else "")

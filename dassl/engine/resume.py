@@ -1,0 +1,85 @@
+"""Exact resume: everything that decides a run's next bits, in one file that is replaced atomically.
+
+``resume.pt`` holds models, optimizers, schedulers, the gradient scaler, counters, the states of the
+global random generators and what a plugin adds through its hooks. The order and augmentation of samples
+need no state: they derive from (seed, epoch, sample index).
+"""
+
+import random
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dassl.utils import atomic_write, load_checkpoint
+
+RESUME_FILE = "resume.pt"
+
+
+def save_resume_point(trainer, folder: str, finished_epochs: int) -> None:
+    """Write the state after ``finished_epochs`` epochs; the old file stays until the new one is whole."""
+    scaler = getattr(trainer, "scaler", None)
+    state = {
+        "epoch": finished_epochs,
+        "models": {name: trainer.model_state(name) for name in trainer._models},
+        "optimizers": _states(trainer._optims),
+        "schedulers": _states(trainer._scheds),
+        "scaler": scaler.state_dict() if hasattr(scaler, "state_dict") else None,
+        "best_result": trainer.best_result,
+        "seconds_train": trainer.seconds_train,
+        "random": _random_states(),
+        "plugin": trainer.extra_state(),
+    }
+    with atomic_write(Path(folder) / RESUME_FILE, "wb") as file:
+        torch.save(state, file)
+
+
+def load_resume_point(trainer, folder: str) -> int:
+    """Bring ``trainer`` back to the saved state and return the number of finished epochs.
+
+    Raises: ValueError if the file was written by a trainer with other models.
+    """
+    path = Path(folder) / RESUME_FILE
+    state = load_checkpoint(path)
+    if list(state["models"]) != list(trainer._models):
+        raise ValueError(
+            f"{path} holds the models {list(state['models'])}, but this trainer registers "
+            f"{list(trainer._models)}; choose another output folder or delete this one"
+        )
+    for name in trainer._models:
+        trainer.load_model_state(name, state["models"][name])
+    for objects, saved in ((trainer._optims, "optimizers"), (trainer._scheds, "schedulers")):
+        for name, value in state[saved].items():
+            objects[name].load_state_dict(value)
+    if state["scaler"] is not None:
+        trainer.scaler.load_state_dict(state["scaler"])
+    trainer.best_result = state["best_result"]
+    trainer.seconds_train = state["seconds_train"]
+    trainer.load_extra_state(state["plugin"])
+    _restore_random_states(state["random"])
+    return state["epoch"]
+
+
+def _states(objects) -> dict:
+    return {name: item.state_dict() for name, item in objects.items() if item is not None}
+
+
+def _random_states() -> dict:
+    version, numbers, gauss = random.getstate()
+    kind, keys, position, has_gauss, cached = np.random.get_state()
+    return {
+        "python": [version, list(numbers), gauss],
+        "numpy": [kind, keys.tolist(), position, has_gauss, cached],
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+    }
+
+
+def _restore_random_states(state: dict) -> None:
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
+    kind, keys, position, has_gauss, cached = state["numpy"]
+    np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all(state["cuda"])

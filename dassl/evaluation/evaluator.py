@@ -1,0 +1,111 @@
+"""Classification: accuracy, macro F1, accuracy per class, confusion matrix."""
+
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from dassl.evaluation.build import EVALUATOR_REGISTRY
+from dassl.utils.files import atomic_write
+
+
+class EvaluatorBase:
+    """Fed batch by batch, asked for the results at the end."""
+
+    def __init__(self, cfg: Any):
+        self.cfg = cfg
+
+    def reset(self) -> None:
+        raise NotImplementedError
+
+    def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
+        raise NotImplementedError
+
+    def evaluate(self) -> OrderedDict:
+        raise NotImplementedError
+
+
+@EVALUATOR_REGISTRY.register()
+class Classification(EvaluatorBase):
+    """Compares the highest-scored class with the label.
+
+    `_correct` and `_total` count images; `_y_true` and `_y_pred` list their labels and predictions in order.
+
+    Args: lab2cname label -> class name, needed for TEST.PER_CLASS_RESULT
+    """
+
+    def __init__(self, cfg: Any, lab2cname: dict[int, str] | None = None, **kwargs):
+        super().__init__(cfg)
+        if cfg.TEST.PER_CLASS_RESULT and lab2cname is None:
+            raise ValueError("TEST.PER_CLASS_RESULT prints class names: build the evaluator with lab2cname")
+        self._lab2cname = lab2cname
+        self.reset()
+
+    def reset(self) -> None:
+        self._correct = 0
+        self._total = 0
+        self._y_true: list[int] = []
+        self._y_pred: list[int] = []
+
+    def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
+        """Add a batch: `mo` (B, K) scores, `gt` (B,) labels."""
+        predicted, labels = mo.argmax(dim=1).cpu(), gt.cpu()
+        self._correct += int((predicted == labels).sum())
+        self._total += len(labels)
+        self._y_true.extend(labels.tolist())
+        self._y_pred.extend(predicted.tolist())
+
+    def evaluate(self) -> OrderedDict:
+        """Print the results and return them in percent, accuracy first.
+
+        Returns: accuracy, error_rate, macro_f1 (mean over the classes that occur among the labels) and, with
+                 TEST.PER_CLASS_RESULT, perclass_accuracy
+        Raises: ValueError if nothing was processed
+        """
+        if not self._total:
+            raise ValueError("there is nothing to evaluate: no image was processed; is the split empty?")
+        y_true, y_pred = torch.tensor(self._y_true), torch.tensor(self._y_pred)
+        num_classes = 1 + int(max(y_true.max(), y_pred.max()))
+        images = y_true.bincount(minlength=num_classes)  # (K,) per class: how many there are,
+        predicted = y_pred.bincount(minlength=num_classes)  # how often it was predicted,
+        hits = y_true[y_true == y_pred].bincount(minlength=num_classes)  # and how often rightly
+        present = images.nonzero().flatten()
+
+        f1 = 2 * hits[present].double() / (images + predicted)[present]
+        accuracy = 100 * self._correct / self._total
+        results = OrderedDict(accuracy=accuracy, error_rate=100 - accuracy, macro_f1=100 * f1.mean().item())
+        print(
+            "=> result\n"
+            f"* total: {self._total:,}\n"
+            f"* correct: {self._correct:,}\n"
+            f"* accuracy: {results['accuracy']:.2f}%\n"
+            f"* error: {results['error_rate']:.2f}%\n"
+            f"* macro_f1: {results['macro_f1']:.2f}%"
+        )
+        if self.cfg.TEST.PER_CLASS_RESULT:
+            per_class = 100 * hits[present].double() / images[present]
+            results["perclass_accuracy"] = per_class.mean().item()
+            self._print_per_class(present, images, hits, per_class)
+        if self.cfg.TEST.COMPUTE_CMAT:
+            self._save_confusion_matrix(y_true, y_pred, num_classes)
+        return results
+
+    def _print_per_class(self, present, images, hits, per_class) -> None:
+        print("=> per-class result")
+        for label, accuracy in zip(present.tolist(), per_class.tolist(), strict=True):
+            print(
+                f"* class: {label} ({self._lab2cname[label]})\ttotal: {images[label]:,}\t"
+                f"correct: {hits[label]:,}\tacc: {accuracy:.2f}%"
+            )
+        print(f"* average: {per_class.mean():.2f}%")
+
+    def _save_confusion_matrix(self, y_true, y_pred, num_classes: int) -> None:
+        """Write cmat.pt, (K, K): row true class, column predicted class; rows sum to 1, or to 0 if empty."""
+        num_classes = max(num_classes, 1 + max(self._lab2cname or [0]))
+        counts = (y_true * num_classes + y_pred).bincount(minlength=num_classes**2)
+        counts = counts.view(num_classes, num_classes).double()
+        path = Path(self.cfg.OUTPUT_DIR) / "cmat.pt"
+        with atomic_write(path, "wb") as file:
+            torch.save(counts / counts.sum(dim=1, keepdim=True).clamp(min=1), file)
+        print(f"Confusion matrix saved to {path}")

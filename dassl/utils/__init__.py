@@ -1,0 +1,71 @@
+"""Helpers of every layer: registry, files, seeds, meters, the log file, checkpoint files.
+
+Importing this package imports no torch; the names of `torchtools` do when they are first asked for.
+"""
+
+from dassl.utils.files import (
+    atomic_write,
+    check_isfile,
+    list_digest,
+    listdir_nohidden,
+    mkdir_if_missing,
+    read_json,
+    write_json,
+)
+from dassl.utils.logger import Logger, close_logger, log_only, setup_logger
+from dassl.utils.meters import AverageMeter, MetricMeter
+from dassl.utils.registry import (
+    Registry,
+    check_availability,
+    get_most_similar_str_to_a_from_b,
+    nearest,
+    unknown_name,
+)
+from dassl.utils.tools import collect_env_info, download_url, read_image, set_random_seed, tolist_if_not
+
+_NEEDS_TORCH = [
+    "count_num_param",
+    "find_checkpoint",
+    "load_checkpoint",
+    "load_pretrained_weights",
+    "newest_checkpoint",
+    "open_all_layers",
+    "open_specified_layers",
+    "resume_from_checkpoint",
+    "save_checkpoint",
+]
+
+__all__ = [
+    "AverageMeter",
+    "Logger",
+    "MetricMeter",
+    "Registry",
+    "atomic_write",
+    "check_availability",
+    "check_isfile",
+    "close_logger",
+    "collect_env_info",
+    "download_url",
+    "get_most_similar_str_to_a_from_b",
+    "list_digest",
+    "listdir_nohidden",
+    "log_only",
+    "mkdir_if_missing",
+    "nearest",
+    "read_image",
+    "read_json",
+    "set_random_seed",
+    "setup_logger",
+    "tolist_if_not",
+    "unknown_name",
+    "write_json",
+    *_NEEDS_TORCH,
+]
+
+
+def __getattr__(name: str):
+    if name in _NEEDS_TORCH:
+        from dassl.utils import torchtools
+
+        return getattr(torchtools, name)
+    raise AttributeError(f"dassl.utils provides no {name!r}; it has: {', '.join(sorted(__all__))}")

@@ -1,0 +1,96 @@
+"""Files: JSON, folders, and writing that never leaves half a file behind."""
+
+import hashlib
+import json
+import os
+import uuid
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+
+@contextmanager
+def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
+    """Give a file object whose content replaces `path` in one step when the block ends without an error.
+
+    The content goes to a temporary file in the same folder (created if missing), is forced to the disk and
+    renamed. If anything fails, the temporary file is removed and an older file at `path` stays as it was.
+    Several processes may write the same path at once: one of them wins, whole. Text is UTF-8.
+
+    Args:   mode "w" for text or "wb" for bytes
+    Raises: ValueError for another mode; OSError as the file system reports it
+    """
+    if mode not in ("w", "wb"):
+        raise ValueError(f"atomic_write replaces whole files: mode is {mode!r}; choose 'w' or 'wb'")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        # "x" refuses an existing file, and unlike tempfile leaves the permissions to the user's umask.
+        with open(temporary, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+        raise
+    _fsync_folder(path.parent)
+
+
+def _fsync_folder(folder: Path) -> None:
+    """Make a rename in `folder` survive a power cut, where the file system can do that."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Raises: ValueError naming file, line and column if it is not JSON; FileNotFoundError."""
+    with open(path, encoding="utf-8") as file:
+        try:
+            return json.load(file)
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{path} is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg}); "
+                "it may be truncated: restore it or remove it"
+            ) from error
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not valid JSON: it is not UTF-8 text ({error})") from error
+
+
+def write_json(obj: Any, path: str | os.PathLike) -> None:
+    """Write `obj` atomically: indentation 4, ASCII escapes, no newline at the end; creates the folder."""
+    with atomic_write(path) as file:
+        json.dump(obj, file, indent=4, separators=(",", ": "))
+
+
+def mkdir_if_missing(dirname: str | os.PathLike) -> None:
+    """Create the folder and its parents; an existing one, or the empty name of the current one, is fine."""
+    if dirname:
+        os.makedirs(dirname, exist_ok=True)
+
+
+def check_isfile(path: str | os.PathLike) -> bool:
+    """Whether `path` is a file; warns if it is not."""
+    found = os.path.isfile(path)
+    if not found:
+        warnings.warn(f"no file found at {str(path)!r}", stacklevel=2)
+    return found
+
+
+def listdir_nohidden(path: str | os.PathLike, sort: bool = False) -> list[str]:
+    """Names in a folder that do not start with a dot; in the file system's order unless `sort`."""
+    names = [name for name in os.listdir(path) if not name.startswith(".")]
+    return sorted(names) if sort else names
+
+
+def list_digest(lines: Iterable[str]) -> str:
+    """SHA-256 (hex) of the newline-joined lines: equal digests mean equal lists in equal order."""
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

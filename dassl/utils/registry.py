@@ -1,0 +1,87 @@
+"""Registries of named classes and functions, and the messages for a name that is not there."""
+
+import difflib
+from collections.abc import Callable, Iterable
+from typing import Any
+
+
+class Registry:
+    """Objects by name, in the order in which they were registered.
+
+    >>> REG = Registry("TRAINER")
+    >>> @REG.register()
+    ... class MyTrainer: ...
+    >>> REG.get("MyTrainer")
+    """
+
+    def __init__(self, name: str):
+        self._name = name
+        self._objects: dict[str, Any] = {}
+
+    def register(self, obj: Any = None, force: bool = False) -> Callable | None:
+        """Store `obj` under its `__name__`; without `obj`, return a decorator that does.
+
+        Raises: KeyError if the name is taken, unless `force` replaces what is there.
+        """
+        if obj is not None:
+            self._store(obj, force)
+            return None
+
+        def decorator(decorated):
+            self._store(decorated, force)
+            return decorated
+
+        return decorator
+
+    def get(self, name: str) -> Any:
+        """Raises: KeyError naming the nearest registered name."""
+        if name not in self._objects:
+            raise KeyError(unknown_name(self._name, name, self._objects))
+        return self._objects[name]
+
+    def registered_names(self) -> list[str]:
+        return list(self._objects)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._objects
+
+    def _store(self, obj: Any, force: bool) -> None:
+        name = obj.__name__
+        if name in self._objects and not force:
+            raise KeyError(
+                f"{name!r} is already registered in {self._name}; choose another name, "
+                "or pass force=True to replace what is there"
+            )
+        self._objects[name] = obj
+
+
+def nearest(name: str, choices: Iterable[str], cutoff: float = 0.5) -> str | None:
+    """The choice most like `name`, whatever the case; None if no difflib ratio exceeds `cutoff`."""
+    best, best_ratio = None, cutoff
+    for choice in choices:
+        ratio = difflib.SequenceMatcher(None, name.casefold(), choice.casefold()).ratio()
+        if ratio > best_ratio:
+            best, best_ratio = choice, ratio
+    return best
+
+
+def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
+    """A message such as "unknown trainer 'ClipFitt'; did you mean 'CLIPFit'? (available: CLIPFit, CoOp)"."""
+    choices = list(choices)
+    guess = nearest(name, choices)
+    hint = f"; did you mean {guess!r}?" if guess else ";"
+    return f"unknown {kind} {name!r}{hint} (available: {', '.join(choices) or 'none'})"
+
+
+def get_most_similar_str_to_a_from_b(a: str, b: Iterable[str]) -> str | None:
+    """The element of `b` with the highest difflib ratio to `a`, a later one on ties; None for no `b`."""
+    return max(
+        reversed(list(b)), key=lambda choice: difflib.SequenceMatcher(None, a, choice).ratio(), default=None
+    )
+
+
+def check_availability(requested: str, available: Iterable[str], kind: str = "name") -> None:
+    """Raises: ValueError with the available names and the closest one if `requested` is not among them."""
+    available = list(available)
+    if requested not in available:
+        raise ValueError(unknown_name(kind, requested, available))

@@ -1,0 +1,86 @@
+"""Small helpers: seeds, images, the environment report, downloads."""
+
+import os
+import random
+import urllib.request
+from typing import TYPE_CHECKING, Any
+
+# Plugins import these from `dassl.utils.tools`.
+from dassl.utils.files import (
+    atomic_write,
+    check_isfile,
+    listdir_nohidden,
+    mkdir_if_missing,
+    read_json,
+    write_json,
+)
+from dassl.utils.registry import check_availability, get_most_similar_str_to_a_from_b
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+__all__ = [
+    "check_availability",
+    "check_isfile",
+    "collect_env_info",
+    "download_url",
+    "get_most_similar_str_to_a_from_b",
+    "listdir_nohidden",
+    "mkdir_if_missing",
+    "read_image",
+    "read_json",
+    "set_random_seed",
+    "tolist_if_not",
+    "write_json",
+]
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed Python's `random`, NumPy, torch and every GPU.
+
+    Raises: ValueError for a seed outside [0, 2**32 - 1], the range of NumPy's generator
+    """
+    import numpy as np
+    import torch
+
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"the seed is {seed}; choose one from 0 to {2**32 - 1}")
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.manual_seed(seed)  # seeds every GPU too
+
+
+def read_image(path: str | os.PathLike) -> "Image":
+    """Read an image file as an RGB PIL image.
+
+    Raises: FileNotFoundError; OSError naming the file if it cannot be decoded
+    """
+    from PIL import Image
+
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"no image file at {str(path)!r}; check where the data lie (DATASET.ROOT)")
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise OSError(f"{path} cannot be read as an image ({error}); replace or remove the file") from error
+
+
+def tolist_if_not(x: Any) -> list:
+    """`x` if it is a list, else a list that holds `x` (a tuple too)."""
+    return x if isinstance(x, list) else [x]
+
+
+def collect_env_info() -> str:
+    """Torch's report on versions, system and GPUs, and the version of Pillow."""
+    import PIL
+    from torch.utils.collect_env import get_pretty_env_info
+
+    return f"{get_pretty_env_info()}\n        Pillow ({PIL.__version__})"
+
+
+def download_url(url: str, dst: str | os.PathLike) -> None:
+    """Download `url` to the file `dst`, which appears only when it is complete."""
+    with urllib.request.urlopen(url) as response, atomic_write(dst, "wb") as file:
+        while block := response.read(1 << 20):
+            file.write(block)

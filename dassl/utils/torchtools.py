@@ -1,0 +1,242 @@
+"""Checkpoint files, and counting and switching the parameters of a module.
+
+A checkpoint folder of one registered module holds model.pth.tar-<number of finished epochs>, perhaps
+model-best.pth.tar, and the text file `checkpoint` with the name of the file that was written last.
+"""
+
+import os
+import re
+import warnings
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from dassl.utils import safe_unpickle
+from dassl.utils.files import atomic_write
+
+POINTER = "checkpoint"
+BEST = "model-best.pth.tar"
+_NUMBERED = re.compile(r"model\.pth\.tar-(\d+)")
+
+
+def save_checkpoint(
+    state: dict,
+    save_dir: str | os.PathLike,
+    is_best: bool = False,
+    remove_module_from_keys: bool = True,
+    model_name: str = "",
+) -> None:
+    """Write a checkpoint, then the pointer file; each appears whole or not at all.
+
+    Args:   state {"state_dict", "epoch" (finished epochs), "optimizer", "scheduler", "val_result"};
+            is_best writes model-best.pth.tar too; remove_module_from_keys strips the "module." that
+            DataParallel puts before names; model_name file name instead of model.pth.tar-<epoch>
+    Raises: OSError naming the file if it cannot be written; files that were there before are then unchanged
+    """
+    folder = Path(save_dir)
+    if remove_module_from_keys:
+        state = {**state, "state_dict": _without_module_prefix(state["state_dict"])}
+    name = model_name or f"model.pth.tar-{state['epoch']}"
+    names = [name, BEST] if is_best and name != BEST else [name]
+    try:
+        for path in (folder / name for name in names):
+            with atomic_write(path, "wb") as file:
+                torch.save(state, file)
+        path = folder / POINTER
+        with atomic_write(path) as file:
+            file.write(name + "\n")
+    except (OSError, RuntimeError) as error:
+        # On a full disk torch ends with a RuntimeError about positions, raised while handling the cause.
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise OSError(
+            f"cannot save {path} ({cause}); checkpoints saved before are unchanged: "
+            "make room or choose another OUTPUT_DIR, and start again to resume"
+        ) from error
+    print(f"Checkpoint saved to {folder / name}")
+
+
+def load_checkpoint(fpath: str | os.PathLike) -> Any:
+    """Read a checkpoint onto the CPU, running nothing that is in it.
+
+    Objects of torch's and Dassl's optimizers and schedulers, which checkpoints of other repositories may
+    hold, come back as `safe_unpickle.Placeholder`.
+
+    Raises: FileNotFoundError; ValueError for None, for a file that is damaged or no checkpoint, and for one
+            that would run code
+    """
+    if fpath is None:
+        raise ValueError("no checkpoint to load: the path is None")
+    path = Path(fpath)
+    if not path.is_file():
+        raise FileNotFoundError(f"no checkpoint file at {str(path)!r}")
+    if _is_torchscript(path):
+        raise ValueError(f"{path} is a TorchScript archive, a program; a checkpoint holds tensors only")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception:  # torch's own safe reader knows no placeholders and fails on them in many ways
+        return _load_foreign(path)
+
+
+def _load_foreign(path: Path) -> Any:
+    """Read a checkpoint of another repository. Raises ValueError as `load_checkpoint`."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=safe_unpickle)
+    except safe_unpickle.RefusedGlobal as error:
+        raise ValueError(f"{path} is refused: {error}") from error
+    except Exception as error:
+        raise ValueError(
+            f"{path} is not a readable checkpoint ({type(error).__name__}: {error}); it may be truncated, or "
+            "another kind of file: remove it, or load another epoch"
+        ) from error
+
+
+def newest_checkpoint(fdir: str | os.PathLike) -> Path | None:
+    """The file model.pth.tar-<epoch> with the highest epoch in the folder `fdir`; None if there is none."""
+    numbered = _numbered_checkpoints(fdir)
+    return numbered[max(numbered)] if numbered else None
+
+
+def find_checkpoint(fdir: str | os.PathLike, epoch: int | None = None) -> Path:
+    """The checkpoint of `epoch` in the folder `fdir`; without an epoch the best model, else the newest.
+
+    Raises: FileNotFoundError that lists the saved epochs
+    """
+    numbered = _numbered_checkpoints(fdir)
+    if epoch is None:
+        best = Path(fdir) / BEST
+        if best.is_file():
+            return best
+        epoch = max(numbered, default=None)
+    if epoch not in numbered:
+        saved = f"saved: {', '.join(map(str, sorted(numbered)))}" if numbered else "none is saved"
+        what = "checkpoint" if epoch is None else f"checkpoint of epoch {epoch}"
+        raise FileNotFoundError(
+            f"no {what} in {fdir} ({saved}); pass --load-epoch with a saved epoch, "
+            "or finish the run with train.py"
+        )
+    return numbered[epoch]
+
+
+def _numbered_checkpoints(fdir: str | os.PathLike) -> dict[int, Path]:
+    if not os.path.isdir(fdir):
+        return {}
+    matches = {path: _NUMBERED.fullmatch(path.name) for path in Path(fdir).iterdir()}
+    return {int(match[1]): path for path, match in matches.items() if match}
+
+
+def resume_from_checkpoint(
+    fdir: str | os.PathLike,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer | None = None,
+    scheduler: Any = None,
+) -> int:
+    """Load the newest epoch found in `fdir` and return the number of finished epochs.
+
+    Without a numbered checkpoint the file that the pointer names is taken. (Dassl always follows the pointer,
+    which may name the best model, and then goes back to that epoch.)
+
+    Raises: FileNotFoundError if there is neither; RuntimeError if the tensors are not those of the model
+    """
+    path = newest_checkpoint(fdir) or _pointed_at(Path(fdir))
+    print(f"Loading checkpoint from {path}")
+    checkpoint = load_checkpoint(path)
+    model.load_state_dict(checkpoint["state_dict"])
+    if optimizer is not None and checkpoint.get("optimizer") is not None:
+        optimizer.load_state_dict(checkpoint["optimizer"])
+    if scheduler is not None and checkpoint.get("scheduler") is not None:
+        scheduler.load_state_dict(_plain_scheduler_state(checkpoint["scheduler"], checkpoint["epoch"]))
+    print(f"Resuming after epoch {checkpoint['epoch']}")
+    return checkpoint["epoch"]
+
+
+def load_pretrained_weights(model: nn.Module, weight_path: str | os.PathLike) -> None:
+    """Load the tensors whose name and shape the model has; print the others, warn if none match."""
+    checkpoint = load_checkpoint(weight_path)
+    loaded = _without_module_prefix(checkpoint.get("state_dict", checkpoint))
+    own = model.state_dict()
+    matched = {name: t for name, t in loaded.items() if name in own and own[name].shape == t.shape}
+    model.load_state_dict({**own, **matched})
+    if not matched:
+        warnings.warn(
+            f"nothing in {weight_path} matches the model by name and shape; it keeps its own weights"
+        )
+        return
+    print(f"Loaded {len(matched)} tensors from {weight_path}")
+    if ignored := [name for name in loaded if name not in matched]:
+        print(f"Ignored, as the model has no such tensor of that shape: {', '.join(ignored)}")
+
+
+def count_num_param(model: nn.Module | None = None, params: Any = None) -> int:
+    """Number of elements of a module's parameters, frozen ones included, or of a list of tensors or
+    {"params": tensor}.
+
+    Raises: ValueError if neither is given
+    """
+    if model is not None:
+        return sum(parameter.numel() for parameter in model.parameters())
+    if params is None:
+        raise ValueError("count_num_param counts a module or a list of parameters; give one of them")
+    return sum((entry["params"] if isinstance(entry, dict) else entry).numel() for entry in params)
+
+
+def open_all_layers(model: nn.Module) -> None:
+    """Put the module in training mode and let all its parameters train."""
+    model.train()
+    model.requires_grad_(True)
+
+
+def open_specified_layers(model: nn.Module, open_layers: str | Iterable[str]) -> None:
+    """Let the direct children named in `open_layers` train; freeze the others, in evaluation mode.
+
+    Raises: ValueError for a name that is no child
+    """
+    model = unwrapped(model)
+    names = [open_layers] if isinstance(open_layers, str) else list(open_layers)
+    children = dict(model.named_children())
+    if missing := [name for name in names if name not in children]:
+        raise ValueError(f"no layer {missing[0]!r} in the model; its layers: {', '.join(children)}")
+    for name, child in children.items():
+        child.train(name in names)
+        child.requires_grad_(name in names)
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside `nn.DataParallel`, or the module itself."""
+    return model.module if isinstance(model, nn.DataParallel) else model
+
+
+def _without_module_prefix(state_dict: dict) -> dict:
+    return {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
+
+
+def _is_torchscript(path: Path) -> bool:
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _pointed_at(folder: Path) -> Path:
+    pointer = folder / POINTER
+    if not pointer.is_file():
+        raise FileNotFoundError(f"no checkpoint in {folder} to resume from")
+    name = pointer.read_text(encoding="utf-8").splitlines()[0].strip()
+    if name != Path(name).name:
+        raise ValueError(f"{pointer} names {name!r}, which is not a file of its own folder")
+    return folder / name
+
+
+def _plain_scheduler_state(state: dict, epoch: int) -> dict:
+    """The state without pickled objects.
+
+    Dassl keeps its main schedule, position included, in such an object; a schedule steps once per epoch, so
+    the number of finished epochs is that position.
+    """
+    plain = {key: value for key, value in state.items() if not isinstance(value, safe_unpickle.Placeholder)}
+    return plain if len(plain) == len(state) else {**plain, "last_epoch": epoch}

@@ -1,0 +1,242 @@
+"""Six embedded data sets: drawn classes under conditions that the embedded backbone never saw.
+
+| data set   | classes                      | pictures                                          |
+|------------|------------------------------|---------------------------------------------------|
+| Demo       | 20 figures                   | under a warm lamp: dark, yellow, noisy            |
+| DemoV2     | the same                     | in fog: pale, bluish, soft                        |
+| DemoSketch | the same                     | pencil and thin color on paper                    |
+| DemoGarden | 24 flowers, leaves and trees | under the lamp                                    |
+| DemoCloth  | 16 two-colored patterns      | in fog                                            |
+| DemoSigns  | 12 signs                     | under the lamp                                    |
+
+The first use draws a data set as PNG files into `<root>/<name>`, with a split file in CoOp's format; where
+the root cannot be written, into `clipfit/<name>` of the user's cache folder ($XDG_CACHE_HOME or ~/.cache).
+The folder appears in one step, whole: several processes may start at once, and a killed one leaves nothing
+that could be taken for a data set. `drawn.json` in it records the digest of all files. It is checked at every
+start, and a folder that was changed is refused, so that the pictures on a machine never change unnoticed.
+"""
+
+import errno
+import hashlib
+import os
+import shutil
+import uuid
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import read_json, write_json
+
+from . import drawing
+from .splits import SplitDataset
+
+PER_CLASS = {"train": 20, "val": 6, "test": 30}  # pictures
+RECORD = "drawn.json"
+
+# The order is that of the labels: the first half are the base classes, the second half the new ones.
+DEMO = (
+    "striped red star",
+    "striped orange star",
+    "dotted blue fish",
+    "wavy blue fish",
+    "dotted purple heart",
+    "ringed pink heart",
+    "checkered green house",
+    "checkered teal house",
+    "netted yellow moon",
+    "netted white moon",
+    "wavy red flower",
+    "ringed red flower",
+    "striped brown tree",
+    "striped green tree",
+    "rayed orange cloud",
+    "rayed yellow cloud",
+    "dotted pink cross",
+    "dotted white cross",
+    "checkered blue leaf",
+    "checkered purple leaf",
+)
+GARDEN = (
+    "plain red flower",
+    "dotted red flower",
+    "rayed pink flower",
+    "ringed purple flower",
+    "striped green leaf",
+    "striped brown leaf",
+    "netted green leaf",
+    "plain orange leaf",
+    "checkered teal tree",
+    "wavy green tree",
+    "dotted white tree",
+    "plain brown tree",
+    "striped pink flower",
+    "striped white flower",
+    "netted orange flower",
+    "plain yellow flower",
+    "wavy brown leaf",
+    "wavy purple leaf",
+    "ringed teal leaf",
+    "dotted green leaf",
+    "rayed blue tree",
+    "rayed gray tree",
+    "checkered black tree",
+    "netted red tree",
+)
+CLOTH = (
+    "red and white striped cloth",
+    "red and white checkered cloth",
+    "orange and blue dotted cloth",
+    "orange and purple dotted cloth",
+    "green and brown wavy cloth",
+    "green and brown netted cloth",
+    "teal and pink ringed cloth",
+    "yellow and black rayed cloth",
+    "blue and white striped cloth",
+    "blue and gray striped cloth",
+    "red and teal checkered cloth",
+    "red and green checkered cloth",
+    "purple and pink dotted cloth",
+    "purple and pink wavy cloth",
+    "yellow and brown netted cloth",
+    "orange and white rayed cloth",
+)
+SIGNS = (
+    "red triangle sign with a fish",
+    "red circle sign with a fish",
+    "blue square sign with a house",
+    "purple square sign with a house",
+    "yellow diamond sign with a cross",
+    "yellow diamond sign with a star",
+    "orange triangle sign with a heart",
+    "brown triangle sign with a heart",
+    "green circle sign with a tree",
+    "green square sign with a tree",
+    "black diamond sign with a moon",
+    "gray diamond sign with a moon",
+)
+
+HELD_OUT = (*DEMO, *GARDEN, *CLOTH, *SIGNS)  # scripts/demo/pretrain.py shows the backbone none of these
+
+
+class DrawnDataset(SplitDataset):
+    """A data set that is drawn on first use; a subclass names its classes and their condition."""
+
+    classes: tuple[str, ...]
+    condition: str  # a key of drawing.CONDITIONS
+    split_file = "split.json"
+
+    def prepare(self, cfg) -> None:
+        """Draw the data set if it is not there yet.
+
+        Raises: ValueError if the folder holds anything else than what was drawn
+        """
+        folder = Path(self.dataset_dir)
+        try:
+            draw_once(folder, self.classes, self.condition)
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            print(f"{folder} cannot be written ({error.strerror}); using {cache / 'clipfit' / folder.name}")
+            folder = cache / "clipfit" / folder.name
+            draw_once(folder, self.classes, self.condition)
+        self.dataset_dir = str(folder)
+        self.image_dir = str(folder / self.image_folder)
+
+
+@DATASET_REGISTRY.register()
+class Demo(DrawnDataset):
+    dataset_dir, classes, condition = "demo", DEMO, "lamp"
+
+
+@DATASET_REGISTRY.register()
+class DemoV2(DrawnDataset):
+    dataset_dir, classes, condition = "demo_v2", DEMO, "fog"
+
+
+@DATASET_REGISTRY.register()
+class DemoSketch(DrawnDataset):
+    dataset_dir, classes, condition = "demo_sketch", DEMO, "sketch"
+
+
+@DATASET_REGISTRY.register()
+class DemoGarden(DrawnDataset):
+    dataset_dir, classes, condition = "demo_garden", GARDEN, "lamp"
+
+
+@DATASET_REGISTRY.register()
+class DemoCloth(DrawnDataset):
+    dataset_dir, classes, condition = "demo_cloth", CLOTH, "fog"
+
+
+@DATASET_REGISTRY.register()
+class DemoSigns(DrawnDataset):
+    dataset_dir, classes, condition = "demo_signs", SIGNS, "lamp"
+
+
+def draw_once(folder: Path, classes: tuple[str, ...], condition: str) -> None:
+    """Make sure that `folder` holds the drawn data set, whole and unchanged.
+
+    Raises: ValueError if the folder holds anything else; OSError as the file system reports it
+    """
+    if not _is_filled(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        fresh = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+        try:
+            fresh.mkdir()
+            _write(fresh, folder.name, classes, condition)
+            with suppress(OSError):  # another process was faster: its folder is judged below
+                fresh.rename(folder)
+        finally:
+            shutil.rmtree(fresh, ignore_errors=True)
+    _check(folder)
+
+
+def _is_filled(folder: Path) -> bool:
+    return folder.exists() and any(folder.iterdir())
+
+
+def _write(folder: Path, name: str, classes: tuple[str, ...], condition: str) -> None:
+    """Draw all pictures, then write the split file, then the record; a picture depends on its name alone."""
+    split = {part: [] for part in PER_CLASS}
+    parts = [part for part, count in PER_CLASS.items() for _ in range(count)]
+    for label, classname in enumerate(classes):
+        stem = classname.replace(" ", "_")
+        (folder / "images" / stem).mkdir(parents=True)
+        for number, part in enumerate(parts, start=1):
+            path = f"{stem}/{stem}_{number:04d}.png"
+            rng = np.random.default_rng([zlib.crc32(name.encode()), label, number])
+            drawing.draw(classname, rng, condition).save(folder / "images" / path)
+            split[part].append([path, label, classname])
+    write_json(split, folder / DrawnDataset.split_file)
+    write_json({"version": drawing.VERSION, "sha256": _digest(folder)}, folder / RECORD)
+
+
+def _digest(folder: Path) -> str:
+    """sha256 over names and bytes of all pictures and the split file."""
+    total = hashlib.sha256()
+    for path in sorted([folder / DrawnDataset.split_file, *folder.glob("images/*/*")]):
+        total.update(path.relative_to(folder).as_posix().encode() + b"\0")
+        total.update(hashlib.sha256(path.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _check(folder: Path) -> None:
+    advice = "move it away, or delete it, and it is drawn again"
+    try:
+        record = read_json(folder / RECORD)
+        version, recorded = record["version"], record["sha256"]
+        found = _digest(folder)
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{folder} is not a whole embedded data set ({error}); {advice}") from error
+    if version != drawing.VERSION:
+        raise ValueError(
+            f"{folder} was drawn by version {version}, this is version {drawing.VERSION}; {advice}"
+        )
+    if found != recorded:
+        raise ValueError(
+            f"{folder}: pictures or {DrawnDataset.split_file} were changed after drawing; {advice}"
+        )

@@ -1,0 +1,384 @@
+"""What the data sets of the CoOp family share: split files, few-shot picks, base and new classes.
+
+A split file is JSON, `{"train": [[path, label, class name], ...], "val": [...], "test": [...]}`, paths
+relative to the image folder with forward slashes. The order of its entries decides which images few-shot
+sampling picks.
+"""
+
+import os
+import random
+import uuid
+from collections import defaultdict
+from contextlib import suppress
+
+from dassl.data.datasets import DatasetBase, Datum
+from dassl.data.datasets.base_dataset import group_by_label, sample_per_label
+from dassl.utils import list_digest, listdir_nohidden, read_json, write_json
+
+LISTS = ("train", "val", "test")
+MAX_VAL_SHOTS = 4  # validation images per class under few shots
+
+
+class SplitDataset(DatasetBase):
+    """Base of a data set whose lists stand in a split file.
+
+    A subclass names its folders and its split file, and may say in `make_split` how the split is made where
+    the file is missing. Which images are picked depends on the split file, `DATASET.NUM_SHOTS` and `SEED`
+    alone: sampling always starts from a fresh generator, whether or not the split was made in the same run.
+
+    After construction `dataset_dir` and `image_dir` are absolute paths.
+
+    Raises: FileNotFoundError if the folder, the split file or images are missing; ValueError for a faulty
+        split file, `DATASET.FEWSHOT_LIST` or `DATASET.SUBSAMPLE_CLASSES`.
+    """
+
+    dataset_dir = ""  # folder below DATASET.ROOT
+    image_folder = "images"  # folder below it that the split file's paths start from; "": the data set's own
+    split_file = ""  # split_zhou_<Name>.json
+
+    def __init__(self, cfg):
+        root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
+        self.dataset_dir = os.path.join(root, self.dataset_dir)
+        self.image_dir = os.path.join(self.dataset_dir, self.image_folder)
+        self.prepare(cfg)
+        full_train, full_val, test = self.read_or_make_split(cfg.SEED)
+        train, val = self.pick_images(cfg, full_train, full_val)
+        # Halves are halves of all classes, so the full training list leads.
+        subsample = cfg.DATASET.SUBSAMPLE_CLASSES
+        full_train, train, val, test = subsample_classes(full_train, train, val, test, subsample=subsample)
+        if cfg.DATASET.FEWSHOT_LIST:
+            _check_every_class(full_train, train, cfg.DATASET.FEWSHOT_LIST)
+        super().__init__(train_x=train, val=val, test=test)
+
+    def prepare(self, cfg) -> None:
+        """Hook before the lists are read: check that the data are there, or put them there.
+
+        May set `self.dataset_dir` and `self.image_dir` to other absolute paths.
+        """
+        for folder in (self.dataset_dir, self.image_dir):
+            if not os.path.isdir(folder):
+                raise FileNotFoundError(
+                    f"{folder} does not exist{_near_miss(folder)}; DATASETS.md, section "
+                    f"{type(self).__name__}, shows the layout; --root says where the data lie"
+                )
+
+    def make_split(self, rng: random.Random) -> tuple[list, list, list]:
+        """Hook for a missing split file: lists of `Datum` for train, val, test, drawn with `rng`."""
+        raise FileNotFoundError(
+            f"{os.path.join(self.dataset_dir, self.split_file)} does not exist, and {type(self).__name__} "
+            "does not say how to make the split; DATASETS.md tells where to get the file"
+        )
+
+    def read_or_make_split(self, seed: int) -> tuple[list, list, list]:
+        """The lists of the split file, which is written first if it is missing."""
+        path = os.path.join(self.dataset_dir, self.split_file)
+        if not os.path.isfile(path):
+            lists = self.make_split(generator(seed))
+            try:
+                save_split(*lists, path, self.image_dir, replace=False)
+            except OSError as error:
+                print(f"The split of {type(self).__name__} was made, but cannot be kept: {error}")
+                return lists
+            print(f"Made the split of {type(self).__name__}: {path}")
+        # Read even if just written: of several processes the first one's split counts for all.
+        return read_split(path, self.image_dir)
+
+    def pick_images(self, cfg, train: list, val: list) -> tuple[list, list]:
+        """The images to train on and to validate on: all, few shots, or those of `DATASET.FEWSHOT_LIST`.
+
+        Train is drawn before val from one generator, as in CoOp. With a list, val is what it would be
+        without.
+        """
+        shots = cfg.DATASET.NUM_SHOTS
+        full_train = train
+        if shots >= 1:
+            rng = generator(cfg.SEED)
+            val_shots = min(shots, MAX_VAL_SHOTS)
+            _report_small_classes(train, shots, "training")
+            _report_small_classes(val, val_shots, "validation")
+            train = sample_per_label(train, shots, rng)
+            val = sample_per_label(val, val_shots, rng)
+        if cfg.DATASET.FEWSHOT_LIST:
+            train = self.listed_images(cfg.DATASET.FEWSHOT_LIST, full_train)
+        return train, val
+
+    def listed_images(self, path: str, train: list) -> list:
+        """The items of `train` that the file `path` names, in the file's order; see `read_image_list`.
+
+        Paths may be relative to the image folder, as in `fewshot.json`, or to the data set's folder.
+        """
+        known = {relative_path(item.impath, self.dataset_dir): item for item in train}
+        known |= {self.relative_path(item): item for item in train}
+        listed = read_image_list(path)
+        unknown = [image for image in listed if image not in known]
+        if unknown:
+            raise ValueError(
+                f"DATASET.FEWSHOT_LIST {path}: {unknown[0]!r} is not in the training split of "
+                f"{type(self).__name__} ({len(unknown):,} of {len(listed):,} are not); "
+                f"paths look like {self.relative_path(train[0])!r}"
+            )
+        return [known[image] for image in listed]
+
+    def relative_path(self, datum: Datum) -> str:
+        """Path of an image relative to the image folder, with forward slashes: as in the split file."""
+        return relative_path(datum.impath, self.image_dir)
+
+
+def generator(seed: int) -> random.Random:
+    """A fresh generator; a negative seed gives one that chance has seeded."""
+    return random.Random(seed if seed >= 0 else None)
+
+
+def relative_path(path: str, folder: str) -> str:
+    """`path` relative to `folder`, with forward slashes."""
+    return os.path.relpath(path, folder).replace(os.sep, "/")
+
+
+# Split files
+
+
+def read_split(filepath: str, path_prefix: str) -> tuple[list, list, list]:
+    """Lists of `Datum` for train, val, test from a split file; `path_prefix` is the image folder.
+
+    Raises: ValueError naming file and entry if the file is not a split file, if a path leaves the image
+        folder, or if labels and names do not fit together.
+    """
+    content = read_json(filepath)
+    if not isinstance(content, dict) or any(not isinstance(content.get(key), list) for key in LISTS):
+        raise ValueError(f"{filepath} is no split file: it must hold the lists {', '.join(LISTS)}")
+    names = {}  # label -> name
+    for key in LISTS:
+        for position, entry in enumerate(content[key]):
+            _check_entry(f"{filepath}, {key}[{position}]", entry, names)
+    _check_labels(filepath, content)
+    return tuple(
+        [
+            Datum(impath=os.path.join(path_prefix, path), label=label, classname=name)
+            for path, label, name in items
+        ]
+        for items in (content[key] for key in LISTS)
+    )
+
+
+def save_split(train, val, test, filepath: str, path_prefix: str, replace: bool = True) -> None:
+    """Write a split file, in one step; `path_prefix` is the image folder.
+
+    Without `replace`, a file that another process has written meanwhile stays.
+
+    Raises: ValueError if an image lies outside the image folder; OSError if the folder cannot be written.
+    """
+    content = {}
+    for key, items in zip(LISTS, (train, val, test), strict=True):
+        entries = [[relative_path(item.impath, path_prefix), item.label, item.classname] for item in items]
+        outside = [path for path, _, _ in entries if path.startswith("../")]
+        if outside:
+            raise ValueError(
+                f"cannot write {filepath}: {outside[0]!r} lies outside the image folder {path_prefix}"
+            )
+        content[key] = entries
+    if replace:
+        write_json(content, filepath)
+    else:
+        _write_json_once(content, filepath)
+
+
+def _write_json_once(obj, path: str) -> None:
+    """Write a JSON file unless it exists; of several processes one wins, and nobody sees half a file."""
+    draft = f"{path}.{uuid.uuid4().hex}"
+    write_json(obj, draft)
+    try:
+        os.link(draft, path)  # unlike a rename, refuses an existing target
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without links: the last writer wins
+        os.replace(draft, path)
+    finally:
+        with suppress(FileNotFoundError):
+            os.unlink(draft)
+
+
+def _check_entry(where: str, entry, names: dict) -> None:
+    """Check one [path, label, class name]; `names` collects the name of every label."""
+    kinds = [type(value) for value in entry] if isinstance(entry, list) else None
+    if kinds != [str, int, str]:
+        raise ValueError(f"{where} is {entry!r}; it must be [path, label, class name]")
+    path, label, name = entry
+    if os.path.isabs(path) or path.startswith("/") or path[1:2] == ":":
+        raise ValueError(f"{where}: {path!r} is absolute; paths are relative to the image folder")
+    if ".." in path.replace("\\", "/").split("/"):
+        raise ValueError(f"{where}: {path!r} contains '..'; paths stay inside the image folder")
+    known = names.setdefault(label, name)
+    if known != name:
+        raise ValueError(f"{where}: label {label} is called {name!r}, but {known!r} before")
+
+
+def _check_labels(filepath: str, content: dict) -> None:
+    """Check that training labels are 0, 1, ... without a gap and that other lists have no further one."""
+    labels = {label for _, label, _ in content["train"]}
+    for key in ("val", "test"):
+        for position, (_, label, name) in enumerate(content[key]):
+            if label not in labels:
+                raise ValueError(
+                    f"{filepath}, {key}[{position}]: class {name!r} (label {label}) has no training image"
+                )
+    for expected, label in enumerate(sorted(labels)):
+        if label != expected:
+            raise ValueError(
+                f"{filepath}, train: labels must be 0, 1, 2, ... without a gap; "
+                f"there is {label}, but no {expected}"
+            )
+
+
+# Making a split
+
+
+def split_trainval(trainval: list, p_val: float = 0.2, rng=random) -> tuple[list, list]:
+    """Split off a share `p_val` of every class for validation.
+
+    Args:
+        rng: a `random.Random`; by default the global module, with which plugins shuffle.
+    Returns: lists of `Datum` for train and val, class by class in order of first appearance, each shuffled.
+    Raises: ValueError if a class is too small to give a validation image.
+    """
+    train, val = [], []
+    for items in group_by_label(trainval).values():
+        n_val = round(len(items) * p_val)
+        if n_val < 1:
+            raise ValueError(
+                f"class {items[0].classname!r} has {len(items)} images, too few to split off {p_val:.0%}"
+            )
+        rng.shuffle(items)
+        val += items[:n_val]
+        train += items[n_val:]
+    return train, val
+
+
+def read_and_split_data(
+    image_dir: str, p_trn: float = 0.5, p_val: float = 0.2, ignored=(), new_cnames=None, rng=random
+) -> tuple[list, list, list]:
+    """Split a folder of class folders into train, val and test.
+
+    Class folders and files are taken in byte order of their names, so the same seed gives the same split
+    everywhere.
+
+    Args:
+        p_trn, p_val: shares of every class; the rest is for test.
+        ignored: names of class folders to leave out.
+        new_cnames: folder name -> class name, where they differ.
+        rng: a `random.Random`; by default the global module, with which plugins shuffle.
+    Raises: ValueError if there is no class folder, or one is too small to give each list an image.
+    """
+    folders = [name for name in listdir_nohidden(image_dir, sort=True) if name not in ignored]
+    folders = [name for name in folders if os.path.isdir(os.path.join(image_dir, name))]
+    if not folders:
+        raise ValueError(f"{image_dir} holds no class folders; DATASETS.md shows the layout")
+    train, val, test = [], [], []
+    for label, folder in enumerate(folders):
+        files = listdir_nohidden(os.path.join(image_dir, folder), sort=True)
+        rng.shuffle(files)
+        n_train, n_val = round(len(files) * p_trn), round(len(files) * p_val)
+        if min(n_train, n_val, len(files) - n_train - n_val) < 1:
+            raise ValueError(
+                f"{os.path.join(image_dir, folder)} holds {len(files)} images, "
+                "too few for train, val and test"
+            )
+        name = (new_cnames or {}).get(folder, folder)
+        items = [Datum(os.path.join(image_dir, folder, file), label=label, classname=name) for file in files]
+        train += items[:n_train]
+        val += items[n_train : n_train + n_val]
+        test += items[n_train + n_val :]
+    return train, val, test
+
+
+# Base and new classes
+
+
+def subsample_classes(*lists, subsample: str = "all"):
+    """Keep the first half of the classes (`base`, rounded up), the rest (`new`), or `all`.
+
+    Halves are those of the labels in the first list, in label order, so they depend on no seed. Kept items
+    get labels from 0 and domain 0.
+
+    Returns: the lists, reduced (`all`: as they are).
+    Raises: ValueError for another value.
+    """
+    if subsample not in ("all", "base", "new"):
+        raise ValueError(f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}; choose 'all', 'base' or 'new'")
+    if subsample == "all":
+        return lists
+    labels = sorted({item.label for item in lists[0]})
+    half = (len(labels) + 1) // 2
+    kept = labels[:half] if subsample == "base" else labels[half:]
+    relabel = {label: position for position, label in enumerate(kept)}
+    return [
+        [
+            Datum(impath=item.impath, label=relabel[item.label], classname=item.classname)
+            for item in items
+            if item.label in relabel
+        ]
+        for items in lists
+    ]
+
+
+# Few shots
+
+
+def read_image_list(path: str) -> list[str]:
+    """Paths from a list of images: `fewshot.json` of a run, a JSON list, or text with one path a line.
+
+    Raises: FileNotFoundError; ValueError if the file holds something else, or its digest does not fit its
+        paths.
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"DATASET.FEWSHOT_LIST: {path} does not exist")
+    if not path.endswith(".json"):
+        with open(path, encoding="utf-8") as file:
+            return [line.strip() for line in file if line.strip()]
+    content = read_json(path)
+    images = content.get("images") if isinstance(content, dict) else content
+    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+        raise ValueError(f'DATASET.FEWSHOT_LIST: {path} is neither {{"images": [paths]}} nor a list of paths')
+    if isinstance(content, dict) and content.get("digest", list_digest(images)) != list_digest(images):
+        raise ValueError(
+            f"DATASET.FEWSHOT_LIST: the digest in {path} is not that of its images; "
+            "remove the digest if you changed them"
+        )
+    return images
+
+
+def _report_small_classes(items: list, num_shots: int, purpose: str) -> None:
+    """Say in one line which classes have fewer images than shots."""
+    small = [group for group in group_by_label(items).values() if len(group) < num_shots]
+    if small:
+        shown = ", ".join(f"{group[0].classname} ({len(group)})" for group in small[:5])
+        more = ", ..." if len(small) > 5 else ""
+        print(
+            f"{len(small)} classes have fewer than {num_shots} {purpose} images "
+            f"and give all they have: {shown}{more}"
+        )
+
+
+def _check_every_class(full_train: list, train: list, fewshot_list: str) -> None:
+    """Raise ValueError if the images of a few-shot list leave a class without any."""
+    present = {item.label for item in train}
+    absent = {item.label: item.classname for item in full_train if item.label not in present}
+    if absent:
+        raise ValueError(
+            f"DATASET.FEWSHOT_LIST {fewshot_list} names no image of {len(absent)} classes: "
+            f"{', '.join(list(absent.values())[:5])}; every class needs one"
+        )
+
+
+def _near_miss(folder: str) -> str:
+    """A hint at a folder beside the missing one whose name differs only in case and punctuation."""
+    parent, wanted = os.path.split(folder)
+    similar = defaultdict(list)
+    if os.path.isdir(parent):
+        for name in os.listdir(parent):
+            similar[_letters(name)].append(name)
+    found = similar[_letters(wanted)]
+    return f" (but {os.path.join(parent, found[0])} does: rename it)" if found else ""
+
+
+def _letters(name: str) -> str:
+    return "".join(character for character in name.casefold() if character.isalnum())

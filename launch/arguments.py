@@ -1,0 +1,48 @@
+"""The command line: CoOp's flags, two of ours, then KEY VALUE pairs."""
+
+import argparse
+
+PROTOCOLS = ("base2new", "few_shot", "cross_dataset", "domain_shift")
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    """Parse ``argv`` (default: the process's own). A flag that was not given is None, False or empty."""
+    parser = argparse.ArgumentParser(
+        prog="train.py",
+        description="Train and test one method on one data set.",
+        epilog="KEY VALUE pairs set config keys and win over everything else: OPTIM.MAX_EPOCH 50",
+    )
+    what = parser.add_argument_group("what to run")
+    what.add_argument("--trainer", default="", help="method, e.g. CLIPFit or ZeroshotCLIP")
+    what.add_argument(
+        "--dataset-config-file", default="", metavar="YAML", help="configs/datasets/<data set>.yaml"
+    )
+    what.add_argument("--protocol", default="", choices=PROTOCOLS, help="merge the method's recipe for it")
+    what.add_argument("--shots", type=int, help="labelled images per class (DATASET.NUM_SHOTS)")
+    what.add_argument("--seed", type=int, help="decides the images drawn and the run; negative: draw one")
+    what.add_argument(
+        "--backbone", default="", help="ViT-B/16, RN50, ..., a checkpoint, demo, random:ViT-B/16"
+    )
+    what.add_argument("--config-file", default="", metavar="YAML", help="your own settings")
+
+    where = parser.add_argument_group("where")
+    where.add_argument("--root", default="", help="folder of the data sets (DATASET.ROOT)")
+    where.add_argument("--output-dir", default="", help="run folder; default: output/<protocol>/...")
+    where.add_argument("--resume", default="", metavar="DIR", help="continue the run in DIR")
+
+    test = parser.add_argument_group("test only")
+    test.add_argument("--eval-only", action="store_true", help="test a trained model")
+    test.add_argument("--model-dir", default="", metavar="DIR", help="run folder of the trained model")
+    test.add_argument(
+        "--load-epoch", type=int, help="epoch to load; default: the best model, else the newest"
+    )
+    test.add_argument("--no-train", action="store_true", help="build everything, train nothing")
+
+    family = parser.add_argument_group("accepted for scripts of the CoOp family")
+    family.add_argument("--source-domains", nargs="+", default=[])
+    family.add_argument("--target-domains", nargs="+", default=[])
+    family.add_argument("--transforms", nargs="+", default=[], help="INPUT.TRANSFORMS")
+    family.add_argument("--head", default="", help="MODEL.HEAD.NAME")
+
+    parser.add_argument("pairs", nargs=argparse.REMAINDER, metavar="KEY VALUE", help=argparse.SUPPRESS)
+    return parser.parse_args(argv)

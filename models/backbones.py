@@ -1,0 +1,79 @@
+"""Names of CLIP backbones: which exist, their input size, their form in a folder name.
+
+A backbone is one of OpenAI's names (`ViT-B/16`), `random:` and such a name (that architecture with seeded
+random weights), `demo` (the small CLIP that ships with this code) or the path of a file in OpenAI's layout.
+Resolving a config needs these facts before anything else, so this module imports no torch.
+"""
+
+import os
+import re
+from pathlib import Path
+
+from dassl.utils import unknown_name
+
+DEMO = "demo"
+DEMO_FILE = Path(__file__).with_name("demo.pt")
+DEMO_INPUT_SIZE = 48
+
+RANDOM_PREFIX = "random:"
+CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin")
+
+OPENAI_INPUT_SIZES = {
+    "RN50": 224,
+    "RN101": 224,
+    "RN50x4": 288,
+    "RN50x16": 384,
+    "RN50x64": 448,
+    "ViT-B/32": 224,
+    "ViT-B/16": 224,
+    "ViT-L/14": 224,
+    "ViT-L/14@336px": 336,
+}
+
+
+def architecture_name(name: str) -> str:
+    """OpenAI's name inside `name`: "random:ViT-B/16" -> "ViT-B/16"; every other name is returned as it is."""
+    return name.removeprefix(RANDOM_PREFIX)
+
+
+def check_name(name: str) -> None:
+    """Accept a backbone name or refuse it before anything is loaded.
+
+    Raises: ValueError if it is no known name and no file, naming the nearest valid one;
+            FileNotFoundError if it is clearly meant as a path and nothing is there
+    """
+    if name == DEMO or architecture_name(name) in OPENAI_INPUT_SIZES or os.path.isfile(name):
+        return
+    if name.startswith(("/", "./", "../", "~")) or name.endswith(CHECKPOINT_SUFFIXES):
+        raise FileNotFoundError(
+            f"MODEL.BACKBONE.NAME: there is no checkpoint file {name!r} (seen from {os.getcwd()}); "
+            f"give an existing file or one of {', '.join([DEMO, *OPENAI_INPUT_SIZES])}"
+        )
+    names = [DEMO, *OPENAI_INPUT_SIZES]
+    if name.startswith(RANDOM_PREFIX):
+        names = [RANDOM_PREFIX + known for known in OPENAI_INPUT_SIZES]
+    raise ValueError(
+        f"MODEL.BACKBONE.NAME: {unknown_name('backbone', name, names)}; a path to a file works too"
+    )
+
+
+def input_size(name: str) -> int:
+    """Side of the square image in pixels that the backbone reads.
+
+    Raises: as `check_name`; ValueError if `name` is a file that holds no CLIP
+    """
+    check_name(name)
+    if name == DEMO:
+        return DEMO_INPUT_SIZE
+    if architecture_name(name) in OPENAI_INPUT_SIZES:
+        return OPENAI_INPUT_SIZES[architecture_name(name)]
+    from models.weights import architecture_of, read_checkpoint  # only a file needs torch to tell its size
+
+    return architecture_of(read_checkpoint(name), name)["image_resolution"]
+
+
+def slug(name: str) -> str:
+    """Form for folder names: "ViT-B/16" -> "vit_b16", "random:RN50" -> "random_rn50", a path -> its stem."""
+    if name != DEMO and architecture_name(name) not in OPENAI_INPUT_SIZES:
+        return Path(name).stem
+    return re.sub(r"[-:@]", "_", name.lower().replace("/", "").removesuffix("px"))

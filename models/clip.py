@@ -1,0 +1,71 @@
+"""CLIP with its two towers as separate modules, over the modules of the `clip` package."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.openai import OpenAIModel
+from models.text import Prompts, TextEncoder
+
+
+def normalize(features: Tensor) -> Tensor:
+    """Unit rows: v / |v| over the last axis, by plain division (no epsilon: a zero row speaks up as NaN)."""
+    return features / features.norm(dim=-1, keepdim=True)
+
+
+class CLIP(nn.Module):
+    """Image tower, text tower, token embedding and logit scale of one CLIP.
+
+    Parameters of the towers are named `image_encoder.*` and `text_encoder.*`, with OpenAI's names after that.
+    """
+
+    def __init__(self, model: OpenAIModel):
+        super().__init__()
+        self.image_encoder = model.visual
+        self.text_encoder = TextEncoder(
+            model.transformer, model.positional_embedding, model.ln_final, model.text_projection
+        )
+        self.token_embedding = model.token_embedding
+        self.logit_scale = model.logit_scale
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Precision of the activations (float16 for a model loaded with precision "fp16", else float32)."""
+        return self.text_encoder.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters live."""
+        return self.logit_scale.device
+
+    @property
+    def input_size(self) -> int:
+        """Side of the square input image in pixels."""
+        return self.image_encoder.input_resolution
+
+    def encode_image(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) normalized pixels -> (B, D) features, not normalized."""
+        return self.image_encoder(images.type(self.dtype))
+
+    def embed(self, tokens: Tensor) -> Tensor:
+        """(..., L) token ids -> (..., L, W) embeddings in the model's precision, without positions."""
+        return self.token_embedding(tokens.to(self.device)).type(self.dtype)
+
+    def embed_prompts(self, tokens: Tensor) -> Prompts:
+        """(K, 77) token ids -> prompts for `text_encoder`, as constants (no gradient to embeddings)."""
+        with torch.no_grad():
+            return Prompts.from_tokens(tokens.to(self.device), self.embed)
+
+    def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
+        """Scaled cosine similarities (s * n(f)) @ n(w)^T, evaluated in this order.
+
+        Args:    image_features (B, D) and text_features (K, D), normalized or not
+        Returns: (B, K) in the precision of the features; under autocast in float32, since bfloat16 resolves
+                 logits near 30 only to steps of 1/8
+        """
+        device = image_features.device.type
+        if torch.is_autocast_enabled(device):
+            with torch.autocast(device, enabled=False):
+                return self.logits(image_features.float(), text_features.float())
+        return (self.logit_scale.exp() * normalize(image_features)) @ normalize(text_features).t()

@@ -1,0 +1,140 @@
+"""Parameter groups: "text.ffn_proj_bias", "image.layernorm[0:3]" -> the parameters of a CLIP.
+
+A group is `tower.kind` or `tower.kind[layers]`.
+  tower   text (models.text.TextEncoder; the token embedding is not in it) or image
+  kind    ffn_proj_bias   bias of each block's second feed-forward layer
+          ffn_bias        biases of both feed-forward layers of each block
+          bias            every bias inside the blocks, their LayerNorms' included
+          layernorm       gains and biases of every LayerNorm of the tower
+          all             every parameter of the tower; takes no layers
+  layers  comma list of Python indices and ranges: [0], [-1], [0:3], [0,5,9:]. They count blocks, or with
+          `layernorm` the LayerNorms in forward order (image 0 is ln_pre; on 12 blocks 25 is ln_post)
+Parameters are found by the roles of their modules, not by their names.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+
+from torch import nn
+
+from models.clip import CLIP
+from models.openai import ResidualAttentionBlock
+
+TOWERS = ("text", "image")
+GROUP = re.compile(r"(?P<tower>\w+)\.(?P<kind>\w+)(\[(?P<layers>[^\[\]]*)\])?")
+
+
+def select(clip: CLIP, groups: Sequence[str] | str) -> dict[str, dict[str, nn.Parameter]]:
+    """Parameters of each group, by group and then by their name in `clip`, in forward order.
+
+    A parameter that two groups name appears once, in the first of them.
+    Raises: ValueError for an unknown tower or kind, layers out of range, or a kind the tower does not have
+    """
+    names = {id(parameter): name for name, parameter in clip.named_parameters()}
+    taken: set[int] = set()
+    selection: dict[str, dict[str, nn.Parameter]] = {}
+    for group in [groups] if isinstance(groups, str) else groups:
+        chosen = selection.setdefault(group, {})
+        for parameter in _parameters(clip, group):
+            if id(parameter) not in taken:
+                taken.add(id(parameter))
+                chosen[names[id(parameter)]] = parameter
+    return selection
+
+
+def count(parameters: Iterable[nn.Parameter]) -> int:
+    """Number of values in `parameters`."""
+    return sum(parameter.numel() for parameter in parameters)
+
+
+def _parameters(clip: CLIP, group: str) -> Iterator[nn.Parameter]:
+    tower_name, kind, layers = _parse(group)
+    tower = {"text": clip.text_encoder, "image": clip.image_encoder}[tower_name]
+    if kind == "all":
+        if layers is not None:
+            raise ValueError(f"{group}: 'all' is the whole tower and takes no layers; drop [{layers}]")
+        yield from tower.parameters()
+        return
+    module_type, of_module = KINDS[kind]
+    modules = [module for module in tower.modules() if isinstance(module, module_type)]
+    if not modules:
+        possible = [f"text.{known}" for known in (*KINDS, "all")] + ["image.all"]
+        raise ValueError(
+            f"{group}: this image tower is a ResNet, which has no {MODULE_WORDS[module_type]}; choose a ViT "
+            f"backbone, or only from {', '.join(possible)}"
+        )
+    for index in _indices(group, layers, len(modules), MODULE_WORDS[module_type]):
+        yield from of_module(modules[index])
+
+
+def _parse(group: str) -> tuple[str, str, str | None]:
+    """ "text.bias[0:3]" -> ("text", "bias", "0:3")."""
+    match = GROUP.fullmatch(group.strip())
+    if match is None or match["tower"] not in TOWERS or match["kind"] not in (*KINDS, "all"):
+        raise ValueError(
+            f"unknown parameter group {group!r}; a group is tower.kind or tower.kind[layers] with tower "
+            f"{' or '.join(TOWERS)} and kind {', '.join(KINDS)} or all, as in 'image.layernorm[0:3]'"
+        )
+    return match["tower"], match["kind"], match["layers"]
+
+
+def _indices(group: str, layers: str | None, total: int, what: str) -> list[int]:
+    """Positions that a layer list names, in its order and each once."""
+    if layers is None:
+        return list(range(total))
+    indices: list[int] = []
+    for item in layers.split(","):
+        numbers = re.fullmatch(r"\s*(-?\d+)?\s*(:)?\s*(-?\d+)?\s*", item)
+        if numbers is None or not numbers.group().strip():
+            raise ValueError(f"{group}: {item!r} is no index or range; write [0], [-1], [0:3] or [0,5,9:]")
+        first, colon, last = numbers.groups()
+        bounds = [int(bound) for bound in (first, last) if bound is not None]
+        limit = total if colon else total - 1  # the end of a range is not in it
+        if any(bound > limit or bound < -total for bound in bounds):
+            raise ValueError(
+                f"{group}: {item.strip()} is out of range; there are {total} {what}, 0 to {total - 1}"
+            )
+        span = slice(*(int(bound) if bound else None for bound in (first, last))) if colon else None
+        found = list(range(total))[span] if span else [range(total)[bounds[0]]]
+        if not found:
+            raise ValueError(f"{group}: {item.strip()} names none of the {total} {what}")
+        indices += found
+    return list(dict.fromkeys(indices))
+
+
+def _feed_forward(block: ResidualAttentionBlock) -> list[nn.Linear]:
+    return [module for module in block.mlp.modules() if isinstance(module, nn.Linear)]
+
+
+def _ffn_proj_bias(block: ResidualAttentionBlock) -> Iterator[nn.Parameter]:
+    yield _feed_forward(block)[-1].bias
+
+
+def _ffn_bias(block: ResidualAttentionBlock) -> Iterator[nn.Parameter]:
+    for layer in _feed_forward(block):
+        yield layer.bias
+
+
+def _bias(block: ResidualAttentionBlock) -> Iterator[nn.Parameter]:
+    for module in block.modules():
+        if isinstance(module, nn.MultiheadAttention):
+            yield module.in_proj_bias
+        elif isinstance(module, (nn.Linear, nn.LayerNorm)):
+            yield module.bias
+
+
+def _layernorm(norm: nn.LayerNorm) -> Iterator[nn.Parameter]:
+    yield norm.weight
+    yield norm.bias
+
+
+# kind -> modules that its layers count, parameters of one of them
+KINDS: dict[str, tuple[type[nn.Module], Callable[[nn.Module], Iterator[nn.Parameter]]]] = {
+    "ffn_proj_bias": (ResidualAttentionBlock, _ffn_proj_bias),
+    "ffn_bias": (ResidualAttentionBlock, _ffn_bias),
+    "bias": (ResidualAttentionBlock, _bias),
+    "layernorm": (nn.LayerNorm, _layernorm),
+}
+MODULE_WORDS = {ResidualAttentionBlock: "transformer blocks", nn.LayerNorm: "LayerNorms"}

@@ -1,0 +1,118 @@
+"""Prompt templates, and from class names to token ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from models.openai import CONTEXT_LENGTH, END_TOKEN, START_TOKEN, tokenizer
+
+if TYPE_CHECKING:
+    from models.clip import CLIP
+
+PLAIN = "a photo of a {}."
+
+# Column -> data set -> template. `default` holds what differs from PLAIN, the others what differs from that.
+# Sources: the releases of CoOp (default), KgCoOp and CLIPFit (kgcoop), ProGrad (prograd).
+TEMPLATES = {
+    "default": {
+        "OxfordPets": "a photo of a {}, a type of pet.",
+        "OxfordFlowers": "a photo of a {}, a type of flower.",
+        "FGVCAircraft": "a photo of a {}, a type of aircraft.",
+        "DescribableTextures": "{} texture.",
+        "EuroSAT": "a centered satellite photo of {}.",
+        "Food101": "a photo of {}, a type of food.",
+        "UCF101": "a photo of a person doing {}.",
+    },
+    "kgcoop": {
+        "DescribableTextures": "a photo of a {}, a type of texture.",
+    },
+    "prograd": {
+        "OxfordPets": "a type of pet, a photo of a {}.",
+        "OxfordFlowers": "a type of flower, a photo of a {}.",
+        "FGVCAircraft": "a type of aircraft, a photo of a {}.",
+        "DescribableTextures": "a texture of {}.",
+        "Food101": "a type of food, a photo of {}.",
+    },
+}
+
+# Source: CoOp's ZeroshotCLIP2, after OpenAI's notebook on prompt engineering for ImageNet.
+ENSEMBLE = (
+    "itap of a {}.",
+    "a bad photo of the {}.",
+    "a origami {}.",
+    "a photo of the large {}.",
+    "a {} in a video game.",
+    "art of the {}.",
+    "a photo of the small {}.",
+)
+
+
+def template_for(dataset: str, column: str = "default", override: str = "") -> str:
+    """Template of a data set (by `DATASET.NAME`): `override` if given, else the table's, else PLAIN.
+
+    Raises: ValueError for an unknown column, or an override without exactly one `{}`
+    """
+    if override:
+        return _checked(override)
+    if column not in TEMPLATES:
+        raise ValueError(f"there is no template column {column!r}; choose one of {', '.join(TEMPLATES)}")
+    return TEMPLATES[column].get(dataset) or TEMPLATES["default"].get(dataset, PLAIN)
+
+
+def fill(template: str, classnames: Sequence[str]) -> list[str]:
+    """One prompt per class; underscores in class names become spaces, nothing else changes.
+
+    Raises: ValueError if the template has not exactly one `{}`
+    """
+    before, after = _checked(template).split("{}")
+    return [before + name.replace("_", " ") + after for name in classnames]
+
+
+def tokenize(prompts: Sequence[str], classnames: Sequence[str]) -> Tensor:
+    """Token ids of one prompt per class, (K, 77) int64: start token, text, end token, zeros.
+
+    Raises: ValueError if there is no class, or naming the class whose prompt exceeds 77 tokens
+    """
+    if not classnames or len(prompts) != len(classnames):
+        raise ValueError(
+            f"{len(prompts)} prompts for {len(classnames)} classes; one prompt per class is needed"
+        )
+    tokens = torch.zeros(len(prompts), CONTEXT_LENGTH, dtype=torch.long)
+    for row, prompt, name in zip(tokens, prompts, classnames, strict=True):
+        ids = [START_TOKEN, *tokenizer.encode(prompt), END_TOKEN]
+        if len(ids) > CONTEXT_LENGTH:
+            raise ValueError(
+                f"the prompt of class {name!r} has {len(ids)} tokens, start and end included; CLIP reads at "
+                f"most {CONTEXT_LENGTH}; shorten the class name or the template: {prompt!r}"
+            )
+        row[: len(ids)] = torch.tensor(ids)
+    return tokens
+
+
+def untrained_tokens(clip: CLIP, tokens: Tensor, classnames: Sequence[str]) -> list[tuple[str, str]]:
+    """(class, token text) of every token in the prompts whose embedding is zero: it was never trained.
+
+    Args: tokens (K, 77) from `tokenize`. Only models that mark tokens so, like `demo`, give anything but [].
+    """
+    ids = tokens.unique()
+    rows = clip.token_embedding.weight.detach()[ids.to(clip.device)]
+    untrained = set(ids[(rows == 0).all(dim=1).cpu()].tolist())
+    found = []
+    for row, name in zip(tokens.tolist(), classnames, strict=True):
+        for token in dict.fromkeys(row[: row.index(END_TOKEN)]):
+            if token in untrained:
+                found.append((name, tokenizer.decode([token]).strip()))
+    return found
+
+
+def _checked(template: str) -> str:
+    if template.count("{}") != 1:
+        raise ValueError(
+            f"prompt template {template!r} has {template.count('{}')} places {{}} for the class name; "
+            f"exactly one is needed, as in {PLAIN!r}"
+        )
+    return template

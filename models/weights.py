@@ -1,0 +1,217 @@
+"""Checkpoint files of CLIP: fetch OpenAI's, read any in OpenAI's layout, and trust neither.
+
+Only tensors and plain containers are unpickled (`weights_only=True`). A JIT archive is a program, so one is
+opened only if its SHA256 is that of a file OpenAI published.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import tempfile
+import warnings
+import zipfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from models.openai import VOCABULARY_SIZE, package
+
+HEAD_WIDTH = 64  # of every CLIP in OpenAI's layout; the number of heads is in no file
+NOT_WEIGHTS = (
+    "input_resolution",
+    "context_length",
+    "vocab_size",
+)  # numbers that OpenAI's archives also carry
+SHOWN_KEYS = 3
+
+
+def cache_folder(cache_dir: str | os.PathLike | None = None) -> Path:
+    """Where OpenAI's files are kept: `cache_dir`, else $CLIP_CACHE, else ~/.cache/clip."""
+    return Path(cache_dir or os.environ.get("CLIP_CACHE") or "~/.cache/clip").expanduser()
+
+
+def fetch_openai(name: str, cache_dir: str | os.PathLike | None = None) -> Path:
+    """Path of OpenAI's file for `name`, downloaded if it is not in the cache.
+
+    The checksum is verified in either case. A download goes to a folder of its own beside the target and is
+    renamed when it is complete, so any number of processes may ask at once and none ever sees half a file.
+    Raises: ConnectionError if the download fails, saying which file to put where by hand
+    """
+    url = package._MODELS[name]
+    digest = _published_digest(url)
+    folder = cache_folder(cache_dir)
+    target = folder / url.rsplit("/", 1)[1]
+    if target.is_file():
+        if sha256(target) == digest:
+            return target
+        warnings.warn(f"{target} is damaged (its SHA256 is not {digest}); downloading it again")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
+            os.replace(package._download(url, scratch), target)
+    except Exception as error:
+        raise ConnectionError(
+            f"could not get the weights of {name} from {url} ({error}). Put that file at {target} by hand "
+            f"(SHA256 {digest}), or give the path of a copy as MODEL.BACKBONE.NAME"
+        ) from error
+    return target
+
+
+def sha256(path: str | os.PathLike) -> str:
+    """Hexadecimal SHA256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
+    """State dict of a CLIP in OpenAI's layout, on the CPU: key -> tensor.
+
+    Reads OpenAI's JIT archives and saved state dicts, also in {"state_dict": ...} or with `module.` prefixes.
+    Raises: FileNotFoundError; ValueError naming the file if it is damaged, holds code, or is no state dict
+    """
+    if not os.path.isfile(path):
+        raise FileNotFoundError(f"there is no checkpoint file {path}")
+    content = _read_archive(path) if _is_jit_archive(path) else _read_pickle(path)
+    if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
+        content = content["state_dict"]
+    if not isinstance(content, dict) or not content:
+        raise ValueError(f"{path} holds {_describe(content)}, not a state dict (a dict of name -> tensor)")
+    state = {}
+    for key, value in content.items():
+        name = str(key).removeprefix("module.")
+        if name in NOT_WEIGHTS:
+            continue
+        if not isinstance(value, Tensor):
+            raise ValueError(f"{path}: entry {name!r} is {_describe(value)}; a state dict holds tensors only")
+        state[name] = value.detach()
+    return state
+
+
+def architecture_of(state: dict[str, Tensor], path: str | os.PathLike) -> dict:
+    """Arguments of `OpenAIModel` that fit a state dict, read off its shapes.
+
+    Raises: ValueError naming `path` and the key that does not fit
+    """
+
+    def shape(key: str, dims: int) -> torch.Size:
+        if key not in state:
+            raise ValueError(f"{path} is no CLIP checkpoint in OpenAI's layout: it has no {key!r}")
+        if state[key].dim() != dims or 0 in state[key].shape:
+            raise ValueError(f"{path}: {key!r} has shape {tuple(state[key].shape)}; {dims} axes are expected")
+        return state[key].shape
+
+    def count(prefix: str) -> int:
+        return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
+
+    if "visual.proj" in state:
+        vision_width, _, _, patch = shape("visual.conv1.weight", 4)
+        layers: int | tuple[int, ...] = count("visual.transformer.resblocks.")
+        resolution = patch * _grid_side(shape("visual.positional_embedding", 2)[0], path)
+    else:
+        vision_width, patch = shape("visual.layer1.0.conv1.weight", 4)[0], None
+        layers = tuple(count(f"visual.layer{stage}.") for stage in (1, 2, 3, 4))
+        resolution = 32 * _grid_side(shape("visual.attnpool.positional_embedding", 2)[0], path)
+
+    text_width, embed_dim = shape("text_projection", 2)
+    context_length, _ = shape("positional_embedding", 2)
+    vocabulary, _ = shape("token_embedding.weight", 2)
+    widths = {"text width": text_width, "vision width": vision_width if patch else HEAD_WIDTH}
+    for what, width in widths.items():
+        if width % HEAD_WIDTH:
+            raise ValueError(f"{path}: {what} {width} is not a multiple of {HEAD_WIDTH}, the width of a head")
+    if vocabulary != VOCABULARY_SIZE:
+        raise ValueError(
+            f"{path}: {vocabulary:,} token embeddings; CLIP's tokenizer has {VOCABULARY_SIZE:,} tokens"
+        )
+    return {
+        "embed_dim": embed_dim,
+        "image_resolution": resolution,
+        "vision_layers": layers,
+        "vision_width": vision_width,
+        "vision_patch_size": patch,
+        "context_length": context_length,
+        "vocab_size": vocabulary,
+        "transformer_width": text_width,
+        "transformer_heads": text_width // HEAD_WIDTH,
+        "transformer_layers": count("transformer.resblocks."),
+    }
+
+
+def check_state(state: dict[str, Tensor], expected: dict[str, Tensor], path: str | os.PathLike) -> None:
+    """Compare names and shapes of a state dict with those of its architecture; values must be finite.
+
+    Raises: ValueError naming `path`, what differs and the first few keys
+    """
+    missing = [key for key in expected if key not in state]
+    unknown = [key for key in state if key not in expected]
+    reshaped = [
+        f"{key} {tuple(state[key].shape)} instead of {tuple(tensor.shape)}"
+        for key, tensor in expected.items()
+        if key in state and state[key].shape != tensor.shape
+    ]
+    for problem, keys in (("lacks", missing), ("has unknown", unknown), ("has wrongly shaped", reshaped)):
+        if keys:
+            shown = ", ".join(keys[:SHOWN_KEYS]) + (", ..." if len(keys) > SHOWN_KEYS else "")
+            raise ValueError(
+                f"{path} {problem} {len(keys)} of the tensors of a CLIP in OpenAI's layout: {shown}"
+            )
+    for key, tensor in state.items():
+        if not tensor.isfinite().all():
+            raise ValueError(f"{path}: tensor {key!r} holds values that are not finite")
+
+
+def _published_digest(url: str) -> str:
+    return url.split("/")[-2]
+
+
+def _is_jit_archive(path: str | os.PathLike) -> bool:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(entry.endswith("/constants.pkl") for entry in archive.namelist())
+    except zipfile.BadZipFile:
+        return False
+
+
+def _read_archive(path: str | os.PathLike) -> dict[str, Tensor]:
+    if sha256(path) not in {_published_digest(url) for url in package._MODELS.values()}:
+        raise ValueError(
+            f"{path} is a JIT archive, which can hold any program, and its SHA256 is none of those OpenAI "
+            "published, so it is not opened. If you trust it, convert it once and use the new file: "
+            "torch.save(dict(torch.jit.load(path, map_location='cpu').state_dict()), 'weights.pt')"
+        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.load. is deprecated")
+        return dict(torch.jit.load(os.fspath(path), map_location="cpu").state_dict())
+
+
+def _read_pickle(path: str | os.PathLike) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # damaged bytes can make the unpickler fail in any way
+        if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
+            raise ValueError(
+                f"{path} holds more than tensors and plain containers; unpickling that could run code, so it "
+                "is refused. Save the state dict alone and use that file"
+            ) from error
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint: it is truncated, damaged, not a file of torch.save, or "
+            "a pickle that holds code (refused)"
+        ) from error
+
+
+def _grid_side(tokens: int, path: str | os.PathLike) -> int:
+    """Side of the square grid of image positions, of which there are side * side + 1 (the class token)."""
+    side = round((tokens - 1) ** 0.5)
+    if side < 1 or side * side + 1 != tokens:
+        raise ValueError(f"{path}: {tokens} image positions are not those of a square grid and a class token")
+    return side
+
+
+def _describe(value: object) -> str:
+    return "an empty dict" if value == {} else f"a {type(value).__name__}"

@@ -1,0 +1,28 @@
+# Sourced by every script. The method is the name of the script's folder, the variables have defaults:
+#   DATA   folder of the data sets (data)        SHOTS  labelled images per class (16)
+#   EXTRA  more KEY VALUE pairs, e.g. EXTRA="OPTIM.MAX_EPOCH 50"
+set -euo pipefail
+
+METHOD=$(basename "$(cd -L "$(dirname "$0")" && pwd -L)")
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+usage() {
+    echo "usage: bash $0 <data set> <seed>     data sets: $(cd configs/datasets && echo *.yaml | sed 's/\.yaml//g')" >&2
+    exit 2
+}
+[ $# -eq 2 ] || usage
+DATASET=$1
+SEED=$2
+
+if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] || [ ! -x .venv/bin/python ]; then
+    PYTHON=python
+else
+    PYTHON=.venv/bin/python
+fi
+
+# train <protocol> [flags ...]: one run of the method on the data set
+train() {
+    # shellcheck disable=SC2086 - EXTRA holds words
+    "$PYTHON" train.py --trainer "$METHOD" --protocol "$@" --root "${DATA:-data}" --seed "$SEED" \
+        --dataset-config-file "configs/datasets/$DATASET.yaml" --shots "${SHOTS:-16}" ${EXTRA:-}
+}

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Zero-shot CLIP and CLIPFit on the embedded data set, base-to-new protocol, seed 1, as a table.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+SEED=${SEED:-1}
+
+for method in zsclip clipfit; do
+    bash "scripts/$method/base2new_train.sh" demo "$SEED"
+    bash "scripts/$method/base2new_test.sh" demo "$SEED"
+done
+.venv/bin/python scripts/base2new_table.py demo --seeds "$SEED"

@@ -1,0 +1,30 @@
+"""Makes plugins.py importable and gives each test a folder with its images."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import plugins  # noqa: E402
+
+from dassl.engine import build_trainer  # noqa: E402
+from dassl.utils import set_random_seed  # noqa: E402
+
+
+@pytest.fixture
+def folder(tmp_path):
+    plugins.draw_images(tmp_path / "data")
+    return tmp_path
+
+
+@pytest.fixture
+def build():
+    """Build a trainer as train.py does: seeds first."""
+
+    def _build(cfg):
+        set_random_seed(cfg.SEED)
+        return build_trainer(cfg)
+
+    return _build

@@ -1,0 +1,114 @@
+"""A run killed at any moment and started again ends in the same bits as one left alone."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from plugins import make_cfg
+
+from dassl.utils import load_checkpoint, save_checkpoint
+
+WORKER = Path(__file__).with_name("kill_worker.py")
+
+MOMENTS = [
+    "step:1",  # before anything was saved
+    "step:5",  # in the middle of an epoch
+    "resume.pt:1",  # the first resume point is written, but not in its place
+    "resume.pt:3",  # a later one
+    "model.pth.tar-2:1",  # the resume point of epoch 2 is there, its checkpoint is not
+    "checkpoint:2",  # the checkpoint is there, its pointer is not
+    "model-best.pth.tar:1",  # between validation and saving the best model
+    "model.pth.tar-5:1",  # at the end of training
+    "result.json:1",  # everything is done but the record of it
+]
+UNREPEATABLE = {"seconds_train", "seconds_test", "peak_memory_mb", "config_digest"}
+
+
+def same(a, b) -> bool:
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+@pytest.mark.parametrize("trainer", ["TwoLinear", "AmpLinear", "Averaging"])
+def test_killed_and_resumed_runs_end_in_the_same_bits(trainer, folder):
+    worker = subprocess.run(
+        [sys.executable, str(WORKER), str(folder), trainer, *MOMENTS], capture_output=True, text=True
+    )
+    assert worker.returncode == 0, worker.stderr
+    undisturbed = folder / "undisturbed"
+    for moment in MOMENTS:
+        resumed = folder / moment.replace(":", "-")
+        assert (resumed / "metrics.jsonl").read_text() == (undisturbed / "metrics.jsonl").read_text(), moment
+        for file in undisturbed.glob("*/model*.pth.tar*"):
+            other = resumed / file.relative_to(undisturbed)
+            assert same(load_checkpoint(file), load_checkpoint(other)), (moment, file.name)
+        results = [json.loads((run / "result.json").read_text()) for run in (undisturbed, resumed)]
+        assert same(*({k: v for k, v in r.items() if k not in UNREPEATABLE} for r in results)), moment
+        assert not (resumed / "resume.pt").exists()
+
+
+def test_the_learning_rate_goes_on_where_it_stopped(folder, build):
+    cfg = make_cfg(folder, OPTIM__MAX_EPOCH=10)
+    trainer = build(cfg)
+    trainer.resume_interval = 0.0
+    stopped = trainer.before_epoch
+
+    def stop_in_epoch_5():
+        if trainer.epoch == 4:
+            raise KeyboardInterrupt
+        stopped()
+
+    trainer.before_epoch = stop_in_epoch_5
+    with pytest.raises(KeyboardInterrupt):
+        trainer.train()
+    build(cfg).train()
+    rates = {}
+    for line in Path(cfg.OUTPUT_DIR, "metrics.jsonl").read_text().splitlines():
+        step = json.loads(line)
+        rates[step["epoch"]] = step["lr"]
+    cosine = [0.001 * (1 + torch.cos(torch.tensor(torch.pi * (e - 1) / 10))).item() for e in range(1, 10)]
+    assert list(rates.values()) == pytest.approx([1e-5, *cosine], rel=1e-6)
+
+
+def test_an_explicit_resume_needs_a_run_to_resume(folder, build):
+    trainer = build(make_cfg(folder, RESUME=f"{folder}/nothing"))
+    with pytest.raises(FileNotFoundError, match="--resume .*nothing.*leave --resume out"):
+        trainer.train()
+
+
+def test_models_that_stopped_at_different_epochs_are_refused(folder, build):
+    cfg = make_cfg(folder, "TwoLinear")
+    trainer = build(cfg)
+    for name, epoch in (("linear", 2), ("second", 1)):
+        state = {"state_dict": trainer._models[name].state_dict(), "epoch": epoch, "optimizer": None}
+        save_checkpoint(state, f"{cfg.OUTPUT_DIR}/{name}")
+    with pytest.raises(ValueError, match="different epochs"):
+        trainer.train()
+
+
+def test_a_resume_point_of_other_models_is_refused(folder, build):
+    cfg = make_cfg(folder, OPTIM__MAX_EPOCH=2)
+    trainer = build(cfg)
+    trainer.save_result = lambda: None  # leaves the resume point where it is
+    trainer.train()
+    with pytest.raises(ValueError, match="holds the models \\['linear'\\].*delete"):
+        build(make_cfg(folder, "TwoLinear")).train()
+
+
+def test_the_checkpoints_of_an_older_run_are_resumed_without_a_resume_point(folder, build, capsys):
+    cfg = make_cfg(folder, TRAIN__CHECKPOINT_FREQ=1)
+    build(cfg).train()
+    for epoch in (2, 3):
+        Path(cfg.OUTPUT_DIR, f"linear/model.pth.tar-{epoch}").unlink()
+    capsys.readouterr()
+    trainer = build(cfg)
+    trainer.train()
+    assert trainer.start_epoch == 1 and "Resuming after epoch 1" in capsys.readouterr().out

@@ -1,0 +1,268 @@
+"""The configuration: its keys, how values merge, what an error says."""
+
+import copy
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from yacs.config import CfgNode as YacsNode
+
+from dassl.config import CfgNode, clean_cfg, flatten, get_cfg_default, load_yaml
+
+FIXTURES = Path(__file__).parents[1] / "fixtures"
+OURS = {
+    "DATASET.SUBSAMPLE_CLASSES": "all",
+    "DATASET.FEWSHOT_LIST": "",
+    "DATALOADER.CACHE_GB": 2.0,
+    "THREADS": 0,
+    "DETERMINISTIC": False,
+    "RUN.PROTOCOL": "",
+    "RUN.DATASET_FILE": "",
+    "RUN.EVAL_ONLY": False,
+    "RUN.MODEL_DIR": "",
+    "RUN.LOAD_EPOCH": -1,
+}
+
+
+@pytest.fixture
+def cfg():
+    return get_cfg_default()
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+# Keys
+
+
+def test_the_keys_defaults_and_types_are_dassls_plus_our_own(cfg):
+    expected = dict(OURS)
+    for entry in json.loads((FIXTURES / "config_defaults.json").read_text())["keys"]:
+        value = entry["default"]
+        expected[entry["key"]] = tuple(value) if entry["type"] == "tuple" else value
+    found = {
+        key: value
+        for key, value in flatten(cfg).items()
+        if not key.startswith(("TRAINER.CG.", "TRAINER.MEANTEA."))
+    }
+    assert found == expected
+    assert {key: type(value) for key, value in found.items()} == {
+        key: type(value) for key, value in expected.items()
+    }
+
+
+def test_every_call_gives_a_fresh_config(cfg):
+    cfg.INPUT.PIXEL_MEAN[0] = 9.0
+    cfg.OPTIM.LR = 1.0
+    assert get_cfg_default().INPUT.PIXEL_MEAN[0] == 0.485
+    assert get_cfg_default().OPTIM.LR == 0.0003
+
+
+def test_resolving_a_config_imports_no_torch():
+    code = "import sys, dassl.config as c, dassl.utils; c.get_cfg_default(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+
+
+def test_flatten_keeps_the_order_of_definition():
+    tree = CfgNode({"B": 1, "A": {"Z": 2, "C": {"D": 3}}, "AA": 4})
+    assert list(flatten(tree).items()) == [("B", 1), ("A.Z", 2), ("A.C.D", 3), ("AA", 4)]
+
+
+def test_clean_cfg_keeps_the_name_and_the_trainers_own_node(cfg):
+    cfg.TRAINER.COOP = CfgNode({"N_CTX": 16})
+    clean_cfg(cfg, "CoOp")
+    assert set(cfg.TRAINER) == {"NAME", "COOP"}
+
+
+# Merging
+
+
+@pytest.mark.parametrize(
+    ("key", "given", "result"),
+    [
+        ("OPTIM.LR", 1, 1.0),
+        ("OPTIM.LR", "1e-5", 1e-5),
+        ("INPUT.SIZE", "[32, 48]", (32, 48)),
+        ("INPUT.PIXEL_MEAN", (0, 0, 0), [0, 0, 0]),
+        ("INPUT.TRANSFORMS", "normalize", ("normalize",)),
+        ("INPUT.TRANSFORMS", ["random_flip", "normalize"], ("random_flip", "normalize")),
+        ("OUTPUT_DIR", "'2024'", "2024"),
+        ("USE_CUDA", "False", False),
+        ("OUTPUT_DIR", None, None),
+        ("DATASET.NAME", "true", "true"),
+    ],
+)
+def test_values_convert_only_as_documented(cfg, key, given, result):
+    cfg.merge_from_list([key, given])
+    merged = flatten(cfg)[key]
+    assert merged == result
+    assert type(merged) is type(result)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "types"),
+    [
+        ("OPTIM.MAX_EPOCH", 1.5, ("float", "int")),
+        ("OUTPUT_DIR", True, ("bool", "str")),
+        ("OUTPUT_DIR", 3, ("int", "str")),
+        ("USE_CUDA", 1, ("int", "bool")),
+        ("OPTIM.LR", "fast", ("str", "float")),
+        ("OPTIM.STEPSIZE", "ten", ("str", "tuple")),
+        ("OPTIM.LR", {"A": 1}, ("dict", "float")),
+    ],
+)
+def test_a_wrong_type_is_refused_with_key_types_and_source(cfg, key, value, types):
+    before = flatten(cfg)
+    with pytest.raises(ValueError) as error:
+        cfg.merge_from_mapping({key: value}, source="some.yaml")
+    assert all(part in str(error.value) for part in (key, "some.yaml", *types))
+    assert flatten(cfg) == before
+
+
+def test_a_list_that_does_not_read_as_one_is_refused(cfg):
+    with pytest.raises(ValueError, match="does not read as a list"):
+        cfg.merge_from_list(["INPUT.TRANSFORMS", "[random_flip,normalize]"])
+
+
+def test_ctx_init_takes_a_phrase_or_a_bool(cfg):
+    cfg.merge_from_mapping({"TRAINER.COOP": {"CTX_INIT": ""}}, source="method", allow_new=True)
+    for value in (False, "a photo of a", True):
+        cfg.merge_from_list(["TRAINER.COOP.CTX_INIT", value])
+        assert value == cfg.TRAINER.COOP.CTX_INIT
+    with pytest.raises(ValueError, match="str or bool"):
+        cfg.merge_from_list(["TRAINER.COOP.CTX_INIT", 4])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("OPTIM.MAX_EPOCHS", "OPTIM.MAX_EPOCH"),
+        ("optim.lr", "OPTIM.LR"),
+        ("NUM_SHOTS", "DATASET.NUM_SHOTS"),
+        ("OPTIM.LR.START", "OPTIM.LR"),
+        ("OPTIMM", "OPTIM"),
+    ],
+)
+def test_an_unknown_key_names_the_nearest(cfg, wrong, meant):
+    with pytest.raises(KeyError) as error:
+        cfg.merge_from_mapping({wrong: 1}, source="configs/x.yaml")
+    assert error.value.args[0] == f"{wrong} (configs/x.yaml) is not a config key; did you mean {meant}?"
+
+
+def test_an_unknown_key_that_resembles_nothing_gets_no_guess(cfg):
+    with pytest.raises(KeyError) as error:
+        cfg.merge_from_list(["TRAINER.SOMETHING.WEIGHT", 1])
+    assert "did you mean" not in error.value.args[0]
+
+
+def test_a_value_for_a_node_and_an_odd_number_of_pairs_are_errors(cfg):
+    with pytest.raises(ValueError, match="OPTIM .* is a group of keys"):
+        cfg.merge_from_list(["OPTIM", "sgd"])
+    with pytest.raises(ValueError, match="3 words and the last, 'SEED'"):
+        cfg.merge_from_list(["OPTIM.LR", "0.1", "SEED"])
+
+
+def test_new_keys_are_declared_only_when_allowed(cfg):
+    new = {"TRAINER": {"MINE": {"BETA": 8.0, "GROUPS": ["a"]}}}
+    with pytest.raises(KeyError):
+        cfg.merge_from_mapping(new, source="x")
+    cfg.merge_from_mapping(new, source="x", allow_new=True)
+    cfg.merge_from_list(["TRAINER.MINE.BETA", 2])
+    assert cfg.TRAINER.MINE.BETA == 2.0
+    assert isinstance(cfg.TRAINER.MINE, CfgNode)
+
+
+def test_nodes_of_plain_yacs_merge_like_our_own(cfg):
+    cfg.TRAINER.COOP = YacsNode()
+    cfg.TRAINER.COOP.N_CTX = 16
+    cfg.TRAINER.COOP.W = 1.0
+    copied = copy.deepcopy(cfg)
+    copied.merge_from_list(["TRAINER.COOP.N_CTX", 4, "TRAINER.COOP.W", 2])
+    assert (copied.TRAINER.COOP.N_CTX, copied.TRAINER.COOP.W, cfg.TRAINER.COOP.N_CTX) == (4, 2.0, 16)
+    assert "N_CTX: 4" in str(copied)
+
+
+def test_a_frozen_config_takes_no_value(cfg):
+    cfg.freeze()
+    with pytest.raises(AttributeError):
+        cfg.SEED = 1
+    with pytest.raises(AttributeError, match="defrost"):
+        cfg.merge_from_list(["SEED", 1])
+    cfg.defrost()
+    cfg.merge_from_list(["SEED", 1])
+    assert cfg.SEED == 1
+
+
+def test_asking_for_a_key_that_is_not_there_names_the_nearest(cfg):
+    with pytest.raises(AttributeError, match="did you mean MAX_EPOCH"):
+        cfg.OPTIM.MAX_EPOCHS  # noqa: B018
+    assert not hasattr(cfg, "MISSING")
+
+
+def test_keys_that_nothing_reads_are_accepted_with_one_warning(cfg, recwarn):
+    cfg.merge_from_mapping({"TRAINER": {"MCD": {"N_STEP_F": 4}, "CG": {"EPS_F": 1.0}}}, source="same.yaml")
+    assert not recwarn.list
+    with pytest.warns(UserWarning) as caught:
+        cfg.merge_from_mapping({"TRAINER": {"MCD": {"N_STEP_F": 5}, "SE": {"RAMPUP": 1}}}, source="da.yaml")
+    assert len(caught) == 1
+    assert "TRAINER.MCD.N_STEP_F, TRAINER.SE.RAMPUP (da.yaml)" in str(caught[0].message)
+
+
+# YAML files
+
+
+def test_a_file_wins_over_its_parents_and_later_parents_over_earlier_ones(tmp_path, cfg):
+    write(tmp_path / "base" / "far.yaml", "OPTIM: {LR: 0.1, MAX_EPOCH: 1}\nSEED: 1")
+    write(tmp_path / "base" / "near.yaml", "_BASE_: far.yaml\nOPTIM: {MAX_EPOCH: 2, GAMMA: 0.2}")
+    write(tmp_path / "base" / "other.yaml", "OPTIM: {GAMMA: 0.3, MOMENTUM: 0.3}")
+    path = write(tmp_path / "run.yaml", "_BASE_: [base/near.yaml, base/other.yaml]\nOPTIM: {MOMENTUM: 0.4}")
+    merged = {"OPTIM": {"LR": 0.1, "MAX_EPOCH": 2, "GAMMA": 0.3, "MOMENTUM": 0.4}, "SEED": 1}
+    assert load_yaml(path) == merged
+    cfg.merge_from_file(path)
+    assert {key: cfg.OPTIM[key] for key in merged["OPTIM"]} == merged["OPTIM"]
+
+
+def test_an_error_names_the_parent_that_holds_the_wrong_key(tmp_path, cfg):
+    write(tmp_path / "parent.yaml", "OPTIM: {LRR: 1}")
+    path = write(tmp_path / "child.yaml", "_BASE_: parent.yaml")
+    with pytest.raises(KeyError, match=r"OPTIM.LRR \(.*parent.yaml\)"):
+        cfg.merge_from_file(path)
+
+
+def test_parents_in_a_circle_and_missing_parents_are_errors(tmp_path):
+    write(tmp_path / "a.yaml", "_BASE_: b.yaml")
+    write(tmp_path / "b.yaml", "_BASE_: ./a.yaml")
+    with pytest.raises(ValueError, match=r"a\.yaml -> .*b\.yaml -> .*a\.yaml"):
+        load_yaml(tmp_path / "a.yaml")
+    write(tmp_path / "c.yaml", "_BASE_: nowhere.yaml")
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.yaml, which .*c\.yaml names"):
+        load_yaml(tmp_path / "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("SEED: 1\nOPTIM: {LR: 0.1\nTEST: 2", r"x\.yaml, line 3: not valid YAML"),
+        ("OPTIM:\n  LR: 0.1\n  LR: 0.2", r"x\.yaml, line 3: .*'LR' is given twice"),
+        ("- a\n- b", r"x\.yaml: .*holds a list"),
+        ("_BASE_: {a: b}", r"_BASE_ \(.*x\.yaml\)"),
+    ],
+)
+def test_text_that_is_no_configuration_names_file_and_line(tmp_path, text, message):
+    with pytest.raises(ValueError, match=message):
+        load_yaml(write(tmp_path / "x.yaml", text))
+
+
+def test_files_are_read_as_utf8(tmp_path, cfg):
+    cfg.merge_from_file(write(tmp_path / "x.yaml", "OUTPUT_DIR: läufe"))
+    assert cfg.OUTPUT_DIR == "läufe"
+
+
+def test_an_empty_file_changes_nothing(tmp_path, cfg):
+    cfg.merge_from_file(write(tmp_path / "x.yaml", "# nothing yet\n"))
+    assert cfg == get_cfg_default()

@@ -1,0 +1,200 @@
+"""The embedded data sets: pictures follow from names and seeds, folders are whole or refused."""
+
+import errno
+import json
+import multiprocessing
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets import demo, drawing
+
+NAMES = ["Demo", "DemoV2", "DemoSketch", "DemoGarden", "DemoCloth", "DemoSigns"]
+
+
+@pytest.fixture
+def few_pictures(monkeypatch):
+    """Data sets of three pictures a class, which are drawn fast."""
+    monkeypatch.setattr(demo, "PER_CLASS", {"train": 1, "val": 1, "test": 1})
+
+
+def pixels(name, seed, condition="clean"):
+    return np.asarray(drawing.draw(name, np.random.default_rng(seed), condition), dtype=int)
+
+
+# Pictures
+
+
+@pytest.mark.parametrize("condition", drawing.CONDITIONS)
+def test_same_seed_same_picture_other_seed_other_picture(condition):
+    for name in (demo.DEMO[0], demo.CLOTH[0], demo.SIGNS[0]):
+        first = pixels(name, 1, condition)
+        assert first.shape == (drawing.SIZE, drawing.SIZE, 3)
+        assert (first == pixels(name, 1, condition)).all()
+        assert (first != pixels(name, 2, condition)).any()
+
+
+@pytest.mark.parametrize("shape", drawing.SHAPES)
+def test_figure_has_its_color_and_leaves_its_background_alone(shape):
+    picture = pixels(f"plain red {shape}", 5)
+    red = (picture[..., 0] > 150) & (picture[..., 1:].max(axis=-1) < 110)
+    assert 0.08 < red.mean() < 0.75
+    assert not red[[0, 0, -1, -1], [0, -1, 0, -1]].any()
+
+
+def test_patterns_differ_on_the_same_figure():
+    pictures = [pixels(f"{pattern} blue square", 7) for pattern in drawing.PATTERNS]
+    for i, one in enumerate(pictures):
+        for other in pictures[:i]:
+            assert np.abs(one - other).mean() > 1
+
+
+def test_shift_with_defaults_changes_nothing_and_gamma_darkens():
+    image = drawing.draw("plain green leaf", np.random.default_rng(1))
+    same = drawing.shift(image, np.random.default_rng(1))
+    dark = drawing.shift(image, np.random.default_rng(1), gamma=2.0)
+    assert (np.asarray(same) == np.asarray(image)).all()
+    assert np.asarray(dark).mean() < np.asarray(image).mean() - 10
+
+
+@pytest.mark.parametrize("name", ["red striped star", "plain red", "plain red car", "red circle sign"])
+def test_a_name_that_is_no_recipe_is_refused_with_the_forms(name):
+    with pytest.raises(ValueError, match="cannot be drawn; write '<pattern> <color> <shape>'"):
+        drawing.draw(name, np.random.default_rng(0))
+
+
+# Classes
+
+
+def test_six_data_sets_are_registered_and_demo_has_ten_base_and_ten_new_classes():
+    assert set(NAMES) <= set(DATASET_REGISTRY.registered_names())
+    assert len(demo.DEMO) == 20
+    for classes in (demo.DEMO, demo.GARDEN, demo.CLOTH, demo.SIGNS):
+        assert len(set(classes)) == len(classes) and len(classes) % 2 == 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_data_set_as_the_trainer_sees_it(name, tmp_path, few_pictures, config):
+    data = DATASET_REGISTRY.get(name)(config(tmp_path, shots=1, subsample="new"))
+    classes = DATASET_REGISTRY.get(name).classes
+    assert data.classnames == list(classes[len(classes) // 2 :])
+    assert len(data.train_x) == len(data.val) == len(data.test) == len(classes) // 2
+    with Image.open(data.test[0].impath) as image:
+        assert image.format == "PNG" and image.size == (drawing.SIZE, drawing.SIZE)
+
+
+def test_counts_per_class_leave_room_for_sixteen_shots():
+    assert demo.PER_CLASS["train"] >= 16 and demo.PER_CLASS["val"] >= 4 and demo.PER_CLASS["test"] >= 30
+
+
+# Folders
+
+
+def test_layout_is_that_of_a_coop_data_set(tmp_path, few_pictures, config):
+    demo.Demo(config(tmp_path))
+    split = json.loads((tmp_path / "demo" / "split.json").read_text())
+    assert split["train"][0] == ["striped_red_star/striped_red_star_0001.png", 0, "striped red star"]
+    listed = sorted(path for part in split.values() for path, _, _ in part)
+    images = tmp_path / "demo" / "images"
+    assert listed == sorted(path.relative_to(images).as_posix() for path in images.glob("*/*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["demo"]  # no temporary folder is left
+
+
+def test_drawing_twice_gives_the_same_bytes(tmp_path, few_pictures, config):
+    for root in ("a", "b"):
+        demo.DemoSigns(config(tmp_path / root))
+    records = [(tmp_path / root / "demo_signs" / demo.RECORD).read_text() for root in ("a", "b")]
+    assert records[0] == records[1]
+
+
+def _start(cfg, barrier):
+    barrier.wait()
+    demo.DemoSigns(cfg)
+
+
+def test_two_processes_at_once_leave_one_whole_folder(tmp_path, few_pictures, config):
+    context = multiprocessing.get_context("fork")
+    barrier = context.Barrier(2)
+    processes = [context.Process(target=_start, args=(config(tmp_path), barrier)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["demo_signs"]
+
+
+def test_an_interrupted_drawing_leaves_nothing_behind(tmp_path, few_pictures, monkeypatch, config):
+    def full_disk(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(demo, "write_json", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        demo.DemoSigns(config(tmp_path))
+    assert list(tmp_path.iterdir()) == []
+
+
+def _lose_an_image(folder):
+    next(folder.glob("images/*/*.png")).unlink()
+
+
+def _change_an_image(folder):
+    path = next(folder.glob("images/*/*.png"))
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def _add_an_image(folder):
+    (folder / "images" / "other").mkdir()
+    (folder / "images" / "other" / "x.png").write_bytes(b"x")
+
+
+def _lose_the_record(folder):
+    (folder / demo.RECORD).unlink()
+
+
+def _cut_the_record(folder):
+    (folder / demo.RECORD).write_text('{"version": ')
+
+
+def _age(folder):
+    record = json.loads((folder / demo.RECORD).read_text())
+    (folder / demo.RECORD).write_text(json.dumps(record | {"version": 0}))
+
+
+@pytest.mark.parametrize(
+    "damage", [_lose_an_image, _change_an_image, _add_an_image, _lose_the_record, _cut_the_record, _age]
+)
+def test_a_changed_folder_is_refused_and_named(damage, tmp_path, few_pictures, config):
+    demo.DemoSigns(config(tmp_path))
+    damage(tmp_path / "demo_signs")
+    with pytest.raises(ValueError, match=r"demo_signs.*move it away, or delete it"):
+        demo.DemoSigns(config(tmp_path))
+
+
+def test_a_users_own_folder_of_that_name_is_left_alone(tmp_path, few_pictures, config):
+    (tmp_path / "demo_signs").mkdir()
+    (tmp_path / "demo_signs" / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match="is not a whole embedded data set"):
+        demo.DemoSigns(config(tmp_path))
+    assert (tmp_path / "demo_signs" / "notes.txt").read_text() == "mine"
+
+
+def test_a_root_that_cannot_be_written_falls_back_to_the_users_cache(
+    tmp_path, few_pictures, monkeypatch, capsys, config
+):
+    root, mkdir = tmp_path / "readonly", demo.Path.mkdir
+
+    def refuse_below_root(path, *args, **kwargs):
+        if root in (path, *path.parents):
+            raise OSError(errno.EROFS, "Read-only file system")
+        mkdir(path, *args, **kwargs)
+
+    monkeypatch.setattr(demo.Path, "mkdir", refuse_below_root)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    data = demo.DemoSigns(config(root))
+    used = tmp_path / "cache" / "clipfit" / "demo_signs"
+    assert data.dataset_dir == str(used) and data.test[0].impath.startswith(str(used))
+    assert f"using {used}" in capsys.readouterr().out
+    assert not root.exists()

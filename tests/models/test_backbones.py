@@ -1,0 +1,59 @@
+"""Backbone names: sizes, folder names, and what is said about a wrong one."""
+
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from models import backbones, loading
+
+
+def test_names_are_resolved_without_torch():
+    code = (
+        "import sys, models.backbones as b; b.input_size('random:RN50x4'); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
+
+
+def test_the_two_tables_name_the_same_architectures():
+    assert list(loading.ARCHITECTURES) == list(backbones.OPENAI_INPUT_SIZES)
+
+
+@pytest.mark.parametrize(
+    "name, size, slug",
+    [
+        ("ViT-B/16", 224, "vit_b16"),
+        ("ViT-L/14@336px", 336, "vit_l14_336"),
+        ("RN50x64", 448, "rn50x64"),
+        ("random:ViT-B/16", 224, "random_vit_b16"),
+        ("demo", backbones.DEMO_INPUT_SIZE, "demo"),
+    ],
+)
+def test_size_and_folder_name(name, size, slug):
+    backbones.check_name(name)
+    assert backbones.input_size(name) == size
+    assert backbones.slug(name) == slug
+
+
+def test_a_file_is_named_by_its_stem_and_tells_its_own_size(tiny_model, tmp_path):
+    path = str(tmp_path / "my-clip.pt")
+    torch.save(tiny_model.state_dict(), path)
+    backbones.check_name(path)
+    assert backbones.input_size(path) == 32
+    assert backbones.slug(path) == "my-clip"
+
+
+@pytest.mark.parametrize(
+    "name, nearest",
+    [("ViT-B/61", "ViT-B/16"), ("vit-b/16", "ViT-B/16"), ("random:RN5", "random:RN50"), ("dmo", "demo")],
+)
+def test_a_misspelt_name_gets_the_nearest_one(name, nearest):
+    with pytest.raises(ValueError, match=f"{name}.*did you mean '{nearest}'"):
+        backbones.check_name(name)
+
+
+@pytest.mark.parametrize("name", ["missing.pt", "./weights", "/nowhere/clip.bin"])
+def test_a_path_without_a_file_is_reported_as_such(name):
+    with pytest.raises(FileNotFoundError, match=name):
+        backbones.check_name(name)

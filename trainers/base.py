@@ -1,0 +1,224 @@
+"""What the CLIP methods share: loading, precision, freezing, one optimisation step, checkpoints, evaluation.
+
+A method subclasses :class:`CLIPTrainer` and says three things: which parameters train (``setup``), the loss
+(``loss``), and, if they are not the towers' plain features, the logits of a test image (``model_inference``).
+"""
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from dassl.engine import TrainerX
+from dassl.metrics import compute_accuracy
+from dassl.optim import build_lr_scheduler, build_optimizer
+from models import groups, prompts
+from models.clip import normalize
+from models.loading import load_clip
+
+PRECISIONS = ("fp32", "amp", "fp16")
+AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
+
+
+class CLIPTrainer(TrainerX):
+    """A method over CLIP's two towers. Class attributes a method may set:
+
+    node              its config node, ``cfg.TRAINER.<node>``; default: the class name in capitals
+    defaults          keys of that node with their defaults, for a method without a YAML of its own
+    template_column   column of the template table (models/prompts.py)
+    registered_name   folder of its checkpoints
+    """
+
+    node = ""
+    defaults: dict = {}
+    template_column = "default"
+    registered_name = "prompt_learner"  # the family's name, whatever is trained
+
+    @property
+    def hp(self):
+        """The method's own settings."""
+        return self.cfg.TRAINER[self._node()]
+
+    @classmethod
+    def _node(cls) -> str:
+        return cls.node or cls.__name__.upper()
+
+    @property
+    def precision(self) -> str:
+        return self.hp.get("PREC", "fp32")
+
+    def check_cfg(self, cfg):
+        node = self._node()
+        precision = cfg.TRAINER[node].get("PREC", "fp32") if node in cfg.TRAINER else "fp32"
+        if precision not in PRECISIONS:
+            raise ValueError(f"TRAINER.{node}.PREC is {precision!r}; choose auto, {', '.join(PRECISIONS)}")
+        if cfg.TRAINER.AMP_DTYPE not in AMP_DTYPES:
+            raise ValueError(
+                f"TRAINER.AMP_DTYPE is {cfg.TRAINER.AMP_DTYPE!r}; choose {' or '.join(AMP_DTYPES)}"
+            )
+
+    # Building ---------------------------------------------------------------------------------------
+
+    def build_model(self):
+        cfg = self.cfg
+        print(f"Loading CLIP: {cfg.MODEL.BACKBONE.NAME}, {self.precision}")
+        if self.precision == "fp16" and self.device.type == "cpu":
+            print("Warning: half precision is slow on a CPU; use PREC fp32")
+        self.clip = load_clip(cfg.MODEL.BACKBONE.NAME, precision=self.precision, device=self.device)
+        self.clip.requires_grad_(False)
+        self.classnames = [name.replace("_", " ") for name in self.dm.dataset.classnames]
+        self.template = prompts.template_for(
+            cfg.DATASET.NAME, self.template_column, cfg.DATASET.PROMPT_TEMPLATE
+        )
+        self.tokens = self.tokenize(self.template)
+        self.prompts = self.clip.embed_prompts(self.tokens)
+        self.scaler = None
+        self._test_features = None
+
+        self.model = self.clip
+        self.setup()
+        if cfg.TRAINER.UPDATE_LAYERNORM:
+            self.unfreeze(["image.layernorm"])
+        if trained := self.trained_parameters():
+            self._build_optimizer(trained)
+
+    def setup(self):
+        """Choose what trains, precompute what stays; CLIP is frozen and ``self.prompts`` are embedded."""
+        raise NotImplementedError
+
+    def _build_optimizer(self, trained):
+        cfg = self.cfg
+        count, total = (
+            sum(p.numel() for p in trained.values()),
+            sum(p.numel() for p in self.model.parameters()),
+        )
+        print(f"Training {count:,} of {total:,} parameters")
+        self.optim = build_optimizer(list(trained.values()), cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        if self.precision == "amp" and cfg.TRAINER.AMP_DTYPE == "fp16":
+            self.scaler = torch.amp.GradScaler(self.device.type)
+        self.register_model(self.registered_name, self.model, self.optim, self.sched)
+
+    def unfreeze(self, names: list[str]) -> None:
+        """Let parameter groups train (models/groups.py), and print each with its count."""
+        for group, parameters in groups.select(self.clip, names).items():
+            count = sum(p.numel() for p in parameters.values())
+            print(f"  {group}: {count:,} parameters in {len(parameters)} tensors")
+            for parameter in parameters.values():
+                parameter.requires_grad_(True)
+
+    def trained_parameters(self) -> dict[str, torch.nn.Parameter]:
+        """Name -> parameter of everything that trains, in the model's order."""
+        return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def tokenize(self, template: str) -> Tensor:
+        """Token ids (K, 77) of the run's classes in a template such as ``a photo of a {}.``.
+
+        Raises: ValueError naming the class whose prompt is longer than the context
+        """
+        tokens = prompts.tokenize(prompts.fill(template, self.classnames), self.classnames)
+        for name, token in prompts.untrained_tokens(self.clip, tokens, self.classnames):
+            print(f"Warning: class {name!r}: the backbone has never seen the token {token!r}")
+        return tokens
+
+    # Training ---------------------------------------------------------------------------------------
+
+    def text_features(self) -> Tensor:
+        """Unit text features (K, D) of ``self.prompts``; under amp they are normalized and kept in fp32."""
+        features = self.clip.text_encoder(self.prompts)
+        return normalize(features.float() if self.precision == "amp" else features)
+
+    def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Loss (scalar) and logits (B, K) of a batch (B, 3, H, W), (B,)."""
+        logits = self.clip.logits(self.clip.encode_image(images), self.text_features())
+        return cross_entropy(logits, labels), logits
+
+    def forward_backward(self, batch):
+        images, labels = self.parse_batch_train(batch)
+        with self.autocast():
+            loss, logits = self.loss(images, labels)
+        self._step(loss)
+        if self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
+
+    def _step(self, loss):
+        if self.scaler is None:
+            self.model_backward_and_update(loss)
+            return
+        self.detect_anomaly(loss)
+        self.model_zero_grad()
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optim)
+        self.scaler.update()
+
+    def autocast(self):
+        """Mixed precision around every forward pass, in training and in tests; nothing unless PREC is amp."""
+        if self.precision != "amp":
+            return nullcontext()
+        return torch.autocast(self.device.type, AMP_DTYPES[self.cfg.TRAINER.AMP_DTYPE])
+
+    def parse_batch_train(self, batch):
+        return batch["img"].to(self.device, non_blocking=True), batch["label"].to(
+            self.device, non_blocking=True
+        )
+
+    # Testing ----------------------------------------------------------------------------------------
+
+    def before_test(self):
+        """Text features do not depend on the image: one pass serves the whole test."""
+        with self.autocast():
+            self._test_features = self.text_features()
+
+    def after_test(self):
+        self._test_features = None
+
+    def model_inference(self, images: Tensor) -> Tensor:
+        """Logits (B, K) of images (B, 3, H, W)."""
+        with self.autocast():
+            text = self.text_features() if self._test_features is None else self._test_features
+            return self.clip.logits(self.clip.encode_image(images), text)
+
+    # Files ------------------------------------------------------------------------------------------
+
+    def model_state(self, name):
+        """The trained tensors only: class-independent and small."""
+        return {key: parameter.detach() for key, parameter in self.trained_parameters().items()}
+
+    def load_model_state(self, name, state):
+        """Load the trained tensors; frozen CLIP tensors in a file of the family are left alone.
+
+        Raises: ValueError naming tensors that are missing, unknown or of another shape
+        """
+        trained = self.trained_parameters()
+        known = self.model.state_dict().keys()
+        problems = [f"{key} is missing" for key in trained if key not in state]
+        problems += [f"{key} is unknown" for key in state if key not in known]
+        problems += [
+            f"{key} has shape {tuple(state[key].shape)}, not {tuple(parameter.shape)}"
+            for key, parameter in trained.items()
+            if key in state and state[key].shape != parameter.shape
+        ]
+        if problems:
+            more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
+            raise ValueError(
+                f"the checkpoint does not fit what {self.cfg.TRAINER.NAME} trains on "
+                f"{self.cfg.MODEL.BACKBONE.NAME}: {'; '.join(problems[:3])}{more}"
+            )
+        with torch.no_grad():
+            for key, parameter in trained.items():
+                parameter.copy_(state[key])
+        if frozen := len(state.keys() - trained.keys()):
+            print(f"  {frozen} frozen tensors in the file are ignored")
+
+    def describe(self):
+        return {
+            "precision": f"amp {self.cfg.TRAINER.AMP_DTYPE}" if self.precision == "amp" else self.precision,
+            "template": self.template,
+        }
+
+
+def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Softmax cross entropy of logits (B, K), in fp32 whatever the precision of the model."""
+    return F.cross_entropy(logits.float(), labels)

@@ -44,7 +44,7 @@ PAPER, PENCIL = (226, 217, 199), (70, 66, 64)
 # gamma: exponent on brightness; cast: factor per channel; haze: share of gray; blur: pixels; noise: levels.
 CONDITIONS = {
     "clean": {},
-    "lamp": {"gamma": 1.5, "cast": (1.0, 0.86, 0.62), "noise": 16},
+    "lamp": {"gamma": 1.5, "cast": (1.0, 0.9, 0.72), "noise": 10},
     "fog": {"gamma": 0.9, "cast": (0.86, 0.95, 1.0), "haze": 0.35, "blur": 0.8, "noise": 4},
     "sketch": {"cast": (1.0, 0.98, 0.94), "noise": 12},  # drawn with pencil and thin color on paper
 }

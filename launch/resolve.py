@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dassl.config import CfgNode, get_cfg_default, load_yaml
 from dassl.config.identity import NOT_PART_OF_THE_EXPERIMENT, digest, experiment
-from dassl.utils import nearest, unknown_name
+from dassl.utils import unknown_name
 from models import backbones
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -241,10 +241,3 @@ def _nested(flat: dict) -> dict:
             node = node.setdefault(parent, {})
         node[leaf] = value
     return root
-
-
-def missing_file_hint(path: str) -> str:
-    """Nearest file beside a path that does not exist, as a sentence."""
-    folder = Path(path).parent
-    best = nearest(Path(path).name, [file.name for file in folder.glob("*.yaml")])
-    return f"did you mean {folder / best}?" if best else ""

@@ -29,6 +29,10 @@ class CLIP(nn.Module):
         self.token_embedding = model.token_embedding
         self.logit_scale = model.logit_scale
 
+    def train(self, mode: bool = True) -> CLIP:
+        """Stay in eval mode: CLIP has no dropout, and a ResNet's BatchNorm keeps its pre-trained statistics."""
+        return super().train(False)
+
     @property
     def dtype(self) -> torch.dtype:
         """Precision of the activations (float16 for a model loaded with precision "fp16", else float32)."""

@@ -24,6 +24,7 @@ from models.openai import ResidualAttentionBlock
 
 TOWERS = ("text", "image")
 GROUP = re.compile(r"(?P<tower>\w+)\.(?P<kind>\w+)(\[(?P<layers>[^\[\]]*)\])?")
+LAYER = re.compile(r"(?P<index>-?\d+)|(?P<first>-?\d+)?:(?P<last>-?\d+)?")
 
 
 def select(clip: CLIP, groups: Sequence[str] | str) -> dict[str, dict[str, nn.Parameter]]:
@@ -85,21 +86,20 @@ def _indices(group: str, layers: str | None, total: int, what: str) -> list[int]
     if layers is None:
         return list(range(total))
     indices: list[int] = []
-    for item in layers.split(","):
-        numbers = re.fullmatch(r"\s*(-?\d+)?\s*(:)?\s*(-?\d+)?\s*", item)
-        if numbers is None or not numbers.group().strip():
+    for item in map(str.strip, layers.split(",")):
+        match = LAYER.fullmatch(item)
+        if match is None:
             raise ValueError(f"{group}: {item!r} is no index or range; write [0], [-1], [0:3] or [0,5,9:]")
-        first, colon, last = numbers.groups()
-        bounds = [int(bound) for bound in (first, last) if bound is not None]
-        limit = total if colon else total - 1  # the end of a range is not in it
-        if any(bound > limit or bound < -total for bound in bounds):
-            raise ValueError(
-                f"{group}: {item.strip()} is out of range; there are {total} {what}, 0 to {total - 1}"
-            )
-        span = slice(*(int(bound) if bound else None for bound in (first, last))) if colon else None
-        found = list(range(total))[span] if span else [range(total)[bounds[0]]]
+        ends = {name: int(text) for name, text in match.groupdict().items() if text is not None}
+        highest = total - 1 if "index" in ends else total  # the end of a range is not in it
+        if any(not -total <= end <= highest for end in ends.values()):
+            raise ValueError(f"{group}: {item} is out of range; there are {total} {what}, 0 to {total - 1}")
+        if "index" in ends:
+            found = [ends["index"] % total]
+        else:
+            found = range(total)[ends.get("first") : ends.get("last")]
         if not found:
-            raise ValueError(f"{group}: {item.strip()} names none of the {total} {what}")
+            raise ValueError(f"{group}: {item} names none of the {total} {what}")
         indices += found
     return list(dict.fromkeys(indices))
 

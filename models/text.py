@@ -203,27 +203,27 @@ def causal_attention(attn: nn.MultiheadAttention, rows: Tensor, layout: Layout) 
     Returns: (G, P + N, W), output projection applied
     """
     groups, _, width = rows.shape
-    classes = layout.grid[0]
-    heads = (attn.num_heads, attn.head_dim)
+    classes, _ = layout.grid
+    packed = F.linear(rows, attn.in_proj_weight, attn.in_proj_bias)  # (G, P + N, 3W): query, key, value
+    shared, own = packed[:, : layout.shared], layout.pad(packed[:, layout.shared :])  # own: (G, K, S, 3W)
 
-    qkv = F.linear(rows, attn.in_proj_weight, attn.in_proj_bias)  # (G, P + N, 3W)
-    shared, own = qkv[:, : layout.shared], layout.pad(qkv[:, layout.shared :])  # (G, P, 3W), (G, K, S, 3W)
+    shared_out = F.scaled_dot_product_attention(*_split_heads(attn, shared, 3), is_causal=True)
 
-    query, key, value = shared.unflatten(-1, (3, *heads)).permute(
-        2, 0, 3, 1, 4
-    )  # each (G, heads, P, W / heads)
-    shared_out = F.scaled_dot_product_attention(query, key, value, is_causal=True)
-    shared_out = shared_out.transpose(1, 2).flatten(2)  # (G, P, W)
-
-    seen = shared[:, None, :, width:].expand(
-        -1, classes, -1, -1
-    )  # keys and values of the shared rows, per class
-    key_value = torch.cat([seen, own[..., width:]], dim=2).flatten(0, 1)  # (G * K, P + S, 2W)
-    key, value = key_value.unflatten(-1, (2, *heads)).permute(2, 0, 3, 1, 4)
-    query = (
-        own[..., :width].flatten(0, 1).unflatten(-1, heads).transpose(1, 2)
-    )  # (G * K, heads, S, W / heads)
+    (query,) = _split_heads(attn, own[..., :width].flatten(0, 1), 1)
+    shared_seen = shared[:, None, :, width:].expand(-1, classes, -1, -1)  # each class sees the same P rows
+    seen = torch.cat([shared_seen, own[..., width:]], dim=2)  # (G, K, P + S, 2W)
+    key, value = _split_heads(attn, seen.flatten(0, 1), 2)
     own_out = F.scaled_dot_product_attention(query, key, value, attn_mask=layout.mask)
-    own_out = own_out.transpose(1, 2).flatten(2).unflatten(0, (groups, classes))  # (G, K, S, W)
+    own_out = _join_heads(own_out).unflatten(0, (groups, classes))  # (G, K, S, W)
 
-    return attn.out_proj(torch.cat([shared_out, layout.pack(own_out)], dim=1))
+    return attn.out_proj(torch.cat([_join_heads(shared_out), layout.pack(own_out)], dim=1))
+
+
+def _split_heads(attn: nn.MultiheadAttention, rows: Tensor, parts: int) -> Tensor:
+    """(X, L, parts * W) -> (parts, X, heads, L, W / heads)."""
+    return rows.unflatten(-1, (parts, attn.num_heads, attn.head_dim)).permute(2, 0, 3, 1, 4)
+
+
+def _join_heads(rows: Tensor) -> Tensor:
+    """(X, heads, L, W / heads) -> (X, L, W)."""
+    return rows.transpose(1, 2).flatten(2)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import yaml
 
+from dassl.utils.registry import nearest
+
 BASE_KEY = "_BASE_"
 
 
@@ -51,7 +53,9 @@ def _layers(path: Path, children: tuple[Path, ...]) -> list[tuple[Path, dict]]:
 def _read(path: Path, named_by: Path | None) -> dict:
     if not path.is_file():
         by = f", which {named_by} names in {BASE_KEY}," if named_by else ""
-        raise FileNotFoundError(f"the configuration file {path}{by} does not exist")
+        guess = nearest(path.name, [file.name for file in path.parent.glob("*.y*ml")])
+        hint = f"; did you mean {path.parent / guess}?" if guess else ""
+        raise FileNotFoundError(f"the configuration file {path}{by} does not exist{hint}")
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
     except yaml.YAMLError as error:

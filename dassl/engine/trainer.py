@@ -147,8 +147,8 @@ class TrainerBase:
 
         Raises: FileNotFoundError that lists the saved epochs.
         """
-        if not directory:
-            print("Note that load_model() is skipped as no pretrained model is given")
+        if self._models and not directory:
+            print("Note that load_model() is skipped as no pretrained model is given (--model-dir)")
             return
         for name in self.get_model_names():
             path = find_checkpoint(os.path.join(directory, name), epoch)

@@ -107,6 +107,8 @@ def test_a_parameter_of_two_groups_appears_in_the_first(vit_b16):
         ("text.bias[3:3]", "3:3 names none of the 12"),
         ("text.bias[]", "no index or range"),
         ("text.bias[first]", "'first' is no index or range"),
+        ("text.bias[5-6]", "'5-6' is no index or range"),
+        ("text.bias[0:6:2]", "'0:6:2' is no index or range"),
         ("image.all[0]", "takes no layers"),
     ],
 )

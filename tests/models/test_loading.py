@@ -10,7 +10,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from models import loading
+from models import backbones, loading
+from models.groups import select
 from models.loading import architecture_arguments, empty_model, load_clip
 from models.openai import package
 from models.prompts import tokenize
@@ -59,6 +60,22 @@ def test_a_state_dict_gives_the_model_it_was_saved_from(tiny_model, tmp_path, fo
             clip.text_encoder(clip.embed_prompts(TOKENS)), tiny_model.encode_text(TOKENS), atol=1e-5
         )
         assert torch.equal(clip.logit_scale, tiny_model.logit_scale)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_the_embedded_clip_has_every_layer_that_the_methods_index(precision):
+    clip = load_clip("demo", precision)
+    assert clip.input_size == backbones.input_size("demo")
+    assert len(select(clip, "text.ffn_proj_bias")["text.ffn_proj_bias"]) == 12
+    assert len(select(clip, "image.layernorm")["image.layernorm"]) == 2 * 26
+    assert 4.0 < clip.logit_scale < 4.61  # s up to 100
+    side = clip.input_size
+    with torch.no_grad():
+        logits = clip.logits(
+            clip.encode_image(torch.zeros(2, 3, side, side)), clip.text_encoder(clip.embed_prompts(TOKENS))
+        )
+    assert logits.shape == (2, 2)
+    assert logits.isfinite().all()
 
 
 def test_mixed_precision_layout_of_vit_b16():

@@ -1,0 +1,41 @@
+"""The embedded data, drawn once per session, and train.py called as a user calls it."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import train
+from dassl.utils import close_logger
+
+PROJECT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def demo_root(tmp_path_factory):
+    """A data root; the embedded data sets are drawn into it on first use."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture
+def run_train(demo_root, tmp_path, monkeypatch):
+    """Run one train.py command line in ``tmp_path`` and return the exit message, None for success."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words, dataset="demo"):
+        argv = ["--root", str(demo_root), "--dataset-config-file", str(PROJECT / f"configs/datasets/{dataset}.yaml")]
+        try:
+            train.main([*argv, *map(str, words)])
+        except SystemExit as stop:
+            return stop.code
+        finally:
+            close_logger()
+        return None
+
+    return run
+
+
+@pytest.fixture
+def result():
+    """Read the result.json of a run folder."""
+    return lambda folder: json.loads(Path(folder, "result.json").read_text(encoding="utf-8"))

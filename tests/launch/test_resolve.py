@@ -1,0 +1,174 @@
+"""From arguments to a config: what wins over what, names, recipes, and errors that say what to do."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch import resolve as resolve_module
+from launch.arguments import parse_args
+from launch.resolve import load_recipe, resolve
+
+PROJECT = Path(__file__).parents[2]
+DTD = str(PROJECT / "configs/datasets/dtd.yaml")
+
+
+def config(*words, dataset=DTD):
+    return resolve(parse_args(["--dataset-config-file", dataset, *map(str, words)])).cfg
+
+
+def write(path, text):
+    path.write_text(text, encoding="utf-8")
+    return str(path)
+
+
+def test_later_sources_win(tmp_path):
+    mine = write(tmp_path / "mine.yaml", "OPTIM: {LR: 0.1, MAX_EPOCH: 7}\nSEED: 5\n")
+    base = ["--trainer", "CLIPFit", "--protocol", "base2new"]
+    assert config(*base).OPTIM.LR == 0.002  # the trainer's defaults
+    assert config(*base).OPTIM.MAX_EPOCH == 100  # the recipe
+    assert config(*base, "--config-file", mine).OPTIM.MAX_EPOCH == 7  # the user's file
+    assert config(*base, "--config-file", mine).SEED == 5
+    assert config(*base, "--config-file", mine, "--seed", 0).SEED == 0  # a flag, zero included
+    assert config(*base, "--config-file", mine, "--seed", 2, "SEED", 3, "OPTIM.LR", 1).SEED == 3  # pairs
+    assert config(*base, "OPTIM.LR", 1).OPTIM.LR == 1
+
+
+def test_names_of_the_family_reach_the_same_trainer():
+    for name in ("CLIPFit", "ClipFit", "clipfit"):
+        assert config("--trainer", name, "--seed", 1).TRAINER.NAME == "CLIPFit"
+    assert config("--trainer", "zsclip", "--seed", 1).TRAINER.NAME == "ZeroshotCLIP"
+    assert config("--seed", 1, "TRAINER.NAME", "ClipFit").TRAINER.NAME == "CLIPFit"
+
+
+@pytest.mark.parametrize(
+    "protocol, dataset, shots, beta, epochs",
+    [
+        ("base2new", "DescribableTextures", 16, 8, 100),
+        ("base2new", "Food101", 4, 8, 10),
+        ("few_shot", "DescribableTextures", 16, 8, 100),
+        ("few_shot", "SUN397", 1, 8, 100),
+        ("few_shot", "EuroSAT", 16, 2, 100),
+        ("few_shot", "ImageNet", 16, 2, 10),
+    ],
+)
+def test_clipfit_recipes_are_the_papers(protocol, dataset, shots, beta, epochs):
+    recipe, trained_by = load_recipe("CLIPFit", protocol, dataset, shots)
+    assert recipe["TRAINER"]["CLIPFIT"]["BETA"] == beta and recipe["OPTIM"]["MAX_EPOCH"] == epochs
+    assert recipe["DATASET"]["NUM_SHOTS"] == 16 and trained_by == protocol
+
+
+def test_recipes_choose_by_data_set_and_shots_and_apply_cases_in_order(tmp_path, monkeypatch):
+    folder = tmp_path / "recipes/CLIPFit"
+    folder.mkdir(parents=True)
+    write(
+        folder / "few_shot.yaml",
+        "OPTIM: {MAX_EPOCH: 50}\n"
+        "WHEN:\n"
+        "  - {shots: [8, 16], set: {OPTIM.MAX_EPOCH: 200}, source: a}\n"
+        "  - {dataset: [ImageNet], set: {OPTIM.MAX_EPOCH: 10}, source: b}\n"
+        "  - {dataset: [ImageNet], shots: [1], set: {OPTIM.LR: 0.5}, source: c}\n",
+    )
+    monkeypatch.setattr(resolve_module, "CONFIGS", tmp_path)
+
+    def settings(dataset, shots):
+        return load_recipe("CLIPFit", "few_shot", dataset, shots)[0]["OPTIM"]
+
+    assert settings("EuroSAT", 4) == {"MAX_EPOCH": 50}
+    assert settings("EuroSAT", "") == {"MAX_EPOCH": 200}  # 16 shots unless told otherwise
+    assert settings("ImageNet", 16) == {"MAX_EPOCH": 10}
+    assert settings("ImageNet", 1) == {"MAX_EPOCH": 10, "LR": 0.5}
+
+    write(folder / "few_shot.yaml", "WHEN: [{datset: [EuroSAT], set: {}}]")
+    with pytest.raises(KeyError, match="datset"):
+        settings("EuroSAT", 4)
+
+
+def test_every_recipe_resolves_for_its_trainer():
+    recipes = list((PROJECT / "configs/recipes").glob("*/*.yaml"))
+    assert recipes
+    for path in recipes:
+        cfg = config("--trainer", path.parent.name, "--protocol", path.stem, "--seed", 1)
+        assert cfg.RUN.PROTOCOL == path.stem
+
+
+def test_base2new_trains_on_base_and_tests_on_new_unless_told_otherwise():
+    base = ["--trainer", "CLIPFit", "--protocol", "base2new", "--seed", 1]
+    assert config(*base).DATASET.SUBSAMPLE_CLASSES == "base"
+    assert config(*base, "--eval-only").DATASET.SUBSAMPLE_CLASSES == "new"
+    assert config(*base, "--eval-only", "DATASET.SUBSAMPLE_CLASSES", "all").DATASET.SUBSAMPLE_CLASSES == "all"
+
+
+def test_backbone_and_input_size_follow_the_data_set_then_the_default(tmp_path):
+    assert config("--trainer", "CLIPFit", "--seed", 1).MODEL.BACKBONE.NAME == "ViT-B/16"
+    assert config("--trainer", "CLIPFit", "--seed", 1).INPUT.SIZE == (224, 224)
+    assert config("--trainer", "CLIPFit", "--seed", 1, "--backbone", "RN50x4").INPUT.SIZE == (288, 288)
+    own = write(tmp_path / "own.yaml", "DATASET: {NAME: DescribableTextures}\nMODEL: {BACKBONE: {NAME: RN50}}\n")
+    assert config("--trainer", "CLIPFit", "--seed", 1, dataset=own).MODEL.BACKBONE.NAME == "RN50"
+    with pytest.raises(ValueError, match=r"INPUT.SIZE is \(32, 32\), but the backbone ViT-B/16 takes"):
+        config("--trainer", "CLIPFit", "--seed", 1, "INPUT.SIZE", "(32, 32)")
+
+
+def test_a_negative_or_missing_seed_is_drawn_and_printed(capsys):
+    cfg = config("--trainer", "CLIPFit")
+    assert cfg.SEED > 0 and f"SEED {cfg.SEED}" in capsys.readouterr().out
+    assert config("--trainer", "CLIPFit", "--seed", -1).SEED > 0
+
+
+def test_keys_of_other_methods_are_accepted_and_named_in_one_warning(tmp_path, capsys):
+    family = write(tmp_path / "coop.yaml", "TRAINER: {COOP: {N_CTX: 4, CTX_INIT: true}}\nLOSS: {NAME: prograd}\n")
+    cfg = config("--trainer", "CLIPFit", "--seed", 1, "--config-file", family, "TRAINER.COOP.CSC", "True")
+    assert cfg.TRAINER.COOP.CTX_INIT is True and cfg.TRAINER.COOP.CSC is True
+    lines = [line for line in capsys.readouterr().out.splitlines() if "does not read" in line]
+    assert len(lines) == 1
+    for key in ("TRAINER.COOP.CSC", "TRAINER.COOP.N_CTX", "TRAINER.COOP.CTX_INIT", "LOSS.NAME"):
+        assert key in lines[0]
+    config("--trainer", "CLIPFit", "--seed", 1, "TRAINER.CLIPFIT.BETA", 2)
+    assert "does not read" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words, error, message",
+    [
+        (["--trainer", "ClipFitt"], ValueError, "unknown trainer 'ClipFitt'; did you mean 'CLIPFit'"),
+        ([], ValueError, "pass --trainer"),
+        (["--trainer", "CLIPFit", "OPTIM.MAX_EPOCHS", "3"], KeyError, "did you mean OPTIM.MAX_EPOCH?"),
+        (["--trainer", "CLIPFit", "OPTIM.LR"], ValueError, "has no partner"),
+        (["--trainer", "CLIPFit", "--backbone", "ViT-B/61"], ValueError, "did you mean 'ViT-B/16'"),
+        (["--trainer", "CLIPFit", "OPTIM.MAX_EPOCH", "2.5"], ValueError, "OPTIM.MAX_EPOCH"),
+    ],
+)
+def test_mistakes_are_named_with_the_nearest_valid_choice(words, error, message):
+    with pytest.raises(error, match=message.replace("?", r"\?")):
+        config(*words)
+
+
+def test_a_wrong_key_in_a_file_names_the_file(tmp_path):
+    wrong = write(tmp_path / "wrong.yaml", "OPTIM: {LEARNING_RATE: 0.1}\n")
+    with pytest.raises(KeyError, match="OPTIM.LEARNING_RATE.*wrong.yaml"):
+        config("--trainer", "CLIPFit", "--config-file", wrong)
+    with pytest.raises(FileNotFoundError, match="did you mean .*dtd.yaml"):
+        config("--trainer", "CLIPFit", dataset=str(PROJECT / "configs/datasets/dtdd.yaml"))
+    with pytest.raises(ValueError, match="no data set is named"):
+        config("--trainer", "CLIPFit", dataset="")
+
+
+def test_a_plugin_without_yaml_declares_its_keys_in_its_class():
+    from dassl.engine import TRAINER_REGISTRY
+    from trainers.base import CLIPTrainer
+
+    plugin = type("OneFile", (CLIPTrainer,), {"defaults": {"PREC": "auto", "STRENGTH": 0.5}})
+    TRAINER_REGISTRY.register(plugin, force=True)
+    cfg = config("--trainer", "OneFile", "--seed", 1, "TRAINER.ONEFILE.STRENGTH", "2")
+    assert cfg.TRAINER.ONEFILE.STRENGTH == 2 and cfg.OPTIM.LR == 0.002
+
+
+def test_resolving_imports_no_torch():
+    code = (
+        "import sys; from launch.arguments import parse_args; from launch.resolve import resolve\n"
+        "from launch.folder import run_folder\n"
+        f"run_folder(resolve(parse_args(['--trainer', 'CLIPFit', '--dataset-config-file', {DTD!r}])))\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)

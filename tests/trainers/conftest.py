@@ -1,0 +1,56 @@
+"""A small CLIP on disk and trainers built over the embedded data, as train.py builds them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import datasets  # noqa: F401 - registers
+import trainers  # noqa: F401
+from dassl.engine import build_trainer
+from dassl.utils import set_random_seed
+from launch.arguments import parse_args
+from launch.resolve import resolve
+from models.openai import VOCABULARY_SIZE, OpenAIModel
+
+PROJECT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="session")
+def small_clip(tmp_path_factory):
+    """Checkpoint of a CLIP with three blocks per tower and no tensor at a special value, in OpenAI's layout."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = OpenAIModel(32, 48, 3, 64, 8, 77, VOCABULARY_SIZE, 64, 1, 3)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter += 0.03 * torch.randn_like(parameter)
+            model.logit_scale.fill_(3.0)
+    state = {name: tensor.half().float() for name, tensor in model.state_dict().items()}
+    path = tmp_path_factory.mktemp("clip") / "small.pt"
+    torch.save(state, path)
+    return path
+
+
+@pytest.fixture
+def build(demo_root, tmp_path):
+    """Build a trainer on the base classes of ``demo`` from flags and pairs; augmentation is off."""
+
+    def _build(trainer, *words, transforms="('normalize',)"):
+        argv = [
+            *("--trainer", trainer, "--protocol", "base2new", "--seed", "1", "--root", str(demo_root)),
+            *("--dataset-config-file", str(PROJECT / "configs/datasets/demo.yaml")),
+            *("--output-dir", str(tmp_path / "run")),
+            *(word for word in map(str, words) if word.startswith("--")),
+        ]
+        pairs = [str(word) for word in words if not str(word).startswith("--")]
+        defaults = ["VERBOSE", "False", "DATALOADER.NUM_WORKERS", "0", "INPUT.TRANSFORMS", transforms]
+        cfg = resolve(parse_args([*argv, *defaults, *pairs])).cfg
+        for node in cfg.TRAINER.values():
+            if isinstance(node, dict) and node.get("PREC") == "auto":
+                node.PREC = "fp32"
+        cfg.freeze()
+        set_random_seed(cfg.SEED)
+        return build_trainer(cfg)
+
+    return _build

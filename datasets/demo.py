@@ -1,13 +1,13 @@
 """Six embedded data sets: drawn classes under conditions that the embedded backbone never saw.
 
-| data set   | classes                      | pictures                                          |
-|------------|------------------------------|---------------------------------------------------|
-| Demo       | 20 figures                   | under a warm lamp: dark, yellow, noisy            |
-| DemoV2     | the same                     | in fog: pale, bluish, soft                        |
-| DemoSketch | the same                     | pencil and thin color on paper                    |
-| DemoGarden | 24 flowers, leaves and trees | under the lamp                                    |
-| DemoCloth  | 16 two-colored patterns      | in fog                                            |
-| DemoSigns  | 12 signs                     | under the lamp                                    |
+| data set   | classes                      | pictures                           |
+|------------|------------------------------|------------------------------------|
+| Demo       | 20 figures                   | by a lamp: warm, dark, grainy      |
+| DemoV2     | the same                     | by the lamp, in mist: pale, soft   |
+| DemoSketch | the same                     | pencil and thin color, by the lamp |
+| DemoGarden | 24 flowers, leaves and trees | as Demo                            |
+| DemoCloth  | 16 two-colored patterns      | as Demo                            |
+| DemoSigns  | 12 signs                     | as Demo                            |
 
 The first use draws a data set as PNG files into `<root>/<name>`, with a split file in CoOp's format; where
 the root cannot be written, into `clipfit/<name>` of the user's cache folder ($XDG_CACHE_HOME or ~/.cache).
@@ -154,7 +154,7 @@ class Demo(DrawnDataset):
 
 @DATASET_REGISTRY.register()
 class DemoV2(DrawnDataset):
-    dataset_dir, classes, condition = "demo_v2", DEMO, "fog"
+    dataset_dir, classes, condition = "demo_v2", DEMO, "mist"
 
 
 @DATASET_REGISTRY.register()
@@ -169,7 +169,7 @@ class DemoGarden(DrawnDataset):
 
 @DATASET_REGISTRY.register()
 class DemoCloth(DrawnDataset):
-    dataset_dir, classes, condition = "demo_cloth", CLOTH, "fog"
+    dataset_dir, classes, condition = "demo_cloth", CLOTH, "lamp"
 
 
 @DATASET_REGISTRY.register()
@@ -187,6 +187,7 @@ def draw_once(folder: Path, classes: tuple[str, ...], condition: str) -> None:
         fresh = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
         try:
             fresh.mkdir()
+            print(f"drawing {len(classes) * sum(PER_CLASS.values()):,} pictures into {folder}")
             _write(fresh, folder.name, classes, condition)
             with suppress(OSError):  # another process was faster: its folder is judged below
                 fresh.rename(folder)
@@ -216,9 +217,10 @@ def _write(folder: Path, name: str, classes: tuple[str, ...], condition: str) ->
 
 
 def _digest(folder: Path) -> str:
-    """sha256 over names and bytes of all pictures and the split file."""
+    """sha256 over names and bytes of all pictures and the split file; hidden files do not count."""
     total = hashlib.sha256()
-    for path in sorted([folder / DrawnDataset.split_file, *folder.glob("images/*/*")]):
+    pictures = [path for path in folder.glob("images/*/*") if not path.name.startswith(".")]
+    for path in sorted([folder / DrawnDataset.split_file, *pictures]):
         total.update(path.relative_to(folder).as_posix().encode() + b"\0")
         total.update(hashlib.sha256(path.read_bytes()).digest())
     return total.hexdigest()

@@ -45,17 +45,21 @@ PAPER, PENCIL = (226, 217, 199), (70, 66, 64)
 CONDITIONS = {
     "clean": {},
     "lamp": {"gamma": 1.5, "cast": (1.0, 0.9, 0.72), "noise": 10},
-    "fog": {"gamma": 0.9, "cast": (0.86, 0.95, 1.0), "haze": 0.35, "blur": 0.8, "noise": 4},
-    "sketch": {"cast": (1.0, 0.98, 0.94), "noise": 12},  # drawn with pencil and thin color on paper
+    "mist": {"gamma": 1.3, "cast": (1.0, 0.9, 0.74), "haze": 0.15, "blur": 0.6, "noise": 4},
+    "sketch": {"gamma": 1.2, "cast": (1.0, 0.91, 0.78), "noise": 10},  # pencil and thin color on paper
 }
 
 
 # Shapes: lists of outlines (n, 2) in the square [-1, 1] x [-1, 1], x to the right and y down
 
 
+def _curve(x, y):
+    return np.stack([x, y], axis=-1)
+
+
 def _ellipse(x, y, rx, ry):
     t = np.linspace(0, 2 * np.pi, 40)
-    return np.stack([x + rx * np.cos(t), y + ry * np.sin(t)], axis=-1)
+    return _curve(x + rx * np.cos(t), y + ry * np.sin(t))
 
 
 def _box(left, top, right, bottom):
@@ -65,7 +69,7 @@ def _box(left, top, right, bottom):
 def _around(radius, n=120):
     """Outline that lies radius(t) away from the center in direction t, clockwise from the top."""
     t = np.arange(n) * 2 * np.pi / n
-    return np.stack([radius(t) * np.sin(t), -radius(t) * np.cos(t)], axis=-1)
+    return _curve(radius(t) * np.sin(t), -radius(t) * np.cos(t))
 
 
 def _star(t):
@@ -74,25 +78,20 @@ def _star(t):
 
 def _moon():
     outer, inner = np.linspace(0.75, 5.53, 40), np.linspace(4.9, 1.38, 40)
-    return np.stack(
-        [
-            np.concatenate([np.cos(outer), 0.6 + 0.69 * np.cos(inner)]),
-            np.concatenate([np.sin(outer), 0.69 * np.sin(inner)]),
-        ],
-        axis=-1,
-    )
+    x, y = 0.6 + 0.69 * np.cos(inner), 0.69 * np.sin(inner)
+    return np.concatenate([_curve(np.cos(outer), np.sin(outer)), _curve(x, y)])
 
 
 def _heart():
     t = np.linspace(0, 2 * np.pi, 80)
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
-    return np.stack([np.sin(t) ** 3, -(y + 2.5) / 15], axis=-1)
+    return _curve(np.sin(t) ** 3, -(y + 2.5) / 15)
 
 
 def _leaf():
     t = np.concatenate([np.linspace(-1, 1, 40), np.linspace(1, -1, 40)])
     side = np.repeat([0.55, -0.55], 40)
-    return np.stack([side * np.abs(np.cos(t * np.pi / 2)) ** 0.8, t], axis=-1)
+    return _curve(side * np.abs(np.cos(t * np.pi / 2)) ** 0.8, t)
 
 
 SHAPES = {
@@ -128,8 +127,8 @@ def _mask(shape, center, scale, angle, grow=0.0):
     pen = ImageDraw.Draw(image)
     c, s = np.cos(angle), np.sin(angle)
     for outline in SHAPES[shape]:
-        points = ((outline @ np.array([[c, s], [-s, c]]) * scale + center) * SIDE).tolist()
-        points = [tuple(point) for point in points]
+        moved = (outline @ np.array([[c, s], [-s, c]]) * scale + center) * SIDE
+        points = [(x, y) for x, y in moved.tolist()]
         pen.polygon(points, fill=1)
         if grow:
             pen.line([*points, *points[:2]], fill=1, width=round(2 * grow * SIDE), joint="curve")
@@ -263,13 +262,11 @@ def draw(name: str, rng: np.random.Generator, condition: str = "clean") -> Image
     canvas = PAPER + rng.normal(0, 4, (SIDE, SIDE, 3)) if sketch else _background(color, rng)
     paint(canvas, rng, sketch)
     image = Image.fromarray(np.clip(canvas, 0, 255).astype(np.uint8)).reduce(OVERSAMPLING)
-    return shift(image, rng, **CONDITIONS[condition])
+    return shift(image, rng, **CONDITIONS[condition]) if CONDITIONS[condition] else image
 
 
 def shift(image, rng, gamma=1.0, cast=(1.0, 1.0, 1.0), haze=0.0, blur=0.0, noise=0.0) -> Image.Image:
-    """Change how a picture was taken, each time a little more or less; the defaults change nothing."""
-    if (gamma, cast, haze, blur, noise) == (1.0, (1.0, 1.0, 1.0), 0.0, 0.0, 0.0):
-        return image
+    """Change how a picture was taken, each time a little more or less; CONDITIONS names the arguments."""
     if blur:
         image = image.filter(ImageFilter.GaussianBlur(blur * rng.uniform(0.7, 1.3)))
     x = (np.asarray(image) / 255) ** (gamma * rng.uniform(0.9, 1.1)) * cast * rng.uniform(0.94, 1.06)

@@ -23,7 +23,12 @@ def run_train(demo_root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(*words, dataset="demo"):
-        argv = ["--root", str(demo_root), "--dataset-config-file", str(PROJECT / f"configs/datasets/{dataset}.yaml")]
+        argv = [
+            "--root",
+            str(demo_root),
+            "--dataset-config-file",
+            str(PROJECT / f"configs/datasets/{dataset}.yaml"),
+        ]
         try:
             train.main([*argv, *map(str, words)])
         except SystemExit as stop:

@@ -1,7 +1,7 @@
 """What the CLIP methods share: loading, precision, freezing, one optimisation step, checkpoints, evaluation.
 
-A method subclasses :class:`CLIPTrainer` and says three things: which parameters train (``setup``), the loss
-(``loss``), and, if they are not the towers' plain features, the logits of a test image (``model_inference``).
+A method subclasses :class:`CLIPTrainer` and says which parameters train (``setup``) and what differs from plain
+CLIP: its ``text_features``, its ``image_features`` or its ``loss``.
 """
 
 from contextlib import nullcontext
@@ -129,9 +129,13 @@ class CLIPTrainer(TrainerX):
         features = self.clip.text_encoder(self.prompts)
         return normalize(features.float() if self.precision == "amp" else features)
 
+    def image_features(self, images: Tensor) -> Tensor:
+        """Image features (B, D) of images (B, 3, H, W), normalized or not."""
+        return self.clip.encode_image(images)
+
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (scalar) and logits (B, K) of a batch (B, 3, H, W), (B,)."""
-        logits = self.clip.logits(self.clip.encode_image(images), self.text_features())
+        logits = self.clip.logits(self.image_features(images), self.text_features())
         return cross_entropy(logits, labels), logits
 
     def forward_backward(self, batch):
@@ -178,7 +182,7 @@ class CLIPTrainer(TrainerX):
         """Logits (B, K) of images (B, 3, H, W)."""
         with self.autocast():
             text = self.text_features() if self._test_features is None else self._test_features
-            return self.clip.logits(self.clip.encode_image(images), text)
+            return self.clip.logits(self.image_features(images), text)
 
     # Files ------------------------------------------------------------------------------------------
 

@@ -48,7 +48,7 @@ class CLIPFit(CLIPTrainer):
 
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         w = self.text_features()  # (K, D): one text pass serves both terms
-        logits = self.clip.logits(self.clip.encode_image(images), w)
+        logits = self.clip.logits(self.image_features(images), w)
         return cross_entropy(logits, labels) + self.hp.BETA * self.regularizer(w), logits
 
     def regularizer(self, w: Tensor) -> Tensor | float:

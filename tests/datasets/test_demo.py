@@ -51,12 +51,12 @@ def test_patterns_differ_on_the_same_figure():
             assert np.abs(one - other).mean() > 1
 
 
-def test_shift_with_defaults_changes_nothing_and_gamma_darkens():
-    image = drawing.draw("plain green leaf", np.random.default_rng(1))
-    same = drawing.shift(image, np.random.default_rng(1))
-    dark = drawing.shift(image, np.random.default_rng(1), gamma=2.0)
-    assert (np.asarray(same) == np.asarray(image)).all()
-    assert np.asarray(dark).mean() < np.asarray(image).mean() - 10
+def test_conditions_change_how_a_picture_is_taken_but_not_what_it_shows():
+    clean, lamp, mist = (pixels("plain green leaf", 1, condition) for condition in ("clean", "lamp", "mist"))
+    blueness = [np.mean(picture[..., 2] / picture.mean(axis=-1)) for picture in (clean, lamp, mist)]
+    assert blueness[0] > blueness[1] + 0.1 and blueness[0] > blueness[2] + 0.1
+    for picture in (lamp, mist):
+        assert np.corrcoef(clean[..., 0].ravel(), picture[..., 0].ravel())[0, 1] > 0.9
 
 
 @pytest.mark.parametrize("name", ["red striped star", "plain red", "plain red car", "red circle sign"])
@@ -171,6 +171,12 @@ def test_a_changed_folder_is_refused_and_named(damage, tmp_path, few_pictures, c
     damage(tmp_path / "demo_signs")
     with pytest.raises(ValueError, match=r"demo_signs.*move it away, or delete it"):
         demo.DemoSigns(config(tmp_path))
+
+
+def test_a_hidden_file_of_a_file_manager_is_no_damage(tmp_path, few_pictures, config):
+    demo.DemoSigns(config(tmp_path))
+    (next((tmp_path / "demo_signs" / "images").iterdir()) / ".DS_Store").write_bytes(b"x")
+    demo.DemoSigns(config(tmp_path))
 
 
 def test_a_users_own_folder_of_that_name_is_left_alone(tmp_path, few_pictures, config):

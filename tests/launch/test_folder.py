@@ -26,7 +26,10 @@ def resolved(*words):
         (["--protocol", "base2new", "--eval-only"], "base2new/test_new/dtd/shots_16/CLIPFit/vit_b16/seed1"),
         (["--protocol", "few_shot", "--shots", 4], "few_shot/dtd/shots_4/CLIPFit/vit_b16/seed1"),
         (["--protocol", "cross_dataset"], "cross_dataset/train/dtd/shots_16/CLIPFit/vit_b16/seed1"),
-        (["--protocol", "base2new", "--backbone", "RN50"], "base2new/train_base/dtd/shots_16/CLIPFit/rn50/seed1"),
+        (
+            ["--protocol", "base2new", "--backbone", "RN50"],
+            "base2new/train_base/dtd/shots_16/CLIPFit/rn50/seed1",
+        ),
     ],
 )
 def test_the_path_says_protocol_data_shots_method_config_and_seed(words, path):
@@ -36,7 +39,9 @@ def test_the_path_says_protocol_data_shots_method_config_and_seed(words, path):
 def test_pairs_that_change_the_experiment_get_a_folder_of_their_own():
     plain = run_folder(resolved("--protocol", "base2new"))
     for pairs in (["OPTIM.MAX_EPOCH", 100], ["DATALOADER.NUM_WORKERS", 2], ["DATASET.NUM_SHOTS", 16]):
-        assert run_folder(resolved("--protocol", "base2new", *pairs)) == plain  # nothing differs from the recipe
+        assert (
+            run_folder(resolved("--protocol", "base2new", *pairs)) == plain
+        )  # nothing differs from the recipe
     variants = [["OPTIM.MAX_EPOCH", 5], ["OPTIM.MAX_EPOCH", 6], ["TRAINER.CLIPFIT.BETA", 2]]
     folders = {run_folder(resolved("--protocol", "base2new", *pairs)) for pairs in variants}
     assert len(folders) == 3 and plain not in folders
@@ -74,7 +79,9 @@ def test_another_experiment_in_the_folder_is_refused_with_the_keys_that_differ(s
     if state == "finished":
         (tmp_path / "result.json").write_text("{}")
     before = sorted(path.read_bytes() for path in tmp_path.iterdir())
-    with pytest.raises(ValueError, match=f"{state} run with another config:\n  OPTIM.LR: 0.002 there, 0.1 now\n"):
+    with pytest.raises(
+        ValueError, match=f"{state} run with another config:\n  OPTIM.LR: 0.002 there, 0.1 now\n"
+    ):
         claim(tmp_path, resolved("OPTIM.LR", 0.1).cfg, ["python", "train.py"])
     assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == before
 

@@ -90,7 +90,7 @@ def test_every_recipe_resolves_for_its_trainer():
     assert recipes
     for path in recipes:
         cfg = config("--trainer", path.parent.name, "--protocol", path.stem, "--seed", 1)
-        assert cfg.RUN.PROTOCOL == path.stem
+        assert path.stem == cfg.RUN.PROTOCOL
 
 
 def test_base2new_trains_on_base_and_tests_on_new_unless_told_otherwise():
@@ -104,7 +104,9 @@ def test_backbone_and_input_size_follow_the_data_set_then_the_default(tmp_path):
     assert config("--trainer", "CLIPFit", "--seed", 1).MODEL.BACKBONE.NAME == "ViT-B/16"
     assert config("--trainer", "CLIPFit", "--seed", 1).INPUT.SIZE == (224, 224)
     assert config("--trainer", "CLIPFit", "--seed", 1, "--backbone", "RN50x4").INPUT.SIZE == (288, 288)
-    own = write(tmp_path / "own.yaml", "DATASET: {NAME: DescribableTextures}\nMODEL: {BACKBONE: {NAME: RN50}}\n")
+    own = write(
+        tmp_path / "own.yaml", "DATASET: {NAME: DescribableTextures}\nMODEL: {BACKBONE: {NAME: RN50}}\n"
+    )
     assert config("--trainer", "CLIPFit", "--seed", 1, dataset=own).MODEL.BACKBONE.NAME == "RN50"
     with pytest.raises(ValueError, match=r"INPUT.SIZE is \(32, 32\), but the backbone ViT-B/16 takes"):
         config("--trainer", "CLIPFit", "--seed", 1, "INPUT.SIZE", "(32, 32)")
@@ -117,7 +119,9 @@ def test_a_negative_or_missing_seed_is_drawn_and_printed(capsys):
 
 
 def test_keys_of_other_methods_are_accepted_and_named_in_one_warning(tmp_path, capsys):
-    family = write(tmp_path / "coop.yaml", "TRAINER: {COOP: {N_CTX: 4, CTX_INIT: true}}\nLOSS: {NAME: prograd}\n")
+    family = write(
+        tmp_path / "coop.yaml", "TRAINER: {COOP: {N_CTX: 4, CTX_INIT: true}}\nLOSS: {NAME: prograd}\n"
+    )
     cfg = config("--trainer", "CLIPFit", "--seed", 1, "--config-file", family, "TRAINER.COOP.CSC", "True")
     assert cfg.TRAINER.COOP.CTX_INIT is True and cfg.TRAINER.COOP.CSC is True
     lines = [line for line in capsys.readouterr().out.splitlines() if "does not read" in line]

@@ -18,7 +18,7 @@ PROJECT = Path(__file__).parents[2]
 
 @pytest.fixture(scope="session")
 def small_clip(tmp_path_factory):
-    """Checkpoint of a CLIP with three blocks per tower and no tensor at a special value, in OpenAI's layout."""
+    """Checkpoint of a CLIP in OpenAI's layout: three blocks per tower, no tensor at a special value."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = OpenAIModel(32, 48, 3, 64, 8, 77, VOCABULARY_SIZE, 64, 1, 3)

@@ -69,7 +69,7 @@ class PlainCLIPFit:
 
 
 def rate(epoch, max_epoch):
-    """One warm-up epoch at 1e-5, then half a cosine that counts from its end (specification of the schedule)."""
+    """One warm-up epoch at 1e-5, then half a cosine that counts from the warm-up's end."""
     return 1e-5 if epoch == 0 else LR / 2 * (1 + math.cos(math.pi * (epoch - 1) / max_epoch))
 
 
@@ -132,7 +132,9 @@ def test_every_precision_optimises_the_same_loss(precision, tolerance, regulariz
 
 @pytest.mark.parametrize("precision", ["amp", "fp16"])
 def test_half_precision_trains_and_only_amp_keeps_all_trained_tensors_in_fp32(precision, build, small_clip):
-    trainer = build("CLIPFit", "--backbone=" + str(small_clip), "TRAINER.CLIPFIT.PREC", precision, "OPTIM.MAX_EPOCH", 3)
+    trainer = build(
+        "CLIPFit", "--backbone=" + str(small_clip), "TRAINER.CLIPFIT.PREC", precision, "OPTIM.MAX_EPOCH", 3
+    )
     before = {name: p.detach().clone() for name, p in trainer.trained_parameters().items()}
     trainer.train()
     dtypes = {p.dtype for p in trainer.trained_parameters().values()}
@@ -204,7 +206,10 @@ def test_a_checkpoint_of_the_original_repository_is_accepted(build, small_clip, 
     [
         (lambda s: s.pop("image_encoder.ln_pre.weight"), "image_encoder.ln_pre.weight is missing"),
         (lambda s: s.update({"image_encoder.ln_pre.wieght": torch.ones(64)}), "ln_pre.wieght is unknown"),
-        (lambda s: s.update({"image_encoder.ln_pre.weight": torch.ones(9)}), r"has shape \(9,\), not \(64,\)"),
+        (
+            lambda s: s.update({"image_encoder.ln_pre.weight": torch.ones(9)}),
+            r"has shape \(9,\), not \(64,\)",
+        ),
     ],
 )
 def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(change, message, build, small_clip):
@@ -219,7 +224,9 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(change, m
 
 def test_an_evaluation_builds_no_teacher(build, small_clip, monkeypatch):
     monkeypatch.setattr("trainers.clipfit.load_clip", None)
-    trainer = build("CLIPFit", "--backbone=" + str(small_clip), "--eval-only", "TRAINER.CLIPFIT.TEACHER_PREC", "fp16")
+    trainer = build(
+        "CLIPFit", "--backbone=" + str(small_clip), "--eval-only", "TRAINER.CLIPFIT.TEACHER_PREC", "fp16"
+    )
     assert not hasattr(trainer, "w0")
 
 

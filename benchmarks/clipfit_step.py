@@ -1,14 +1,15 @@
-"""Text passes of one CLIPFit step: this code against the plain computation, in time and memory.
+"""One training step of CLIPFit: this code against the plain computation, in time and memory.
 
-    python -m benchmarks.text_passes
-    python -m benchmarks.text_passes --backbone random:ViT-B/16 --classes 100 --threads 1
+    python -m benchmarks.clipfit_step
+    python -m benchmarks.clipfit_step --backbone random:ViT-B/16 --classes 100 --images 32 --threads 2
 
 plain   as the method is usually run: the prompts of all classes, 77 tokens each, go through the text encoder
         twice (once for the cross entropy, once for the regularizer), then backward through both.
 fast    models/text.py: one pass over the tokens that differ serves both losses, then one backward.
 
-Both give gradients to the biases of the second feed-forward layers, and the last line says how far these are
-apart. Times are the best of --repeat steps after one that is not counted, in one process. Peak memory is that
+Measured twice: the text passes alone, and the whole step with a batch of images (whose share is the same in
+both). Gradients are those of everything CLIPFit trains; the last line says how far these are apart. Times are
+the best of --repeat steps after one that is not counted, plain and fast in one process. Peak memory is that
 of a process of its own for each, weights included; on a GPU that of its allocator.
 """
 
@@ -23,14 +24,18 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from models.clip import CLIP, normalize
+from models.clip import CLIP
 from models.groups import select
 from models.loading import load_clip
 from models.prompts import PLAIN, fill, tokenize
 
 WORDS = ["red", "blue", "green", "dog", "cat", "house", "tree", "car", "bird", "fish"]  # one token each
+
+BETA = 8.0
+PARTS = ("text passes", "whole step")
 
 Step = Callable[[], tuple[Tensor, ...]]
 
@@ -38,41 +43,52 @@ Step = Callable[[], tuple[Tensor, ...]]
 def main() -> None:
     """Measure and print."""
     args = parse_arguments()
-    print(f"{args.backbone}, {args.classes} classes, names of 1 to 3 tokens, {args.device}, float32")
-    memory = {which: in_own_process(peak_memory, which, args) for which in ("plain", "fast")}
-
-    steps = build_steps(args)
-    gradients, seconds = {}, {}
-    for which, step in steps.items():
-        seconds[which], gradients[which] = best_time(step, args.repeat, args.device)
-    print(f"{'':8}{'seconds':>10}{'peak MiB':>12}")
-    for which in steps:
-        print(f"{which:8}{seconds[which]:10.3f}{memory[which]:12,.0f}")
-    print(f"{'ratio':8}{seconds['plain'] / seconds['fast']:9.1f}x{memory['plain'] / memory['fast']:11.1f}x")
-    difference = max(
-        ((fast - plain).norm() / plain.norm()).item()
-        for fast, plain in zip(gradients["fast"], gradients["plain"], strict=True)
+    print(
+        f"{args.backbone}, {args.classes} classes (names of 1 to 3 tokens), {args.images} images, "
+        f"{args.device}, {args.threads} threads, float32"
     )
-    print(f"largest relative difference of a gradient: {difference:.1e}")
+    # Memory first: a process counts what its parent held when it was started.
+    memory = {
+        what: {which: in_own_process(peak_memory, what, which, args) for which in ("plain", "fast")}
+        for what in PARTS
+    }
+    for what in PARTS:
+        gradients, seconds = {}, {}
+        for which, step in build_steps(what, args).items():
+            seconds[which], gradients[which] = best_time(step, args.repeat, args.device)
+        print(f"\n{what:12}{'seconds':>10}{'peak MiB':>12}")
+        for which in seconds:
+            print(f"{which:12}{seconds[which]:10.3f}{memory[what][which]:12,.0f}")
+        faster = seconds["plain"] / seconds["fast"]
+        smaller = memory[what]["plain"] / memory[what]["fast"]
+        print(f"{'ratio':12}{faster:9.1f}x{smaller:11.1f}x")
+        difference = max(
+            ((fast - plain).norm() / plain.norm()).item()
+            for fast, plain in zip(gradients["fast"], gradients["plain"], strict=True)
+        )
+        print(f"largest relative difference of a gradient: {difference:.1e}")
 
 
 def parse_arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Time and memory of the text passes of one CLIPFit step.")
+    parser = argparse.ArgumentParser(description="Time and memory of one CLIPFit step.")
     parser.add_argument("--backbone", default="random:ViT-B/16")
     parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--images", type=int, default=32, help="batch size")
     parser.add_argument("--repeat", type=int, default=2, help="steps timed of each kind (default 2)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--device", default="cpu")
     return parser.parse_args()
 
 
-def build_steps(args: argparse.Namespace) -> dict[str, Step]:
+def build_steps(what: str, args: argparse.Namespace) -> dict[str, Step]:
     """The two ways to get the gradients of the same loss in the same CLIP."""
     torch.set_num_threads(args.threads)
+    generator = torch.Generator().manual_seed(0)
     clip = load_clip(args.backbone, device=args.device).requires_grad_(False)
-    biases = list(select(clip, ["text.ffn_proj_bias"])["text.ffn_proj_bias"].values())
-    for bias in biases:
-        bias.requires_grad_(True)
+    groups = ["text.ffn_proj_bias"] + (["image.layernorm"] if what == "whole step" else [])
+    trained = [p for parameters in select(clip, groups).values() for p in parameters.values()]
+    for parameter in trained:
+        parameter.requires_grad_(True)
 
     names = [
         " ".join(WORDS[(7 * k + 3 * i) % len(WORDS)] for i in range(1 + k % 3)) for k in range(args.classes)
@@ -80,18 +96,25 @@ def build_steps(args: argparse.Namespace) -> dict[str, Step]:
     tokens = tokenize(fill(PLAIN, names), names).to(args.device)
     prompts, embedded = clip.embed_prompts(tokens), clip.embed(tokens)
     width = clip.text_encoder.text_projection.shape[1]
-    targets = torch.randn(2, args.classes, width, generator=torch.Generator().manual_seed(0)).to(args.device)
+    teacher = torch.randn(args.classes, width, generator=generator).to(args.device)
+    images = torch.randn(args.images, 3, clip.input_size, clip.input_size, generator=generator).to(
+        args.device
+    )
+    labels = (torch.arange(args.images) % args.classes).to(args.device)
+    fixed = torch.randn(args.images, width, generator=generator).to(args.device)
 
-    def loss(for_entropy: Tensor, for_regularizer: Tensor) -> Tensor:
-        return (normalize(for_entropy) * targets[0]).sum() + (normalize(for_regularizer) * targets[1]).sum()
+    def gradients(for_entropy: Tensor, for_regularizer: Tensor) -> tuple[Tensor, ...]:
+        image = clip.encode_image(images) if what == "whole step" else fixed
+        drift = 1 - F.cosine_similarity(for_regularizer, teacher).mean()
+        loss = F.cross_entropy(clip.logits(image, for_entropy), labels) + BETA * drift
+        return torch.autograd.grad(loss, trained)
 
     def plain() -> tuple[Tensor, ...]:
-        features = [plain_features(clip, embedded, tokens) for _ in range(2)]
-        return torch.autograd.grad(loss(*features), biases)
+        return gradients(*(plain_features(clip, embedded, tokens) for _ in range(2)))
 
     def fast() -> tuple[Tensor, ...]:
         features = clip.text_encoder(prompts)
-        return torch.autograd.grad(loss(features, features), biases)
+        return gradients(features, features)
 
     return {"plain": plain, "fast": fast}
 
@@ -124,9 +147,9 @@ def synchronize(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def peak_memory(which: str, args: argparse.Namespace) -> float:
+def peak_memory(what: str, which: str, args: argparse.Namespace) -> float:
     """Peak memory in MiB of a process that takes one step."""
-    build_steps(args)[which]()
+    build_steps(what, args)[which]()
     if torch.device(args.device).type == "cuda":
         return torch.cuda.max_memory_allocated() / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # macOS counts bytes, Linux KiB

@@ -1,0 +1,130 @@
+"""train.py and the scripts from the outside: protocols, folders, messages."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import train
+from dassl.utils import close_logger
+
+PROJECT = Path(__file__).parent.parent
+FAST = ["OPTIM.MAX_EPOCH", "3", "VERBOSE", "False"]
+
+
+def folder(kind, trainer, variant=""):
+    found = list(Path("output/base2new", kind, "demo/shots_16", trainer).glob(f"*{variant}/seed1"))
+    assert len(found) == 1, found
+    return found[0]
+
+
+def test_base_to_new_trains_tests_and_finds_its_own_model(run_train, result, capsys):
+    for trainer in ("ZeroshotCLIP", "CLIPFit"):
+        base = ["--trainer", trainer, "--protocol", "base2new", "--seed", 1]
+        assert run_train(*base, *FAST) is None
+        assert run_train(*base, "--eval-only", *FAST) is None
+
+    zero_shot, clipfit = (result(folder("train_base", name)) for name in ("ZeroshotCLIP", "CLIPFit"))
+    new = result(folder("test_new", "CLIPFit"))
+    assert zero_shot["trainable_params"] == 0 and clipfit["trainable_params"] == 12 * 64 + 26 * 128
+    assert clipfit["accuracy"] > zero_shot["accuracy"] > 15  # ten classes
+    assert (clipfit["subsample_classes"], new["subsample_classes"]) == ("base", "new")
+    assert new["model_dir"] == str(folder("train_base", "CLIPFit")) and new["epoch"] == 3
+    assert new["protocol"] == "base2new" and new["dataset_file"] == "demo"
+
+    run = folder("train_base", "CLIPFit")
+    names = {"config.yaml", "environment.json", "fewshot.json", "log.txt", "metrics.jsonl", "prompt_learner"}
+    assert names | {"result.json", "tensorboard"} <= {path.name for path in run.iterdir()}
+    assert f"accuracy: {clipfit['accuracy']:.2f}%" in (run / "log.txt").read_text()
+
+    before = {path: path.stat().st_mtime_ns for path in run.rglob("*")}
+    capsys.readouterr()
+    assert run_train("--trainer", "CLIPFit", "--protocol", "base2new", "--seed", 1, *FAST) is None
+    assert f"* accuracy: {clipfit['accuracy']:.2f}%" in capsys.readouterr().out
+    assert {path: path.stat().st_mtime_ns for path in run.rglob("*")} == before
+
+
+def test_a_test_without_its_training_run_prints_the_command_that_makes_it(run_train):
+    message = run_train("--trainer", "CLIPFit", "--protocol", "base2new", "--seed", 1, "--eval-only")
+    assert "is not there or not finished; train it with" in message
+    command = message.splitlines()[-1]
+    assert "python train.py" in command and "--eval-only" not in command and "--protocol base2new" in command
+
+
+def test_an_epoch_that_was_not_saved_is_named_with_those_that_were(run_train):
+    base = ["--trainer", "CLIPFit", "--protocol", "base2new", "--seed", 1]
+    run_train(*base, *FAST)
+    message = run_train(*base, "--eval-only", "--load-epoch", 7, *FAST)
+    assert "no checkpoint of epoch 7" in message and "saved: 3" in message
+
+
+def test_another_config_in_a_given_folder_is_refused(run_train):
+    base = ["--trainer", "ZeroshotCLIP", "--seed", 1, "--output-dir", "mine"]
+    assert run_train(*base) is None
+    message = run_train(*base, "DATALOADER.TEST.BATCH_SIZE", 7)
+    assert (
+        "finished run with another config" in message
+        and "DATALOADER.TEST.BATCH_SIZE: 100 there, 7 now" in message
+    )
+
+
+def test_no_train_builds_everything_and_leaves_no_trace(run_train, tmp_path):
+    assert run_train("--trainer", "CLIPFit", "--seed", 1, "--no-train") is None
+    assert not (tmp_path / "output").exists()
+
+
+def test_errors_end_in_one_line_and_the_traceback_goes_to_the_log(run_train, tmp_path):
+    dtd = ["--trainer", "ZeroshotCLIP", "--seed", 1, "--root", tmp_path / "nowhere", "--backbone", "demo"]
+    message = run_train(*dtd, "--output-dir", "out", dataset="dtd")
+    assert (
+        message.startswith("error: ") and "nowhere/dtd does not exist" in message and "DATASETS.md" in message
+    )
+    assert "Traceback" in (tmp_path / "out/log.txt").read_text()
+    (tmp_path / "hostile.pt").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
+    message = run_train("--trainer", "ZeroshotCLIP", "--seed", 1, "--backbone", tmp_path / "hostile.pt")
+    assert "hostile.pt" in message and not (tmp_path / "pwned").exists()
+
+
+def test_a_corrupt_image_is_named(tmp_path, monkeypatch):
+    for name in ("banded", "dotted"):
+        folder = tmp_path / "dtd/images" / name
+        folder.mkdir(parents=True)
+        for number in range(10):
+            Image.new("RGB", (48, 48), (20 * number, 0, 0)).save(folder / f"{name}_{number}.jpg")
+    for path in (tmp_path / "dtd/images/dotted").iterdir():
+        path.write_bytes(b"no image")
+    monkeypatch.chdir(tmp_path)
+    words = ["--trainer", "ZeroshotCLIP", "--backbone", "demo", "--seed", "1", "--root", str(tmp_path)]
+    words += ["--dataset-config-file", str(PROJECT / "configs/datasets/dtd.yaml"), "--output-dir", "out"]
+    with pytest.raises(SystemExit) as stop:
+        train.main(words)
+    close_logger()
+    assert re.search(r"dotted_\d.jpg cannot be read as an image", stop.value.code)
+
+
+@pytest.mark.parametrize("method", ["clipfit", "zsclip"])
+def test_the_scripts_run_unedited_from_anywhere(method, demo_root, tmp_path, result):
+    script = PROJECT / "scripts" / method
+    environment = {
+        **os.environ,
+        "DATA": str(demo_root),
+        "EXTRA": f"OPTIM.MAX_EPOCH 1 OUTPUT_DIR {tmp_path}/run",
+    }
+    done = subprocess.run(
+        ["bash", script / "base2new_train.sh", "demo", "2"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    record = result(tmp_path / "run")
+    assert (
+        record["trainer"] == {"clipfit": "CLIPFit", "zsclip": "ZeroshotCLIP"}[method] and record["seed"] == 2
+    )
+
+    usage = subprocess.run(["bash", script / "base2new_train.sh"], capture_output=True, text=True)
+    assert usage.returncode == 2 and "<data set> <seed>" in usage.stderr and "demo" in usage.stderr

@@ -1,0 +1,310 @@
+"""Registered models with their optimizers and schedules: files, one step, and the loop over epochs."""
+
+import os
+from collections import OrderedDict
+
+import numpy as np
+import torch
+
+from dassl.utils import (
+    find_checkpoint,
+    load_checkpoint,
+    newest_checkpoint,
+    resume_from_checkpoint,
+    save_checkpoint,
+    tolist_if_not,
+)
+
+from .resume import RESUME_FILE, load_resume_point
+
+
+class TrainerBase:
+    """Registered models with their optimizers and schedules, and the loop over epochs."""
+
+    resume_interval = 30.0  # seconds: resume points between checkpoints are at least this far apart
+
+    def __init__(self):
+        self._models = OrderedDict()
+        self._optims = OrderedDict()
+        self._scheds = OrderedDict()
+        self._writer = None
+        self.metrics_log = None
+        self.best_result = -np.inf
+        self.seconds_train = 0.0
+        self._tested_epoch = None  # finished epochs of the model that tests see, None while unknown
+
+    @property
+    def epoch(self) -> int:
+        """Current epoch, counted from 0. Setting it tells the training loader, whose order depends on it."""
+        return self._epoch
+
+    @epoch.setter
+    def epoch(self, value: int) -> None:
+        self._epoch = value
+        sampler = getattr(getattr(self, "train_loader_x", None), "sampler", None)
+        if hasattr(sampler, "set_epoch"):
+            sampler.set_epoch(value)
+
+    # Registered models ------------------------------------------------------------------------------
+
+    def register_model(self, name="model", model=None, optim=None, sched=None):
+        """Put a model under the engine's care: train/eval mode, checkpoints, resume, schedule.
+
+        Raises: AttributeError before ``super().__init__()`` ran; ValueError if the name is taken.
+        """
+        if "_models" not in self.__dict__:
+            raise AttributeError("register_model() was called before super().__init__()")
+        if name in self._models:
+            raise ValueError(
+                f"a model named {name!r} is registered already; give the second one another name"
+            )
+        self._models[name] = model
+        self._optims[name] = optim
+        self._scheds[name] = sched
+
+    def get_model_names(self, names=None) -> list[str]:
+        """All registered names in order, or the given one(s) as a list; ValueError for an unknown name."""
+        if names is None:
+            return list(self._models)
+        names = tolist_if_not(names)
+        unknown = [name for name in names if name not in self._models]
+        if unknown:
+            raise ValueError(f"no model named {unknown[0]!r} is registered; registered: {list(self._models)}")
+        return names
+
+    def set_model_mode(self, mode="train", names=None):
+        """Switch registered models to ``train``, or to ``eval`` (also called ``test``)."""
+        if mode not in ("train", "eval", "test"):
+            raise KeyError(f"unknown mode {mode!r}; choose 'train', 'eval' or 'test'")
+        for name in self.get_model_names(names):
+            self._models[name].train(mode == "train")
+
+    def model_state(self, name: str) -> dict:
+        """State of a registered model as it goes into files. Override to save less than the whole module."""
+        return self._models[name].state_dict()
+
+    def load_model_state(self, name: str, state: dict) -> None:
+        """Inverse of :meth:`model_state`; raises if a tensor is missing or unknown."""
+        self._models[name].load_state_dict(state)
+
+    # Files ------------------------------------------------------------------------------------------
+
+    def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
+        """Write each registered model to ``<directory>/<name>/``, as ``model.pth.tar-<epoch + 1>``."""
+        for name in self.get_model_names():
+            optim, sched = self._optims[name], self._scheds[name]
+            save_checkpoint(
+                {
+                    "state_dict": self.model_state(name),
+                    "epoch": epoch + 1,
+                    "optimizer": optim.state_dict() if optim is not None else None,
+                    "scheduler": sched.state_dict() if sched is not None else None,
+                    "val_result": val_result,
+                },
+                os.path.join(directory, name),
+                is_best=is_best,
+                model_name=model_name,
+            )
+
+    def load_model(self, directory, epoch=None):
+        """Load every registered model from a run folder: the given epoch, else the best one, else the newest.
+
+        Raises: FileNotFoundError that lists the saved epochs.
+        """
+        if self._models and not directory:
+            print("Note that load_model() is skipped as no pretrained model is given (--model-dir)")
+            return
+        for name in self.get_model_names():
+            path = find_checkpoint(os.path.join(directory, name), epoch)
+            checkpoint = load_checkpoint(path)
+            self.load_model_state(name, checkpoint["state_dict"])
+            self._report_loaded(name, path, checkpoint)
+
+    def _report_loaded(self, name, path, checkpoint):
+        self._tested_epoch = checkpoint["epoch"]
+        val_result = checkpoint.get("val_result")
+        suffix = f", validation result {val_result:.2f}" if val_result is not None else ""
+        print(f"Loaded {name} from {path} (epoch {checkpoint['epoch']}{suffix})")
+
+    def resume_model_if_exist(self, directory) -> int:
+        """Continue from what ``directory`` holds and return the number of finished epochs, 0 for none.
+
+        A resume point of this engine is exact; without one the newest checkpoint of every model is used.
+        Raises: ValueError if the models stopped at different epochs.
+        """
+        if os.path.isfile(os.path.join(directory, RESUME_FILE)):
+            epoch = load_resume_point(self, directory)
+            print(f"Resuming from {os.path.join(directory, RESUME_FILE)}: {epoch} epochs are done")
+            return epoch
+        folders = {name: os.path.join(directory, name) for name in self.get_model_names()}
+        if not folders or not all(newest_checkpoint(folder) for folder in folders.values()):
+            print(f"No checkpoint found in {directory}, train from scratch")
+            return 0
+        epochs = {
+            name: resume_from_checkpoint(
+                folder, _StateAdapter(self, name), self._optims[name], self._scheds[name]
+            )
+            for name, folder in folders.items()
+        }
+        if len(set(epochs.values())) > 1:
+            raise ValueError(
+                f"the models in {directory} stopped at different epochs {epochs}; remove the newer files"
+            )
+        return next(iter(epochs.values()))
+
+    # State that only some plugins have --------------------------------------------------------------
+
+    def extra_state(self) -> dict:
+        """What a plugin needs for exact resume beside its models: tensors, numbers, containers."""
+        return {}
+
+    def load_extra_state(self, state: dict) -> None:
+        """Inverse of :meth:`extra_state`."""
+
+    def describe(self) -> dict:
+        """Fields that the trainer knows about itself, for result.json."""
+        return {}
+
+    # TensorBoard ------------------------------------------------------------------------------------
+
+    def init_writer(self, log_dir):
+        """Open the TensorBoard writer once; without TensorBoard installed, say so and go on."""
+        if self._writer is not None:
+            return
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            print("TensorBoard is not installed: no event files are written")
+            return
+        self._writer = SummaryWriter(log_dir=log_dir)
+
+    def close_writer(self):
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def write_scalar(self, tag, scalar_value, global_step=None):
+        if self._writer is not None:
+            self._writer.add_scalar(tag, scalar_value, global_step)
+
+    # The loop ---------------------------------------------------------------------------------------
+
+    def train(self, start_epoch, max_epoch):
+        """Run epochs ``start_epoch`` (or where ``before_train`` resumed) to ``max_epoch``."""
+        self.start_epoch = start_epoch
+        self.max_epoch = max_epoch
+        self.before_train()
+        for self.epoch in range(self.start_epoch, self.max_epoch):
+            self.before_epoch()
+            self.run_epoch()
+            self.after_epoch()
+        self.after_train()
+
+    def before_train(self):
+        pass
+
+    def after_train(self):
+        pass
+
+    def before_epoch(self):
+        pass
+
+    def after_epoch(self):
+        pass
+
+    def before_test(self):
+        """Called before a pass over test images, without gradients: a place to cache what they share."""
+
+    def after_test(self):
+        """Called after the pass, also when it failed."""
+
+    def run_epoch(self):
+        raise NotImplementedError
+
+    def test(self):
+        raise NotImplementedError
+
+    def parse_batch_train(self, batch):
+        raise NotImplementedError
+
+    def parse_batch_test(self, batch):
+        raise NotImplementedError
+
+    def forward_backward(self, batch):
+        raise NotImplementedError
+
+    def model_inference(self, input):
+        raise NotImplementedError
+
+    # One optimisation step --------------------------------------------------------------------------
+
+    def detect_anomaly(self, loss):
+        """Raise FloatingPointError if the loss is not finite."""
+        if not torch.isfinite(loss).all():
+            raise FloatingPointError(
+                f"the loss is {loss.item()} in epoch {self.epoch + 1}; lower OPTIM.LR, or use PREC fp32"
+            )
+
+    def model_zero_grad(self, names=None):
+        for name in self.get_model_names(names):
+            if self._optims[name] is not None:
+                self._optims[name].zero_grad()
+
+    def model_backward(self, loss):
+        self.detect_anomaly(loss)
+        loss.backward()
+
+    def model_update(self, names=None):
+        for name in self.get_model_names(names):
+            if self._optims[name] is not None:
+                self._optims[name].step()
+
+    def model_backward_and_update(self, loss, names=None):
+        self.model_zero_grad(names)
+        self.model_backward(loss)
+        self.model_update(names)
+
+    def prograd_backward_and_update(self, loss_a, loss_b, lambda_=1, names=None):
+        """Step along the gradient a of ``loss_a``, less what works against the gradient b of ``loss_b``.
+
+        Per parameter tensor: ``a - lambda_ * <a, b/|b|> * b/|b|`` if ``<a, b> < 0``, else ``a``.
+        Source: Zhu et al. 2023 (ProGrad), section 3.3.
+        """
+        self.model_zero_grad(names)
+        self.detect_anomaly(loss_b)
+        loss_b.backward(retain_graph=True)
+        parameters = [p for name in self.get_model_names(names) for p in self._models[name].parameters()]
+        general = [None if p.grad is None else p.grad.clone() for p in parameters]
+
+        self.model_zero_grad(names)
+        self.model_backward(loss_a)
+        for parameter, b in zip(parameters, general, strict=True):
+            if parameter.grad is None or b is None or not b.any():
+                continue
+            direction = b / b.norm()
+            along = (parameter.grad * direction).sum()
+            if along < 0:
+                parameter.grad -= lambda_ * along * direction
+        self.model_update(names)
+
+    def update_lr(self, names=None):
+        """One step of each schedule: plugins call it in the last step of an epoch."""
+        for name in self.get_model_names(names):
+            if self._scheds[name] is not None:
+                self._scheds[name].step()
+
+    def get_current_lr(self, names=None):
+        """Learning rate of the first parameter group of the first (given) model."""
+        name = self.get_model_names(names)[0]
+        return self._optims[name].param_groups[0]["lr"]
+
+
+class _StateAdapter:
+    """Lets ``resume_from_checkpoint`` load a model through the trainer's own ``load_model_state``."""
+
+    def __init__(self, trainer: TrainerBase, name: str):
+        self._trainer = trainer
+        self._name = name
+
+    def load_state_dict(self, state: dict) -> None:
+        self._trainer.load_model_state(self._name, state)

@@ -210,6 +210,8 @@ def _flags(args) -> dict:
 
 
 def _pair_up(pairs: list[str]) -> dict:
+    if late := [word for word in pairs if word.startswith("--")]:
+        raise ValueError(f"{late[0]} stands behind a KEY VALUE pair; flags come before all pairs")
     if len(pairs) % 2:
         raise ValueError(f"KEY VALUE pairs are incomplete: {pairs[-1]!r} has no partner in {' '.join(pairs)}")
     return dict(zip(pairs[::2], pairs[1::2], strict=True))

@@ -139,6 +139,7 @@ def test_keys_of_other_methods_are_accepted_and_named_in_one_warning(tmp_path, c
         ([], ValueError, "pass --trainer"),
         (["--trainer", "CLIPFit", "OPTIM.MAX_EPOCHS", "3"], KeyError, "did you mean OPTIM.MAX_EPOCH?"),
         (["--trainer", "CLIPFit", "OPTIM.LR"], ValueError, "has no partner"),
+        (["--trainer", "CLIPFit", "OPTIM.LR", "1", "--eval-only"], ValueError, "flags come before all pairs"),
         (["--trainer", "CLIPFit", "--backbone", "ViT-B/61"], ValueError, "did you mean 'ViT-B/16'"),
         (["--trainer", "CLIPFit", "OPTIM.MAX_EPOCH", "2.5"], ValueError, "OPTIM.MAX_EPOCH"),
     ],

@@ -294,9 +294,9 @@ class TrainerBase:
                 self._scheds[name].step()
 
     def get_current_lr(self, names=None):
-        """Learning rate of the first parameter group of the first (given) model."""
-        name = self.get_model_names(names)[0]
-        return self._optims[name].param_groups[0]["lr"]
+        """Learning rate of the first parameter group of the first (given) model that has an optimizer."""
+        optims = [self._optims[name] for name in self.get_model_names(names)]
+        return next((optim.param_groups[0]["lr"] for optim in optims if optim is not None), 0.0)
 
 
 class _StateAdapter:

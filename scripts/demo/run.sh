@@ -3,6 +3,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 SEED=${SEED:-1}
+export EXTRA="VERBOSE False TRAIN.PRINT_FREQ 5 ${EXTRA:-}"
 
 for method in zsclip clipfit; do
     bash "scripts/$method/base2new_train.sh" demo "$SEED"

@@ -6,7 +6,7 @@
 | DemoV2     | the same                     | by the lamp, in mist: pale, soft   |
 | DemoSketch | the same                     | pencil and thin color, by the lamp |
 | DemoGarden | 24 flowers, leaves and trees | as Demo                            |
-| DemoCloth  | 16 two-colored patterns      | as Demo                            |
+| DemoCloth  | 16 two-colored patterns      | by a candle: warmer still          |
 | DemoSigns  | 12 signs                     | as Demo                            |
 
 The first use draws a data set as PNG files into `<root>/<name>`, with a split file in CoOp's format; where
@@ -169,7 +169,7 @@ class DemoGarden(DrawnDataset):
 
 @DATASET_REGISTRY.register()
 class DemoCloth(DrawnDataset):
-    dataset_dir, classes, condition = "demo_cloth", CLOTH, "lamp"
+    dataset_dir, classes, condition = "demo_cloth", CLOTH, "candle"
 
 
 @DATASET_REGISTRY.register()

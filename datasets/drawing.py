@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-VERSION = 1  # raise it when any picture changes: data sets drawn by another version are refused
+VERSION = 2  # raise it when any picture changes: data sets drawn by another version are refused
 SIZE = 48  # width and height in pixels
 OVERSAMPLING = 3
 SIDE = SIZE * OVERSAMPLING  # of the canvas, a float array (SIDE, SIDE, 3) of levels 0-255
@@ -44,8 +44,9 @@ PAPER, PENCIL = (226, 217, 199), (70, 66, 64)
 # gamma: exponent on brightness; cast: factor per channel; haze: share of gray; blur: pixels; noise: levels.
 CONDITIONS = {
     "clean": {},
-    "lamp": {"gamma": 1.5, "cast": (1.0, 0.9, 0.72), "noise": 10},
-    "mist": {"gamma": 1.3, "cast": (1.0, 0.9, 0.74), "haze": 0.15, "blur": 0.6, "noise": 4},
+    "lamp": {"gamma": 1.5, "cast": (1.0, 0.88, 0.66), "noise": 10},
+    "candle": {"gamma": 1.5, "cast": (1.0, 0.8, 0.5), "noise": 14},
+    "mist": {"gamma": 1.4, "cast": (1.0, 0.88, 0.7), "haze": 0.1, "blur": 0.7, "noise": 5},
     "sketch": {"gamma": 1.2, "cast": (1.0, 0.91, 0.78), "noise": 10},  # pencil and thin color on paper
 }
 

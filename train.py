@@ -9,9 +9,9 @@ import traceback
 from pathlib import Path
 
 from dassl.utils import log_only, setup_logger
-from launch.arguments import parse_args
-from launch.folder import claim, read_result, run_folder, trained_folder
-from launch.resolve import Run, resolve
+from launch.arguments import parse_args, training_command
+from launch.folder import claim, read_result, run_folder, trained_folder, trained_on
+from launch.resolve import ONLY_FOR_TESTS, Run, resolve
 
 NO_OUTPUT_DIR = "./output"  # the engine's default: nobody asked for a folder
 
@@ -36,7 +36,7 @@ def run(argv: list[str]) -> None:
     if cfg.OUTPUT_DIR == NO_OUTPUT_DIR:
         cfg.OUTPUT_DIR = str(run_folder(run))
     if run.trained_by and not cfg.RUN.MODEL_DIR:
-        cfg.RUN.MODEL_DIR = _trained_model(run, argv)
+        cfg.RUN.MODEL_DIR = _trained_model(run, args)
 
     from launch.runtime import prepare, settle_precision  # torch from here on
 
@@ -69,14 +69,14 @@ def _execute(args, cfg) -> None:
         trainer.save_result()
 
 
-def _trained_model(run: Run, argv: list[str]) -> str:
+def _trained_model(run: Run, args) -> str:
     """Folder of the run that this test loads; FileNotFoundError with the command that makes it."""
     folder = trained_folder(run)
     if read_result(folder) is None:
-        command = [word for word in argv if word != "--eval-only"]
+        command = training_command(args, run.trained_by, trained_on(run), ONLY_FOR_TESTS)
         raise FileNotFoundError(
             f"this test loads the run in {folder}, which is not there or not finished; train it with\n"
-            f"  python train.py {shlex.join(command)}"
+            f"  {shlex.join(command)}"
         )
     return str(folder)
 

@@ -18,28 +18,35 @@ PLACES = {
     "domain_shift": ("domain_shift/train", "domain_shift/test"),
     "": ("custom/train", "custom/test"),
 }
+TRANSFERS = ("cross_dataset", "domain_shift")  # tests on another data set than was trained on
 
 
 def run_folder(run: Run, output: str = "output") -> Path:
     """``output/<protocol>/<data set>/shots_16/<Trainer>/<config>[-<8 hex>]/seed1`` of a resolved run."""
-    return _folder(run, output, test=run.cfg.RUN.EVAL_ONLY, variant=run.variant)
+    cfg = run.cfg
+    place = PLACES[cfg.RUN.PROTOCOL][cfg.RUN.EVAL_ONLY]
+    dataset = cfg.RUN.DATASET_FILE or cfg.DATASET.NAME
+    return _folder(cfg, Path(output, place, dataset), run.config_name, run.variant)
 
 
 def trained_folder(run: Run, output: str = "output") -> Path:
     """Folder of the training run that the test ``run`` loads."""
     variant = {key: value for key, value in run.variant.items() if key not in ONLY_FOR_TESTS}
-    return _folder(run, output, test=False, variant=variant)
+    place, dataset = PLACES[run.trained_by][0], trained_on(run)
+    return _folder(run.cfg, Path(output, place, dataset), run.config_name, variant)
 
 
-def _folder(run: Run, output: str, test: bool, variant: dict) -> Path:
-    cfg = run.cfg
+def trained_on(run: Run) -> str:
+    """Stem of the YAML of the data set that the model of the test ``run`` was trained on."""
+    return run.cfg.RUN.SOURCE if run.cfg.RUN.PROTOCOL in TRANSFERS else run.cfg.RUN.DATASET_FILE
+
+
+def _folder(cfg, head: Path, config_name: str, variant: dict) -> Path:
     return (
-        Path(output)
-        / PLACES[cfg.RUN.PROTOCOL][test]
-        / (cfg.RUN.DATASET_FILE or cfg.DATASET.NAME)
+        head
         / f"shots_{cfg.DATASET.NUM_SHOTS}"
         / cfg.TRAINER.NAME
-        / f"{run.config_name}{variant_suffix(variant)}"
+        / f"{config_name}{variant_suffix(variant)}"
         / f"seed{cfg.SEED}"
     )
 

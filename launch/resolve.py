@@ -22,7 +22,10 @@ SPELLINGS = {"clipadapter": "CLIPAdapter", "zsclip": "ZeroshotCLIP"}  # beside t
 # Keys that the run folder's path spells out, so that they need no place in a variant's digest.
 IN_THE_PATH = {"DATASET.NAME", "DATASET.NUM_SHOTS", "SEED", "TRAINER.NAME"}
 # Keys that only concern a test: a tested run is found under the digest of the other pairs.
-ONLY_FOR_TESTS = {"DATASET.SUBSAMPLE_CLASSES", "TEST.SPLIT", "TEST.PER_CLASS_RESULT", "TEST.COMPUTE_CMAT"}
+ONLY_FOR_TESTS = {
+    *("DATASET.SUBSAMPLE_CLASSES", "RUN.SOURCE"),
+    *("TEST.SPLIT", "TEST.PER_CLASS_RESULT", "TEST.COMPUTE_CMAT"),
+}
 
 
 @dataclass
@@ -50,6 +53,12 @@ def resolve(args) -> Run:
     if not dataset:
         raise ValueError("no data set is named; pass --dataset-config-file configs/datasets/<data set>.yaml")
     recipe, trained_by = load_recipe(trainer, args.protocol, dataset, _first(given, "DATASET.NUM_SHOTS"))
+
+    if trained_by != args.protocol and trained_by and not args.eval_only:
+        raise ValueError(
+            f"the {args.protocol} protocol of {trainer} only tests, with the model that --protocol "
+            f"{trained_by} trains: train that one, then add --eval-only here"
+        )
 
     cfg = get_cfg_default()
     cfg.merge_from_mapping(load_yaml(CONFIGS / "_base_/family.yaml"), source="family.yaml", allow_new=True)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -52,6 +53,26 @@ def test_a_test_without_its_training_run_prints_the_command_that_makes_it(run_tr
     assert "is not there or not finished; train it with" in message
     command = message.splitlines()[-1]
     assert "python train.py" in command and "--eval-only" not in command and "--protocol base2new" in command
+
+
+def test_transfer_protocols_load_the_sources_model_and_name_the_command_that_makes_it(run_train, result):
+    shift = ["--trainer", "CLIPFit", "--protocol", "domain_shift", "--seed", 1, "--eval-only", *FAST]
+    message = run_train(*shift, dataset="demo_v2")
+    command = shlex.split(message.splitlines()[-1])
+    assert command[command.index("--protocol") + 1] == "few_shot" and "demo.yaml" in message
+    train.main(command[2:])
+    close_logger()
+    assert run_train(*shift, dataset="demo_v2") is None
+
+    cross = ["--trainer", "CLIPFit", "--protocol", "cross_dataset", "--seed", 1]
+    assert run_train(*cross, *FAST) is None
+    assert run_train(*cross, "--eval-only", *FAST, dataset="demo_signs") is None
+    tests = {
+        path.parts[1]: result(path.parent) for path in Path("output").rglob("test/*/*/*/*/*/result.json")
+    }
+    assert tests["domain_shift"]["model_dir"].startswith("output/few_shot/demo/")
+    assert tests["cross_dataset"]["model_dir"].startswith("output/cross_dataset/train/demo/")
+    assert tests["cross_dataset"]["num_classes"] == 12 and tests["domain_shift"]["num_classes"] == 20
 
 
 def test_an_epoch_that_was_not_saved_is_named_with_those_that_were(run_train):

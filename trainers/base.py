@@ -1,7 +1,7 @@
 """What the CLIP methods share: loading, precision, freezing, one optimisation step, checkpoints, evaluation.
 
-A method subclasses :class:`CLIPTrainer` and says which parameters train (``setup``) and what differs from plain
-CLIP: its ``text_features``, its ``image_features`` or its ``loss``.
+A method subclasses :class:`CLIPTrainer` and says which parameters train (``setup``) and what differs from
+plain CLIP: its ``text_features``, its ``image_features`` or its ``loss``.
 """
 
 from contextlib import nullcontext
@@ -213,8 +213,10 @@ class CLIPTrainer(TrainerX):
         with torch.no_grad():
             for key, parameter in trained.items():
                 parameter.copy_(state[key])
-        if frozen := len(state.keys() - trained.keys()):
-            print(f"  {frozen} frozen tensors in the file are ignored")
+        count = sum(parameter.numel() for parameter in trained.values())
+        frozen = len(state.keys() - trained.keys())
+        left = f"; {frozen} frozen ones in the file are left aside" if frozen else ""
+        print(f"  {len(trained)} trained tensors taken, {count:,} parameters{left}")
 
     def describe(self):
         return {

@@ -22,6 +22,7 @@ def engine_defaults() -> CfgNode:
     cfg.RUN = CfgNode()  # what a launcher says about a run; the engine only writes it down
     cfg.RUN.PROTOCOL = ""  # e.g. base2new
     cfg.RUN.DATASET_FILE = ""  # stem of the data set's YAML
+    cfg.RUN.SOURCE = ""  # stem of the YAML of the data set that a tested model was trained on; "": the same
     cfg.RUN.EVAL_ONLY = False  # the model is loaded, not trained
     cfg.RUN.MODEL_DIR = ""  # run folder it is loaded from
     cfg.RUN.LOAD_EPOCH = -1  # the epoch asked for; -1: none

@@ -58,6 +58,35 @@ def test_a_test_finds_the_run_trained_with_the_same_pairs():
     assert trained_folder(other_classes) == trained and run_folder(other_classes) != run_folder(test)
 
 
+@pytest.mark.parametrize(
+    "protocol, trained",
+    [
+        ("cross_dataset", "cross_dataset/train/imagenet/shots_16/CLIPFit/vit_b16/seed1"),
+        ("domain_shift", "few_shot/imagenet/shots_16/CLIPFit/vit_b16/seed1"),
+    ],
+)
+def test_a_transfer_test_loads_the_model_of_its_source(protocol, trained):
+    test = resolved("--protocol", protocol, "--eval-only")
+    assert trained_folder(test) == Path("output") / trained
+    assert run_folder(test) == Path(f"output/{protocol}/test/dtd/shots_16/CLIPFit/vit_b16/seed1")
+    other = resolved("--protocol", protocol, "--eval-only", "RUN.SOURCE", "caltech101")
+    assert trained_folder(other) == Path("output") / trained.replace("imagenet", "caltech101")
+    assert run_folder(other) != run_folder(test)
+
+
+def test_demo_targets_load_the_model_of_demo():
+    sketch = ["--dataset-config-file", str(PROJECT / "configs/datasets/demo_sketch.yaml")]
+    test = resolved("--protocol", "cross_dataset", "--eval-only", *sketch)
+    assert trained_folder(test) == Path("output/cross_dataset/train/demo/shots_16/CLIPFit/demo/seed1")
+
+
+def test_a_protocol_that_only_tests_says_which_one_trains():
+    with pytest.raises(ValueError, match="only tests, with the model that --protocol few_shot trains"):
+        resolved("--protocol", "domain_shift")
+    zero_shot = resolved("--trainer", "ZeroshotCLIP", "--protocol", "domain_shift")
+    assert zero_shot.trained_by == ""
+
+
 def test_a_config_file_names_the_folder(tmp_path):
     path = tmp_path / "vit_b16_ep50.yaml"
     path.write_text("OPTIM: {MAX_EPOCH: 50}")

@@ -89,7 +89,7 @@ def test_every_recipe_resolves_for_its_trainer():
     recipes = list((PROJECT / "configs/recipes").glob("*/*.yaml"))
     assert recipes
     for path in recipes:
-        cfg = config("--trainer", path.parent.name, "--protocol", path.stem, "--seed", 1)
+        cfg = config("--trainer", path.parent.name, "--protocol", path.stem, "--seed", 1, "--eval-only")
         assert path.stem == cfg.RUN.PROTOCOL
 
 

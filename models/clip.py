@@ -30,7 +30,7 @@ class CLIP(nn.Module):
         self.logit_scale = model.logit_scale
 
     def train(self, mode: bool = True) -> CLIP:
-        """Stay in eval mode: CLIP has no dropout, and a ResNet's BatchNorm keeps its pre-trained statistics."""
+        """Stay in eval mode: CLIP has no dropout, and a ResNet keeps its pre-trained BatchNorm statistics."""
         return super().train(False)
 
     @property

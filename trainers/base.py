@@ -28,12 +28,14 @@ class CLIPTrainer(TrainerX):
     defaults          keys of that node with their defaults, for a method without a YAML of its own
     template_column   column of the template table (models/prompts.py)
     registered_name   folder of its checkpoints
+    rebuilt           tensors in files of the family that depend on the classes and are made anew
     """
 
     node = ""
     defaults: dict = {}
     template_column = "default"
     registered_name = "prompt_learner"  # the family's name, whatever is trained
+    rebuilt: tuple[str, ...] = ()
 
     @property
     def hp(self):
@@ -195,6 +197,7 @@ class CLIPTrainer(TrainerX):
 
         Raises: ValueError naming tensors that are missing, unknown or of another shape
         """
+        state = {key: tensor for key, tensor in state.items() if key not in self.rebuilt}
         trained = self.trained_parameters()
         known = self.model.state_dict().keys()
         problems = [f"{key} is missing" for key in trained if key not in state]

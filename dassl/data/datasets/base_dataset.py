@@ -1,10 +1,14 @@
 """`Datum`, one labelled image, and `DatasetBase`, the lists of them that a data set consists of."""
 
+import bisect
+import itertools
 import os
 import random
 import tarfile
 import zipfile
 from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
 from dassl.utils import download_url
 
@@ -20,6 +24,8 @@ class Datum:
 
     Raises: TypeError if `impath` is not a string.
     """
+
+    __slots__ = ("_impath", "_label", "_domain", "_classname")  # a data set may have a million of them
 
     def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""):
         if not isinstance(impath, str):
@@ -49,6 +55,72 @@ class Datum:
         return (
             f"Datum({self.impath!r}, label={self.label}, domain={self.domain}, classname={self.classname!r})"
         )
+
+
+class ClassFolder(NamedTuple):
+    """The images of one class: files of one folder."""
+
+    folder: str  # path
+    files: str  # names joined by "/", which no file name contains
+    label: int
+    classname: str
+
+    @property
+    def count(self) -> int:
+        return self.files.count("/") + 1
+
+    def items(self) -> list[Datum]:
+        """Its images in order."""
+        prefix = os.path.join(self.folder, "")
+        return [Datum(prefix + name, self.label, 0, self.classname) for name in self.files.split("/")]
+
+
+class FolderImages(Sequence):
+    """Images of class folders as a read-only list of `Datum` that are made when they are read.
+
+    For data sets of ImageNet's size: the names of 1.28 million files are a thousand strings, and few-shot
+    sampling makes a `Datum` only for what it picks.
+
+    Args: folders, of which each has its own label and at least one file.
+    """
+
+    def __init__(self, folders: list[ClassFolder]):
+        self.folders = folders
+        self._ends = list(itertools.accumulate(folder.count for folder in folders))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        position = bisect.bisect_right(self._ends, index)
+        folder = self.folders[position]
+        name = folder.files.split("/")[index - self._ends[position]]  # counted from the end: negative
+        return Datum(os.path.join(folder.folder, name), folder.label, 0, folder.classname)
+
+    def __iter__(self) -> Iterator[Datum]:
+        return itertools.chain.from_iterable(map(ClassFolder.items, self.folders))
+
+    def by_label(self) -> dict[int, "FolderImages"]:
+        """Label -> its images."""
+        return {folder.label: FolderImages([folder]) for folder in self.folders}
+
+    def in_folders(self, names: Collection[str]) -> "FolderImages":
+        """Only the images of folders with these names."""
+        return FolderImages([f for f in self.folders if os.path.basename(f.folder) in names])
+
+    def relabelled(self, labels: dict[int, int]) -> "FolderImages":
+        """Only the images whose labels are keys of `labels`, with the new labels that these map to."""
+        return FolderImages([f._replace(label=labels[f.label]) for f in self.folders if f.label in labels])
+
+    def one_per_class(self) -> list[Datum]:
+        """The first image of every class."""
+        return [FolderImages([folder])[0] for folder in self.folders]
 
 
 class DatasetBase:
@@ -105,7 +177,7 @@ class DatasetBase:
     @staticmethod
     def get_num_classes(data_source) -> int:
         """Highest label + 1."""
-        return max(item.label for item in data_source) + 1
+        return max(item.label for item in _for_classes(data_source)) + 1
 
     @staticmethod
     def get_lab2cname(data_source) -> tuple[dict, list]:
@@ -114,7 +186,7 @@ class DatasetBase:
         Raises: ValueError if one label has two names.
         """
         names = {}
-        for item in data_source:
+        for item in _for_classes(data_source):
             known = names.setdefault(item.label, item.classname)
             if known != item.classname:
                 raise ValueError(
@@ -177,6 +249,8 @@ class DatasetBase:
 
 def group_by_label(items) -> dict:
     """Label -> its items, labels in order of first appearance, the items' order kept."""
+    if isinstance(items, FolderImages):
+        return items.by_label()
     groups = defaultdict(list)
     for item in items:
         groups[item.label].append(item)
@@ -205,19 +279,32 @@ def sample_per_label(items, num_shots: int, rng, repeat: bool = False) -> list:
     return picked
 
 
+def _for_classes(items):
+    """Items that show every label with its name: all of them, or fewer where one per class is enough."""
+    return items.one_per_class() if isinstance(items, FolderImages) else items
+
+
+FEW = 50  # asking for this many files one by one is not slower than listing a folder of unknown size
+
+
 def _check_files(name: str, *lists) -> None:
     """Raise FileNotFoundError unless every listed image exists.
 
-    One listing per folder instead of one question per file: ImageNet has 1.28 million files in 1,000 folders.
+    One listing per folder instead of one question per file, unless few files of it are used. `FolderImages`
+    are not checked: they are what the folders hold.
     """
     files = defaultdict(set)  # folder -> names of the files expected in it
     for items in lists:
-        for item in items or ():
+        for item in () if items is None or isinstance(items, FolderImages) else items:
             folder, file = os.path.split(item.impath)
             files[folder].add(file)
 
     missing = []
     for folder, expected in files.items():
+        if len(expected) <= FEW:
+            paths = (os.path.join(folder, file) for file in sorted(expected))
+            missing += [path for path in paths if not os.path.isfile(path)]
+            continue
         present = set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
         # A file system that ignores case finds files whose listed name differs: ask about those one by one.
         paths = (os.path.join(folder, file) for file in sorted(expected - present))

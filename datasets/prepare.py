@@ -46,8 +46,9 @@ def main(argv: list[str] | None = None) -> int:
     healthy = doctor.report(args.name, root)
     if open_tasks:
         print(f"\nTo be put there by hand, into {root / entry.folder}:")
-        for source, reason in open_tasks:
-            print(f"  {source.file}\n      {reason}")
+        for reason in dict.fromkeys(reason for _, reason in open_tasks):
+            files = [source.file for source, same in open_tasks if same == reason]
+            print(f"  {', '.join(files)}\n      {reason}")
         print(f"Then run this command again: python -m datasets.prepare {entry.name} --root {args.root}")
     return 0 if healthy and not open_tasks else 1
 

@@ -13,6 +13,7 @@ from datasets import imagenet_like, splits
 @DATASET_REGISTRY.register()
 class ImageNet(splits.SplitDataset):
     dataset_dir = "imagenet"
+    lists_folders = True
 
     read_classnames = staticmethod(imagenet_like.read_classnames)  # plugins of the family look for it here
 
@@ -31,7 +32,7 @@ class ImageNet(splits.SplitDataset):
             imagenet_like.read_class_folders(
                 os.path.join(self.image_dir, part),
                 names,
-                cache="" if self.read_only else os.path.join(self.dataset_dir, f"listing_{part}.json"),
+                cache="" if self.read_only else os.path.join(self.dataset_dir, f"listing_{part}.jsonl"),
             )
             for part in ("train", "val")
         )

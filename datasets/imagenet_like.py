@@ -55,6 +55,7 @@ def _not_empty(folder: str, name: str, files: str) -> str:
 class TestOnly(splits.SplitDataset):
     """Base of a shifted test set. Its images also stand as training list, so that there are class names."""
 
+    lists_folders = True
     __test__ = False  # not a test case, whatever pytest makes of the name
 
     def read_or_make_split(self, seed: int) -> tuple[list, None, list]:

@@ -1,9 +1,9 @@
 """What class folders hold, remembered from run to run.
 
 Listing ImageNet's 1.28 million files takes seconds on a local disk and minutes on a network. The names are
-kept in a JSON file, with the modification time of every class folder: a folder in which a file was added,
-removed or renamed has another time, and is listed again. A file that is damaged, or was written in another
-format, counts as missing.
+kept in a file of two lines of JSON, a header and `{folder: [modification time, names]}`: a folder in which a
+file was added, removed or renamed has another time, and is listed again. A file that is damaged, or was
+written in another format, counts as missing.
 """
 
 import hashlib
@@ -12,7 +12,7 @@ import os
 import time
 from contextlib import suppress
 
-from dassl.utils import atomic_write, listdir_nohidden, read_json
+from dassl.utils import atomic_write, listdir_nohidden
 from datasets.splits import user_cache
 
 FORMAT = 1
@@ -64,22 +64,23 @@ def _files(folder: str, name: str) -> str:
 def _user_cache_file(folder: str) -> str:
     """One file for every absolute path."""
     key = hashlib.sha256(os.fsencode(os.path.abspath(folder))).hexdigest()[:16]
-    return str(user_cache() / f"listing-{key}.json")
+    return str(user_cache() / f"listing-{key}.jsonl")
 
 
-def _read(path: str) -> dict[str, tuple[int, str]]:
-    """Sub-folder -> (modification time, files) as kept in `path`; empty if it is missing or not whole."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        content = read_json(path)
-        if content["format"] == FORMAT and content["sha256"] == _digest(json.dumps(content["folders"])):
-            return {name: (when, files) for name, (when, files) in content["folders"].items()}
+def _read(path: str) -> dict[str, list]:
+    """Sub-folder -> [modification time, files] as kept in `path`; empty if it is missing or not whole."""
+    with suppress(OSError, ValueError):
+        with open(path, encoding="ascii") as file:
+            header, body = file.read().split("\n")
+        if json.loads(header) == _header(body):
+            return json.loads(body)
     return {}
 
 
 def _keep(folders: dict[str, list], caches: list[str]) -> None:
     """Write to the first of the files that can be written."""
     body = json.dumps(folders)
-    text = f'{{"format": {FORMAT}, "sha256": "{_digest(body)}", "folders": {body}}}'
+    text = f"{json.dumps(_header(body))}\n{body}"
     for path in caches:
         with suppress(OSError), atomic_write(path) as file:
             file.write(text)
@@ -88,5 +89,5 @@ def _keep(folders: dict[str, list], caches: list[str]) -> None:
         print(f"Warning: the listing cannot be kept, neither in {' nor in '.join(caches)}")
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+def _header(body: str) -> dict:
+    return {"format": FORMAT, "sha256": hashlib.sha256(body.encode()).hexdigest()}

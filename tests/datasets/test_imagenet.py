@@ -84,13 +84,13 @@ def test_a_folder_that_changed_just_now_is_not_trusted_yet(example, lay_out, con
         lambda text: text[: len(text) // 2],
         lambda text: text.replace("n01443537_1.JPEG", "n01443537_7.JPEG"),  # does not fit the checksum
         lambda text: text.replace('"format": 1', '"format": 0'),
-        lambda text: "[]",
-        lambda text: '{"format": 1, "sha256": "", "folders": null}',
+        lambda text: text.replace("\n", ""),
+        lambda text: "",
     ],
 )
 def test_a_damaged_listing_is_made_again(damage, imagenet, config, entries):
     first = entries(imagenet, ImageNet(config(imagenet)).train_x)
-    cache = imagenet / "imagenet" / "listing_train.json"
+    cache = imagenet / "imagenet" / "listing_train.jsonl"
     whole = cache.read_text()
     cache.write_text(damage(whole))
     assert entries(imagenet, ImageNet(config(imagenet)).train_x) == first
@@ -118,7 +118,7 @@ def test_a_read_only_data_folder_has_its_listing_in_the_users_cache(
 
     monkeypatch.setattr(listing, "atomic_write", refuse_data_folder)
     ImageNet(config(imagenet))
-    assert len(list((cache_home / "clipfit").glob("listing-*.json"))) == 2
+    assert len(list((cache_home / "clipfit").glob("listing-*.jsonl"))) == 2
     assert not list((imagenet / "imagenet").glob("listing*"))
     seen = count_listings(monkeypatch)
     ImageNet(config(imagenet))
@@ -278,7 +278,8 @@ def test_a_line_without_a_name_is_an_error(example, lay_out, config):
 
 def test_the_listing_is_plain_json_of_relative_names(imagenet, config):
     ImageNet(config(imagenet))
-    content = json.loads((imagenet / "imagenet" / "listing_val.json").read_text())
-    assert [files for _, files in content["folders"].values()] == [
+    header, folders = map(json.loads, (imagenet / "imagenet" / "listing_val.jsonl").read_text().split("\n"))
+    assert header["format"] == 1
+    assert [files for _, files in folders.values()] == [
         f"ILSVRC2012_val_00000{n}01.JPEG/ILSVRC2012_val_00000{n}02.JPEG" for n in range(5)
     ]

@@ -87,6 +87,7 @@ class FolderImages(Sequence):
     def __init__(self, folders: list[ClassFolder]):
         self.folders = folders
         self._ends = list(itertools.accumulate(folder.count for folder in folders))
+        self._split = None, []  # position of the folder that was read last, and its files
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -100,7 +101,9 @@ class FolderImages(Sequence):
             raise IndexError(f"image {index} of {len(self)}")
         position = bisect.bisect_right(self._ends, index)
         folder = self.folders[position]
-        name = folder.files.split("/")[index - self._ends[position]]  # counted from the end: negative
+        if self._split[0] != position:
+            self._split = position, folder.files.split("/")
+        name = self._split[1][index - self._ends[position]]  # counted from the end: negative
         return Datum(os.path.join(folder.folder, name), folder.label, 0, folder.classname)
 
     def __iter__(self) -> Iterator[Datum]:
@@ -134,6 +137,7 @@ class DatasetBase:
 
     dataset_dir = ""  # folder of the data set below DATASET.ROOT
     domains: list = []  # names of all domains
+    lists_folders = False  # True: the lists are what folders hold; that all images exist is not checked again
 
     def __init__(self, train_x=None, train_u=None, val=None, test=None):
         if not train_x:
@@ -144,7 +148,8 @@ class DatasetBase:
         self._test = test
         self._num_classes = self.get_num_classes(train_x)
         self._lab2cname, self._classnames = self.get_lab2cname(train_x)
-        _check_files(type(self).__name__, train_x, train_u, val, test)
+        if not self.lists_folders:
+            _check_files(type(self).__name__, train_x, train_u, val, test)
 
     @property
     def train_x(self):
@@ -284,27 +289,19 @@ def _for_classes(items):
     return items.one_per_class() if isinstance(items, FolderImages) else items
 
 
-FEW = 50  # asking for this many files one by one is not slower than listing a folder of unknown size
-
-
 def _check_files(name: str, *lists) -> None:
     """Raise FileNotFoundError unless every listed image exists.
 
-    One listing per folder instead of one question per file, unless few files of it are used. `FolderImages`
-    are not checked: they are what the folders hold.
+    One listing per folder instead of one question per file.
     """
     files = defaultdict(set)  # folder -> names of the files expected in it
     for items in lists:
-        for item in () if items is None or isinstance(items, FolderImages) else items:
+        for item in items or ():
             folder, file = os.path.split(item.impath)
             files[folder].add(file)
 
     missing = []
     for folder, expected in files.items():
-        if len(expected) <= FEW:
-            paths = (os.path.join(folder, file) for file in sorted(expected))
-            missing += [path for path in paths if not os.path.isfile(path)]
-            continue
         present = set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
         # A file system that ignores case finds files whose listed name differs: ask about those one by one.
         paths = (os.path.join(folder, file) for file in sorted(expected - present))

@@ -101,9 +101,10 @@ class FolderImages(Sequence):
             raise IndexError(f"image {index} of {len(self)}")
         position = bisect.bisect_right(self._ends, index)
         folder = self.folders[position]
-        if self._split[0] != position:
-            self._split = position, folder.files.split("/")
-        name = self._split[1][index - self._ends[position]]  # counted from the end: negative
+        split = self._split  # once, because threads may read at the same time
+        if split[0] != position:
+            split = self._split = position, folder.files.split("/")
+        name = split[1][index - self._ends[position]]  # counted from the end: negative
         return Datum(os.path.join(folder.folder, name), folder.label, 0, folder.classname)
 
     def __iter__(self) -> Iterator[Datum]:

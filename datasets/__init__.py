@@ -3,5 +3,9 @@
 import importlib
 import pkgutil
 
+# Programs (`python -m datasets.doctor`): importing them here would load them twice when they are run.
+_PROGRAMS = ("doctor", "prepare")
+
 for _module in pkgutil.iter_modules(__path__):
-    importlib.import_module(f"{__name__}.{_module.name}")
+    if _module.name not in _PROGRAMS:
+        importlib.import_module(f"{__name__}.{_module.name}")

@@ -31,7 +31,7 @@ from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import read_json, write_json
 
 from . import drawing
-from .splits import SplitDataset
+from .splits import SplitDataset, user_cache
 
 PER_CLASS = {"train": 20, "val": 6, "test": 30}  # pictures
 RECORD = "drawn.json"
@@ -139,9 +139,9 @@ class DrawnDataset(SplitDataset):
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
-            cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-            print(f"{folder} cannot be written ({error.strerror}); using {cache / 'clipfit' / folder.name}")
-            folder = cache / "clipfit" / folder.name
+            fallback = user_cache() / folder.name
+            print(f"{folder} cannot be written ({error.strerror}); using {fallback}")
+            folder = fallback
             draw_once(folder, self.classes, self.condition)
         self.dataset_dir = str(folder)
         self.image_dir = str(folder / self.image_folder)
@@ -193,7 +193,7 @@ def draw_once(folder: Path, classes: tuple[str, ...], condition: str) -> None:
                 fresh.rename(folder)
         finally:
             shutil.rmtree(fresh, ignore_errors=True)
-    _check(folder)
+    check_drawn(folder)
 
 
 def _is_filled(folder: Path) -> bool:
@@ -226,7 +226,8 @@ def _digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _check(folder: Path) -> None:
+def check_drawn(folder: Path) -> None:
+    """Raise ValueError unless `folder` holds a drawn data set, whole and unchanged."""
     advice = "move it away, or delete it, and it is drawn again"
     try:
         record = read_json(folder / RECORD)

@@ -10,9 +10,10 @@ import random
 import uuid
 from collections import defaultdict
 from contextlib import suppress
+from pathlib import Path
 
 from dassl.data.datasets import DatasetBase, Datum
-from dassl.data.datasets.base_dataset import group_by_label, sample_per_label
+from dassl.data.datasets.base_dataset import FolderImages, group_by_label, sample_per_label
 from dassl.utils import list_digest, listdir_nohidden, read_json, write_json
 
 LISTS = ("train", "val", "test")
@@ -35,32 +36,56 @@ class SplitDataset(DatasetBase):
     dataset_dir = ""  # folder below DATASET.ROOT
     image_folder = "images"  # folder below it that the split file's paths start from; "": the data set's own
     split_file = ""  # split_zhou_<Name>.json
+    read_only = False  # whether lists are made without writing any file, for `datasets.doctor`
 
     def __init__(self, cfg):
-        root = os.path.abspath(os.path.expanduser(cfg.DATASET.ROOT))
-        self.dataset_dir = os.path.join(root, self.dataset_dir)
-        self.image_dir = os.path.join(self.dataset_dir, self.image_folder)
+        self.locate(cfg.DATASET.ROOT)
         self.prepare(cfg)
-        full_train, full_val, test = self.read_or_make_split(cfg.SEED)
-        train, val = self.pick_images(cfg, full_train, full_val)
-        # Halves are halves of all classes, so the full training list leads.
-        subsample = cfg.DATASET.SUBSAMPLE_CLASSES
-        full_train, train, val, test = subsample_classes(full_train, train, val, test, subsample=subsample)
-        if cfg.DATASET.FEWSHOT_LIST:
-            _check_every_class(full_train, train, cfg.DATASET.FEWSHOT_LIST)
+        train, val, test = self.select(cfg, *self.read_or_make_split(cfg.SEED))
         super().__init__(train_x=train, val=val, test=test)
+
+    def locate(self, root: str) -> None:
+        """Make `dataset_dir` and `image_dir` absolute paths below `root`."""
+        root = os.path.abspath(os.path.expanduser(root))
+        self.dataset_dir = os.path.join(root, type(self).dataset_dir)
+        self.image_dir = os.path.normpath(os.path.join(self.dataset_dir, self.image_folder))
 
     def prepare(self, cfg) -> None:
         """Hook before the lists are read: check that the data are there, or put them there.
 
         May set `self.dataset_dir` and `self.image_dir` to other absolute paths.
         """
-        for folder in (self.dataset_dir, self.image_dir):
-            if not os.path.isdir(folder):
-                raise FileNotFoundError(
-                    f"{folder} does not exist{_near_miss(folder)}; DATASETS.md, section "
-                    f"{type(self).__name__}, shows the layout; --root says where the data lie"
-                )
+        self.require_folder(self.dataset_dir)
+        self.require_folder(self.image_dir)
+
+    def require_folder(self, folder: str) -> None:
+        """Raise FileNotFoundError unless there is this folder."""
+        if not os.path.isdir(folder):
+            raise FileNotFoundError(f"{folder} does not exist{_near_miss(folder)}; {self.advice()}")
+
+    def advice(self) -> str:
+        """Where a user reads on when something is missing."""
+        package, _, module = type(self).__module__.rpartition(".")
+        doctor = (
+            f"; python -m datasets.doctor {module} looks for what is wrong" if package == "datasets" else ""
+        )
+        return (
+            f"DATASETS.md, section {type(self).__name__}, shows the layout; "
+            f"--root says where the data lie{doctor}"
+        )
+
+    def annotation(self, *names: str) -> str:
+        """Path of a file of the publisher, below the data set's folder.
+
+        Raises: FileNotFoundError if there is none
+        """
+        path = os.path.join(self.dataset_dir, *names)
+        if not os.path.isfile(path):
+            instead = (
+                f", and neither does {self.split_file}, which would do instead" if self.split_file else ""
+            )
+            raise FileNotFoundError(f"{path} does not exist{instead}; {self.advice()}")
+        return path
 
     def make_split(self, rng: random.Random) -> tuple[list, list, list]:
         """Hook for a missing split file: lists of `Datum` for train, val, test, drawn with `rng`."""
@@ -74,6 +99,8 @@ class SplitDataset(DatasetBase):
         path = os.path.join(self.dataset_dir, self.split_file)
         if not os.path.isfile(path):
             lists = self.make_split(generator(seed))
+            if self.read_only:
+                return lists
             try:
                 save_split(*lists, path, self.image_dir, replace=False)
             except OSError as error:
@@ -83,21 +110,27 @@ class SplitDataset(DatasetBase):
         # Read even if just written: of several processes the first one's split counts for all.
         return read_split(path, self.image_dir)
 
+    def select(self, cfg, full_train: list, full_val: list, test: list) -> tuple[list, list, list]:
+        """Of the whole lists, what the config asks for: few shots of all classes, then some classes."""
+        train, val = self.pick_images(cfg, full_train, full_val)
+        # Halves are halves of all classes, so the full training list leads.
+        subsample = cfg.DATASET.SUBSAMPLE_CLASSES
+        full_train, train, val, test = subsample_classes(full_train, train, val, test, subsample=subsample)
+        if cfg.DATASET.FEWSHOT_LIST:
+            _check_every_class(full_train, train, cfg.DATASET.FEWSHOT_LIST)
+        return train, val, test
+
     def pick_images(self, cfg, train: list, val: list) -> tuple[list, list]:
         """The images to train on and to validate on: all, few shots, or those of `DATASET.FEWSHOT_LIST`.
 
-        Train is drawn before val from one generator, as in CoOp. With a list, val is what it would be
-        without.
+        With a list, val is what it would be without.
         """
         shots = cfg.DATASET.NUM_SHOTS
         full_train = train
         if shots >= 1:
-            rng = generator(cfg.SEED)
-            val_shots = min(shots, MAX_VAL_SHOTS)
             _report_small_classes(train, shots, "training")
-            _report_small_classes(val, val_shots, "validation")
-            train = sample_per_label(train, shots, rng)
-            val = sample_per_label(val, val_shots, rng)
+            _report_small_classes(val, min(shots, MAX_VAL_SHOTS), "validation")
+            train, val = sample_shots(train, val, shots, cfg.SEED)
         if cfg.DATASET.FEWSHOT_LIST:
             train = self.listed_images(cfg.DATASET.FEWSHOT_LIST, full_train)
         return train, val
@@ -124,6 +157,12 @@ class SplitDataset(DatasetBase):
         return relative_path(datum.impath, self.image_dir)
 
 
+def sample_shots(train, val, shots: int, seed: int) -> tuple[list, list]:
+    """The few-shot picks of CoOp: train before val from one fresh generator; for val at most 4 per class."""
+    rng = generator(seed)
+    return sample_per_label(train, shots, rng), sample_per_label(val, min(shots, MAX_VAL_SHOTS), rng)
+
+
 def generator(seed: int) -> random.Random:
     """A fresh generator; a negative seed gives one that chance has seeded."""
     return random.Random(seed if seed >= 0 else None)
@@ -131,7 +170,28 @@ def generator(seed: int) -> random.Random:
 
 def relative_path(path: str, folder: str) -> str:
     """`path` relative to `folder`, with forward slashes."""
+    prefix = folder + os.sep
+    if path.startswith(prefix) and ".." not in path:  # nearly always; a million calls take a second less
+        return path[len(prefix) :].replace(os.sep, "/")
     return os.path.relpath(path, folder).replace(os.sep, "/")
+
+
+def read_lines(path: str) -> list[str]:
+    """The lines of a text file that are not blank, without space around them."""
+    with open(path, encoding="utf-8") as file:
+        return [line.strip() for line in file if line.strip()]
+
+
+def read_mat(path: str, variable: str):
+    """A vector of a MATLAB file, as an array of one dimension (structures have their fields as keys)."""
+    from scipy.io import loadmat  # only two data sets need it, and only to make their split
+
+    return loadmat(path, squeeze_me=True)[variable].reshape(-1)
+
+
+def user_cache() -> Path:
+    """The user's cache folder of this project, for what a read-only data folder cannot take."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clipfit"
 
 
 # Split files
@@ -272,18 +332,29 @@ def read_and_split_data(
     folders = [name for name in folders if os.path.isdir(os.path.join(image_dir, name))]
     if not folders:
         raise ValueError(f"{image_dir} holds no class folders; DATASETS.md shows the layout")
-    train, val, test = [], [], []
+    groups = []
     for label, folder in enumerate(folders):
-        files = listdir_nohidden(os.path.join(image_dir, folder), sort=True)
-        rng.shuffle(files)
-        n_train, n_val = round(len(files) * p_trn), round(len(files) * p_val)
-        if min(n_train, n_val, len(files) - n_train - n_val) < 1:
-            raise ValueError(
-                f"{os.path.join(image_dir, folder)} holds {len(files)} images, "
-                "too few for train, val and test"
-            )
         name = (new_cnames or {}).get(folder, folder)
-        items = [Datum(os.path.join(image_dir, folder, file), label=label, classname=name) for file in files]
+        files = listdir_nohidden(os.path.join(image_dir, folder), sort=True)
+        if not files:
+            raise ValueError(f"{os.path.join(image_dir, folder)} holds no images")
+        groups.append([Datum(os.path.join(image_dir, folder, file), label, 0, name) for file in files])
+    return split_classes(groups, p_trn, p_val, rng)
+
+
+def split_classes(groups, p_trn: float = 0.5, p_val: float = 0.2, rng=random) -> tuple[list, list, list]:
+    """Shuffle every group, the images of a class, and split it into train, val and test.
+
+    Raises: ValueError if a group is too small to give each list an image.
+    """
+    train, val, test = [], [], []
+    for items in groups:
+        rng.shuffle(items)
+        n_train, n_val = round(len(items) * p_trn), round(len(items) * p_val)
+        if min(n_train, n_val, len(items) - n_train - n_val) < 1:
+            raise ValueError(
+                f"class {items[0].classname!r} has {len(items)} images, too few for train, val and test"
+            )
         train += items[:n_train]
         val += items[n_train : n_train + n_val]
         test += items[n_train + n_val :]
@@ -306,17 +377,20 @@ def subsample_classes(*lists, subsample: str = "all"):
         raise ValueError(f"DATASET.SUBSAMPLE_CLASSES is {subsample!r}; choose 'all', 'base' or 'new'")
     if subsample == "all":
         return lists
-    labels = sorted({item.label for item in lists[0]})
+    labels = sorted(group_by_label(lists[0]))
     half = (len(labels) + 1) // 2
     kept = labels[:half] if subsample == "base" else labels[half:]
     relabel = {label: position for position, label in enumerate(kept)}
+    return [_relabelled(items, relabel) for items in lists]
+
+
+def _relabelled(items, relabel: dict[int, int]):
+    if isinstance(items, FolderImages):
+        return items.relabelled(relabel)
     return [
-        [
-            Datum(impath=item.impath, label=relabel[item.label], classname=item.classname)
-            for item in items
-            if item.label in relabel
-        ]
-        for items in lists
+        Datum(impath=item.impath, label=relabel[item.label], classname=item.classname)
+        for item in items
+        if item.label in relabel
     ]
 
 
@@ -332,8 +406,7 @@ def read_image_list(path: str) -> list[str]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"DATASET.FEWSHOT_LIST: {path} does not exist")
     if not path.endswith(".json"):
-        with open(path, encoding="utf-8") as file:
-            return [line.strip() for line in file if line.strip()]
+        return read_lines(path)
     content = read_json(path)
     images = content.get("images") if isinstance(content, dict) else content
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
@@ -361,7 +434,8 @@ def _report_small_classes(items: list, num_shots: int, purpose: str) -> None:
 def _check_every_class(full_train: list, train: list, fewshot_list: str) -> None:
     """Raise ValueError if the images of a few-shot list leave a class without any."""
     present = {item.label for item in train}
-    absent = {item.label: item.classname for item in full_train if item.label not in present}
+    groups = group_by_label(full_train)
+    absent = {label: group[0].classname for label, group in groups.items() if label not in present}
     if absent:
         raise ValueError(
             f"DATASET.FEWSHOT_LIST {fewshot_list} names no image of {len(absent)} classes: "

@@ -3,8 +3,10 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 
 from dassl.config import get_cfg_default
 
@@ -25,13 +27,38 @@ def lay_out(tmp_path):
         for entry in example["files"]:
             path = tmp_path / entry["path"]
             path.parent.mkdir(parents=True, exist_ok=True)
-            if entry["kind"] == "image":
-                Image.new("RGB", entry["size"], tuple(entry["color"])).save(path)
-            else:
-                path.write_text(json.dumps(entry["value"], indent=4), encoding="utf-8")
+            WRITERS[entry["kind"]](path, entry)
         return tmp_path
 
     return write
+
+
+def save_image(path, entry):
+    Image.new("RGB", entry["size"], tuple(entry["color"])).save(path, format="JPEG")
+
+
+def save_flower_labels(path, entry):
+    savemat(path, {"labels": np.array([entry["labels"]], dtype=np.uint8)})
+
+
+def save_car_annotations(path, entry):
+    kind = [("class", object), ("fname", object)]
+    rows = [(np.array([[item["class"]]]), item["fname"]) for item in entry["annotations"]]
+    savemat(path, {"annotations": np.array([rows], dtype=kind)})
+
+
+def save_car_names(path, entry):
+    savemat(path, {"class_names": np.array([entry["class_names"]], dtype=object)})
+
+
+WRITERS = {
+    "image": save_image,
+    "text": lambda path, entry: path.write_text(entry["content"], encoding="utf-8"),
+    "json": lambda path, entry: path.write_text(json.dumps(entry["value"], indent=4), encoding="utf-8"),
+    "mat_flower_labels": save_flower_labels,
+    "mat_car_annotations": save_car_annotations,
+    "mat_car_meta": save_car_names,
+}
 
 
 @pytest.fixture

@@ -1,10 +1,14 @@
 """`Datum`, one labelled image, and `DatasetBase`, the lists of them that a data set consists of."""
 
+import bisect
+import itertools
 import os
 import random
 import tarfile
 import zipfile
 from collections import defaultdict
+from collections.abc import Collection, Iterator, Sequence
+from typing import NamedTuple
 
 from dassl.utils import download_url
 
@@ -20,6 +24,8 @@ class Datum:
 
     Raises: TypeError if `impath` is not a string.
     """
+
+    __slots__ = ("_impath", "_label", "_domain", "_classname")  # a data set may have a million of them
 
     def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""):
         if not isinstance(impath, str):
@@ -51,6 +57,76 @@ class Datum:
         )
 
 
+class ClassFolder(NamedTuple):
+    """The images of one class: files of one folder."""
+
+    folder: str  # path
+    files: str  # names joined by "/", which no file name contains
+    label: int
+    classname: str
+
+    @property
+    def count(self) -> int:
+        return self.files.count("/") + 1
+
+    def items(self) -> list[Datum]:
+        """Its images in order."""
+        prefix = os.path.join(self.folder, "")
+        return [Datum(prefix + name, self.label, 0, self.classname) for name in self.files.split("/")]
+
+
+class FolderImages(Sequence):
+    """Images of class folders as a read-only list of `Datum` that are made when they are read.
+
+    For data sets of ImageNet's size: the names of 1.28 million files are a thousand strings, and few-shot
+    sampling makes a `Datum` only for what it picks.
+
+    Args: folders, of which each has its own label and at least one file.
+    """
+
+    def __init__(self, folders: list[ClassFolder]):
+        self.folders = folders
+        self._ends = list(itertools.accumulate(folder.count for folder in folders))
+        self._split = None, []  # position of the folder that was read last, and its files
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def __getitem__(self, index):
+        if isinstance(index, slice):
+            return [self[position] for position in range(*index.indices(len(self)))]
+        if index < 0:
+            index += len(self)
+        if not 0 <= index < len(self):
+            raise IndexError(f"image {index} of {len(self)}")
+        position = bisect.bisect_right(self._ends, index)
+        folder = self.folders[position]
+        split = self._split  # once, because threads may read at the same time
+        if split[0] != position:
+            split = self._split = position, folder.files.split("/")
+        name = split[1][index - self._ends[position]]  # counted from the end: negative
+        return Datum(os.path.join(folder.folder, name), folder.label, 0, folder.classname)
+
+    def __iter__(self) -> Iterator[Datum]:
+        return itertools.chain.from_iterable(map(ClassFolder.items, self.folders))
+
+    def by_label(self) -> dict[int, "FolderImages"]:
+        """Label -> its images."""
+        return {folder.label: FolderImages([folder]) for folder in self.folders}
+
+    def in_folders(self, names: Collection[str]) -> "FolderImages":
+        """Only the images of folders with these names."""
+        return FolderImages([f for f in self.folders if os.path.basename(f.folder) in names])
+
+    def relabelled(self, labels: dict[int, int]) -> "FolderImages":
+        """Only the images whose labels are keys of `labels`, with the new labels that these map to."""
+        return FolderImages([f._replace(label=labels[f.label]) for f in self.folders if f.label in labels])
+
+    def one_per_class(self) -> list[Datum]:
+        """The first image of every class."""
+        return [FolderImages([folder])[0] for folder in self.folders]
+
+
 class DatasetBase:
     """A data set: lists of `Datum` for training (labelled, unlabelled), validation and test.
 
@@ -62,6 +138,7 @@ class DatasetBase:
 
     dataset_dir = ""  # folder of the data set below DATASET.ROOT
     domains: list = []  # names of all domains
+    lists_folders = False  # True: the lists are what folders hold; that all images exist is not checked again
 
     def __init__(self, train_x=None, train_u=None, val=None, test=None):
         if not train_x:
@@ -72,7 +149,8 @@ class DatasetBase:
         self._test = test
         self._num_classes = self.get_num_classes(train_x)
         self._lab2cname, self._classnames = self.get_lab2cname(train_x)
-        _check_files(type(self).__name__, train_x, train_u, val, test)
+        if not self.lists_folders:
+            _check_files(type(self).__name__, train_x, train_u, val, test)
 
     @property
     def train_x(self):
@@ -105,7 +183,7 @@ class DatasetBase:
     @staticmethod
     def get_num_classes(data_source) -> int:
         """Highest label + 1."""
-        return max(item.label for item in data_source) + 1
+        return max(item.label for item in _for_classes(data_source)) + 1
 
     @staticmethod
     def get_lab2cname(data_source) -> tuple[dict, list]:
@@ -114,7 +192,7 @@ class DatasetBase:
         Raises: ValueError if one label has two names.
         """
         names = {}
-        for item in data_source:
+        for item in _for_classes(data_source):
             known = names.setdefault(item.label, item.classname)
             if known != item.classname:
                 raise ValueError(
@@ -177,6 +255,8 @@ class DatasetBase:
 
 def group_by_label(items) -> dict:
     """Label -> its items, labels in order of first appearance, the items' order kept."""
+    if isinstance(items, FolderImages):
+        return items.by_label()
     groups = defaultdict(list)
     for item in items:
         groups[item.label].append(item)
@@ -205,10 +285,15 @@ def sample_per_label(items, num_shots: int, rng, repeat: bool = False) -> list:
     return picked
 
 
+def _for_classes(items):
+    """Items that show every label with its name: all of them, or fewer where one per class is enough."""
+    return items.one_per_class() if isinstance(items, FolderImages) else items
+
+
 def _check_files(name: str, *lists) -> None:
     """Raise FileNotFoundError unless every listed image exists.
 
-    One listing per folder instead of one question per file: ImageNet has 1.28 million files in 1,000 folders.
+    One listing per folder instead of one question per file.
     """
     files = defaultdict(set)  # folder -> names of the files expected in it
     for items in lists:

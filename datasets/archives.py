@@ -1,0 +1,107 @@
+"""Unpacking tar and zip files of the outside world: nothing lands outside the target folder."""
+
+import os
+import re
+import shutil
+import stat
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO
+
+from tqdm import tqdm
+
+
+def extract(archive: str | os.PathLike | IO[bytes], target: str | os.PathLike, title: str = "") -> int:
+    """Unpack a tar (of any compression) or zip file below `target`, which is created.
+
+    Only files and folders are written. A link becomes a copy of the file of the archive that it names.
+
+    Args:
+        archive: a path, or an open tar file that is read once from front to back.
+        title: what the progress bar says; empty: no bar.
+    Returns: number of files written.
+    Raises: ValueError if it is no archive, is damaged or cut off, or if a member is a device, or a path or a
+        link that leaves the target. What was unpacked before stays: unpack into a fresh folder.
+    """
+    shown = title or getattr(archive, "name", archive)
+    members = _members(archive)
+    count = 0
+    with tqdm(desc=title, unit=" files", disable=None if title else True) as bar:
+        try:
+            for name, content in members:
+                path = _inside(Path(target), name, shown)
+                if content is None:
+                    path.mkdir(parents=True, exist_ok=True)
+                    continue
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with content, open(path, "wb") as file:
+                    shutil.copyfileobj(content, file, 1 << 20)
+                count += 1
+                bar.update()
+        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+            if (
+                isinstance(error, OSError) and error.errno is not None
+            ):  # the disk is at fault, not the archive
+                raise
+            raise ValueError(
+                f"{shown} is damaged or cut off ({error}); remove it and get it again"
+            ) from error
+    return count
+
+
+def _members(archive) -> Iterator[tuple[str, IO[bytes] | None]]:
+    """Name and content of every member; content None is a folder."""
+    if not isinstance(archive, (str, os.PathLike)):
+        with tarfile.open(fileobj=archive, mode="r|") as tar:
+            yield from _tar_members(tar, archive)
+    elif zipfile.is_zipfile(archive):
+        with zipfile.ZipFile(archive) as file:
+            yield from _zip_members(file, archive)
+    elif tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as tar:
+            yield from _tar_members(tar, archive)
+    else:
+        raise ValueError(f"{archive} is {_looks_like(archive)}, neither a tar nor a zip file; get it again")
+
+
+def _tar_members(tar: tarfile.TarFile, shown) -> Iterator[tuple[str, IO[bytes] | None]]:
+    for member in tar:
+        if member.isdir():
+            yield member.name, None
+        elif member.isreg() or member.islnk() or member.issym():
+            try:
+                content = tar.extractfile(member)  # follows links, and never out of the archive
+            except (KeyError, RecursionError, tarfile.StreamError) as error:
+                raise ValueError(
+                    f"{shown}: {member.name!r} is a link to {member.linkname!r}, which the archive lacks; "
+                    "nothing is taken from it"
+                ) from error
+            if content is not None:  # None: a link to a folder
+                yield member.name, content
+        else:
+            raise ValueError(f"{shown}: {member.name!r} is a device; nothing is taken from this archive")
+
+
+def _zip_members(file: zipfile.ZipFile, shown) -> Iterator[tuple[str, IO[bytes] | None]]:
+    for member in file.infolist():
+        if stat.S_ISLNK(member.external_attr >> 16):
+            raise ValueError(f"{shown}: {member.filename!r} is a link; nothing is taken from this archive")
+        yield member.filename, None if member.is_dir() else file.open(member)
+
+
+def _inside(target: Path, name: str, shown) -> Path:
+    parts = name.replace("\\", "/").split("/")
+    if ".." in parts or parts[0] == "" or re.match("[A-Za-z]:", name):
+        raise ValueError(f"{shown}: {name!r} leaves the folder; nothing is taken from this archive")
+    return target.joinpath(*parts)
+
+
+def _looks_like(path) -> str:
+    with open(path, "rb") as file:
+        start = file.read(512).lstrip().lower()
+    if not start:
+        return "empty"
+    return "a web page" if start.startswith((b"<!doctype", b"<html")) else "an unknown kind of file"

@@ -1,7 +1,6 @@
 """The command line: CoOp's flags, two of ours, then KEY VALUE pairs."""
 
 import argparse
-from pathlib import Path
 
 PROTOCOLS = ("base2new", "few_shot", "cross_dataset", "domain_shift")
 
@@ -49,18 +48,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def training_command(
-    args: argparse.Namespace, protocol: str, dataset: str, only_for_tests: set[str]
-) -> list[str]:
-    """The command that trains the model which the test ``args`` asks for.
-
-    Args: protocol and dataset (stem of a YAML beside the tested one's) of the training run;
-          only_for_tests, config keys that it does not take over
-    """
+def command_line(args: argparse.Namespace) -> list[str]:
+    """The command that gives these arguments."""
     flags = {
         "--trainer": args.trainer,
-        "--protocol": protocol,
-        "--dataset-config-file": str(Path(args.dataset_config_file).with_name(f"{dataset}.yaml")),
+        "--protocol": args.protocol,
+        "--dataset-config-file": args.dataset_config_file,
         "--seed": args.seed,
         "--shots": args.shots,
         "--root": args.root,
@@ -68,10 +61,4 @@ def training_command(
         "--config-file": args.config_file,
     }
     given = [str(word) for flag in flags.items() if flag[1] not in (None, "") for word in flag]
-    pairs = zip(args.pairs[::2], args.pairs[1::2], strict=True)
-    return [
-        "python",
-        "train.py",
-        *given,
-        *(word for pair in pairs if pair[0] not in only_for_tests for word in pair),
-    ]
+    return ["python", "train.py", *given, *args.pairs]

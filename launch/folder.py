@@ -1,14 +1,18 @@
 """The run folder: where it lies, what an existing one means, and the lock that keeps a run alone in it."""
 
-import json
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from dassl.config.identity import differences, read_config, write_config
+from dassl.utils import read_json
 
-from .resolve import ONLY_FOR_TESTS, Run, variant_suffix
+from .arguments import command_line
+from .resolve import Run, resolve_training, variant_suffix
+
+CONFIG = "config.yaml"
 
 # protocol -> parts of the path for a training run and for a test of a trained model
 PLACES = {
@@ -18,36 +22,43 @@ PLACES = {
     "domain_shift": ("domain_shift/train", "domain_shift/test"),
     "": ("custom/train", "custom/test"),
 }
-TRANSFERS = ("cross_dataset", "domain_shift")  # tests on another data set than was trained on
+# Keys that a training run may lack when its model is tested with them.
+ONLY_FOR_TESTS = {"DATASET.SUBSAMPLE_CLASSES", "RUN.SOURCE", "TEST.SPLIT"}
+LOCK_PATIENCE = 10.0  # seconds: loader workers of a killed run may hold its lock for a moment
 
 
 def run_folder(run: Run, output: str = "output") -> Path:
     """``output/<protocol>/<data set>/shots_16/<Trainer>/<config>[-<8 hex>]/seed1`` of a resolved run."""
     cfg = run.cfg
-    place = PLACES[cfg.RUN.PROTOCOL][cfg.RUN.EVAL_ONLY]
-    dataset = cfg.RUN.DATASET_FILE or cfg.DATASET.NAME
-    return _folder(cfg, Path(output, place, dataset), run.config_name, run.variant)
-
-
-def trained_folder(run: Run, output: str = "output") -> Path:
-    """Folder of the training run that the test ``run`` loads."""
-    variant = {key: value for key, value in run.variant.items() if key not in ONLY_FOR_TESTS}
-    place, dataset = PLACES[run.trained_by][0], trained_on(run)
-    return _folder(run.cfg, Path(output, place, dataset), run.config_name, variant)
-
-
-def trained_on(run: Run) -> str:
-    """Stem of the YAML of the data set that the model of the test ``run`` was trained on."""
-    return run.cfg.RUN.SOURCE if run.cfg.RUN.PROTOCOL in TRANSFERS else run.cfg.RUN.DATASET_FILE
-
-
-def _folder(cfg, head: Path, config_name: str, variant: dict) -> Path:
     return (
-        head
+        Path(output)
+        / PLACES[cfg.RUN.PROTOCOL][cfg.RUN.EVAL_ONLY]
+        / (cfg.RUN.DATASET_FILE or cfg.DATASET.NAME)
         / f"shots_{cfg.DATASET.NUM_SHOTS}"
         / cfg.TRAINER.NAME
-        / f"{config_name}{variant_suffix(variant)}"
+        / f"{run.config_name}{variant_suffix(run.variant)}"
         / f"seed{cfg.SEED}"
+    )
+
+
+def find_trained(args, run: Run, output: str = "output") -> Path:
+    """Folder of the finished training run that the test ``run`` loads.
+
+    It was started with the same pairs, or with those of them that do not only concern the test.
+    Raises: FileNotFoundError with the command that trains the model; ValueError if no seed says which one
+    """
+    if args.seed is None and run.notes and any("this run draws" in note for note in run.notes):
+        raise ValueError("which of the trained models is to be tested? pass --seed")
+    pairs = list(zip(args.pairs[::2], args.pairs[1::2], strict=True))
+    lasting = [pair for pair in pairs if pair[0] not in ONLY_FOR_TESTS]
+    for chosen in ([pair for pair in pairs if pair[0] != "RUN.SOURCE"], lasting):
+        training, trained = resolve_training(args, run, [word for pair in chosen for word in pair])
+        folder = run_folder(trained, output)
+        if read_result(folder) is not None:
+            return folder
+    raise FileNotFoundError(
+        f"this test loads the run in {folder}, which is not there or not finished; train it with\n"
+        f"  {shlex.join(command_line(training))}"
     )
 
 
@@ -58,45 +69,71 @@ def claim(folder: Path, cfg, command: list[str]) -> dict | None:
     Raises: ValueError if the folder holds another experiment or files that are not a run of ours;
             RuntimeError if another process is running in it.
     """
-    config_file = folder / "config.yaml"
-    if config_file.is_file():
-        changed = differences(read_config(config_file), cfg)
-        if changed:
-            lines = "\n".join(f"  {key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items())
-            state = "a finished" if (folder / "result.json").is_file() else "an unfinished"
-            raise ValueError(
-                f"{folder} holds {state} run with another config:\n{lines}\n"
-                "choose another --output-dir, or delete that folder"
-            )
-        if (result := read_result(folder)) is not None:
-            return result
-    elif foreign := _files_of_a_run(folder):
+    if foreign := _files_of_another_program(folder):
         raise ValueError(
             f"{folder} holds {', '.join(foreign)} but no config.yaml, so it is not a run of this program; "
             "choose another --output-dir"
         )
+    if (result := _finished(folder, cfg)) is not None:
+        return result
     folder.mkdir(parents=True, exist_ok=True)
     _lock(folder)
-    write_config(cfg, config_file, command=shlex.join(command))
+    if (result := _finished(folder, cfg)) is not None:  # another process may have got that far meanwhile
+        return result
+    write_config(cfg, folder / CONFIG, command=shlex.join(command))
     return None
+
+
+def _finished(folder: Path, cfg) -> dict | None:
+    """The result if the folder holds one of this config. Raises: ValueError if it holds another's."""
+    result = read_result(folder)
+    if result is None and not any(_progress(folder)):
+        return None
+    if changed := differences(read_config(folder / CONFIG), cfg):
+        lines = "\n".join(f"  {key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items())
+        raise ValueError(
+            f"{folder} holds {'an unfinished' if result is None else 'a finished'} run with another config:\n"
+            f"{lines}\nchoose another --output-dir, or delete that folder"
+        )
+    return result
+
+
+def check_resume(folder: str, cfg) -> None:
+    """Refuse to go on from a run of another experiment; only ``OPTIM.MAX_EPOCH`` may differ."""
+    path = Path(folder) / CONFIG
+    changed = differences(read_config(path), cfg) if path.is_file() else {}
+    changed.pop("OPTIM.MAX_EPOCH", None)
+    if changed:
+        lines = "\n".join(f"  {key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items())
+        raise ValueError(f"--resume {folder}: that run has another config:\n{lines}\ngive the same settings")
 
 
 def read_result(folder: str | Path) -> dict | None:
     """The result of a finished run, None while there is none."""
     path = Path(folder) / "result.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+    return read_json(path) if path.is_file() else None
 
 
-def _files_of_a_run(folder: Path) -> list[str]:
-    patterns = ("log.txt*", "result.json", "resume.pt", "*/checkpoint", "*/model.pth.tar-*")
-    return sorted(str(path.relative_to(folder)) for pattern in patterns for path in folder.glob(pattern))[:3]
+def _files_of_another_program(folder: Path) -> list[str]:
+    if (folder / CONFIG).is_file():
+        return []
+    return sorted(str(path.relative_to(folder)) for path in (*_progress(folder), *folder.glob("log.txt*")))[
+        :3
+    ]
+
+
+def _progress(folder: Path) -> Iterator[Path]:
+    """Files that took work to make."""
+    for pattern in ("result.json", "resume.pt", "*/checkpoint", "*/model.pth.tar-*", "*/model-best.pth.tar"):
+        yield from folder.glob(pattern)
+    yield from (path for path in folder.glob("metrics.jsonl") if path.stat().st_size)
 
 
 _held = []  # locks of this process; the system drops them when it ends, however it ends
 
 
 def _lock(folder: Path) -> None:
-    lock = FileLock(folder / ".lock", timeout=0)
+    lock = FileLock(folder / ".lock", timeout=LOCK_PATIENCE)
     try:
         lock.acquire()
     except Timeout as error:
@@ -104,3 +141,9 @@ def _lock(folder: Path) -> None:
             f"another process is running in {folder}; wait for it, or choose another --output-dir"
         ) from error
     _held.append(lock)
+
+
+def release() -> None:
+    """Give up the run folders of this process."""
+    while _held:
+        _held.pop().release()

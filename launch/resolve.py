@@ -4,11 +4,13 @@ engine defaults < configs/trainers/<Trainer>.yaml < data set's YAML < recipe (--
 < flags < KEY VALUE pairs
 """
 
+import argparse
 import random
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
-from dassl.config import CfgNode, get_cfg_default, load_yaml
+from dassl.config import CfgNode, flatten, get_cfg_default, load_yaml
 from dassl.config.identity import NOT_PART_OF_THE_EXPERIMENT, digest, experiment
 from dassl.utils import unknown_name
 from models import backbones
@@ -21,10 +23,16 @@ SPELLINGS = {"clipadapter": "CLIPAdapter", "zsclip": "ZeroshotCLIP"}  # beside t
 
 # Keys that the run folder's path spells out, so that they need no place in a variant's digest.
 IN_THE_PATH = {"DATASET.NAME", "DATASET.NUM_SHOTS", "SEED", "TRAINER.NAME"}
-# Keys that only concern a test: a tested run is found under the digest of the other pairs.
-ONLY_FOR_TESTS = {
-    *("DATASET.SUBSAMPLE_CLASSES", "RUN.SOURCE"),
-    *("TEST.SPLIT", "TEST.PER_CLASS_RESULT", "TEST.COMPUTE_CMAT"),
+TRANSFERS = ("cross_dataset", "domain_shift")  # they test on another data set than was trained on
+SMALLEST = {  # the least that keys can be
+    **{
+        "OPTIM.MAX_EPOCH": 1,
+        "TRAIN.PRINT_FREQ": 1,
+        "THREADS": 0,
+        "DATALOADER.NUM_WORKERS": 0,
+        "SEED": -(2**31),
+    },
+    **{"DATALOADER.TRAIN_X.BATCH_SIZE": 1, "DATALOADER.TEST.BATCH_SIZE": 1, "DATALOADER.CACHE_GB": 0},
 }
 
 
@@ -36,6 +44,8 @@ class Run:
     trained_by: str  # protocol whose run a test loads; empty: nothing to load
     config_name: str  # stem of --config-file, else the backbone
     variant: dict  # pairs that differ from what the project and the files say
+    has_folder: bool  # somebody named the output folder
+    notes: list[str]  # what the user should read in the log
 
 
 def resolve(args) -> Run:
@@ -43,34 +53,41 @@ def resolve(args) -> Run:
 
     Raises: KeyError, ValueError, FileNotFoundError naming value, place and nearest valid name.
     """
-    pairs = _pair_up(args.pairs)
+    _check_flags(args)
+    pairs, flags = _pair_up(args.pairs), _flags(args)
     files = [load_yaml(path) if path else {} for path in (args.dataset_config_file, args.config_file)]
     dataset_file, config_file = files
-    given = [pairs, _flags(args), _dotted(config_file), _dotted(dataset_file)]
+    given = [pairs, flags, flatten(config_file), flatten(dataset_file)]
 
     trainer, declared = trainer_defaults(_first(given, "TRAINER.NAME"))
     dataset = _first(given, "DATASET.NAME")
     if not dataset:
         raise ValueError("no data set is named; pass --dataset-config-file configs/datasets/<data set>.yaml")
     recipe, trained_by = load_recipe(trainer, args.protocol, dataset, _first(given, "DATASET.NUM_SHOTS"))
-
-    if trained_by != args.protocol and trained_by and not args.eval_only:
+    if trained_by not in ("", args.protocol) and not args.eval_only:
         raise ValueError(
             f"the {args.protocol} protocol of {trainer} only tests, with the model that --protocol "
             f"{trained_by} trains: train that one, then add --eval-only here"
         )
 
-    cfg = get_cfg_default()
-    cfg.merge_from_mapping(load_yaml(CONFIGS / "_base_/family.yaml"), source="family.yaml", allow_new=True)
-    cfg.merge_from_mapping(declared, source=f"the defaults of {trainer}", allow_new=True)
-    cfg.merge_from_mapping(dataset_file, source=args.dataset_config_file)
-    cfg.merge_from_mapping(recipe, source=f"the {args.protocol} recipe of {trainer}")
-    if args.protocol == "base2new":
-        cfg.DATASET.SUBSAMPLE_CLASSES = "new" if args.eval_only else "base"
-    cfg.merge_from_mapping(config_file, source=args.config_file)
-    cfg.merge_from_list([item for pair in _flags(args).items() for item in pair])
-    before_pairs = experiment(cfg)
-    cfg.merge_from_list(args.pairs)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        cfg = get_cfg_default()
+        cfg.merge_from_mapping(
+            load_yaml(CONFIGS / "_base_/family.yaml"), source="family.yaml", allow_new=True
+        )
+        cfg.merge_from_mapping(declared, source=f"the defaults of {trainer}", allow_new=True)
+        cfg.merge_from_mapping(dataset_file, source=args.dataset_config_file)
+        cfg.merge_from_mapping(recipe, source=f"the {args.protocol} recipe of {trainer}")
+        if args.protocol == "base2new":
+            cfg.DATASET.SUBSAMPLE_CLASSES = "new" if args.eval_only else "base"
+        cfg.merge_from_mapping(config_file, source=args.config_file)
+        for key, value in flags.items():
+            _assign(cfg, key, value)
+        before_pairs = experiment(cfg)
+        cfg.merge_from_list(args.pairs)
+    notes = [f"Warning: {warning.message}" for warning in caught]
+    notes += _unread_keys(trainer, declared, [pairs, flatten(config_file)])
 
     cfg.TRAINER.NAME = trainer
     cfg.RUN.PROTOCOL = args.protocol
@@ -78,18 +95,33 @@ def resolve(args) -> Run:
     cfg.RUN.EVAL_ONLY = args.eval_only
     cfg.RUN.MODEL_DIR = args.model_dir
     cfg.RUN.LOAD_EPOCH = -1 if args.load_epoch is None else args.load_epoch
+    _check_ranges(cfg)
     _settle_backbone(cfg)
-    _settle_seed(cfg)
-    _name_unread_keys(trainer, declared, [pairs, _dotted(config_file)])
-
+    notes += _settle_seed(cfg)
+    own_name = Path(args.config_file).stem
     return Run(
         cfg=cfg,
         trained_by=trained_by if args.eval_only else "",
-        config_name=Path(args.config_file).stem
-        if args.config_file
-        else backbones.slug(cfg.MODEL.BACKBONE.NAME),
-        variant=_variant(cfg, pairs, before_pairs, named_by_config_file=bool(args.config_file)),
+        config_name=own_name or backbones.slug(cfg.MODEL.BACKBONE.NAME),
+        variant=_variant(cfg, pairs, before_pairs, named_by_config_file=bool(own_name)),
+        has_folder=any("OUTPUT_DIR" in source for source in given),
+        notes=notes,
     )
+
+
+def resolve_training(args, run: Run, pairs: list[str]) -> tuple[argparse.Namespace, Run]:
+    """The run that trained the model which the test ``run`` loads, from the same flags and these pairs.
+
+    Returns: its arguments, resolved as they would be for train.py
+    """
+    dataset_file = args.dataset_config_file
+    if run.cfg.RUN.PROTOCOL in TRANSFERS:
+        folder = Path(dataset_file).parent if dataset_file else CONFIGS / "datasets"
+        dataset_file = str(folder / f"{run.cfg.RUN.SOURCE}.yaml")
+    training = argparse.Namespace(**vars(args))
+    training.protocol, training.dataset_config_file, training.pairs = run.trained_by, dataset_file, pairs
+    training.eval_only, training.load_epoch, training.output_dir = False, None, ""
+    return training, resolve(training)
 
 
 # Trainers and recipes -------------------------------------------------------------------------------
@@ -126,25 +158,28 @@ def shipped_trainers() -> list[str]:
 
 
 def load_recipe(trainer: str, protocol: str, dataset: str, shots) -> tuple[dict, str]:
-    """Settings of (method, protocol, data set, shots), and the protocol whose run its tests load.
+    """Settings of (method, protocol, data set, shots) by dotted key; the protocol whose run its tests load.
 
     A recipe is a YAML with nested config keys and ``WHEN:``, a list of ``{dataset: [...], shots: [...],
     set: {KEY: value}, source: ...}``, applied in order. A method without a recipe runs on its defaults.
     """
     path = CONFIGS / f"recipes/{trainer}/{protocol}.yaml"
     if not protocol or not path.is_file():
-        return ({"DATASET": {"NUM_SHOTS": DEFAULT_SHOTS}} if protocol else {}), protocol
+        return ({"DATASET.NUM_SHOTS": DEFAULT_SHOTS} if protocol else {}), protocol
     recipe = load_yaml(path)
     cases, trained_by = recipe.pop("WHEN", []), recipe.pop("TRAINED_BY", "")
-    settings = {"DATASET.NUM_SHOTS": DEFAULT_SHOTS, **_dotted(recipe)}
-    shots = int(shots or settings["DATASET.NUM_SHOTS"])
+    settings = {"DATASET.NUM_SHOTS": DEFAULT_SHOTS, **flatten(recipe)}
+    shots = shots or settings["DATASET.NUM_SHOTS"]
+    if not str(shots).lstrip("-").isdigit():
+        raise ValueError(f"DATASET.NUM_SHOTS is {shots!r}; give a whole number of images per class")
+    shots = int(shots)
     for case in cases:
         unknown = case.keys() - {"dataset", "shots", "set", "source"}
         if unknown:
             raise KeyError(f"{path}: WHEN knows dataset, shots, set and source, not {sorted(unknown)}")
         if dataset in case.get("dataset", [dataset]) and shots in case.get("shots", [shots]):
             settings.update(case["set"])
-    return _nested(settings), trained_by
+    return settings, trained_by
 
 
 # The last steps -------------------------------------------------------------------------------------
@@ -166,23 +201,52 @@ def _settle_backbone(cfg) -> None:
         )
 
 
-def _settle_seed(cfg) -> None:
-    if cfg.SEED < 0:
-        cfg.SEED = random.SystemRandom().randrange(1, 2**31)
-        print(f"no seed was given: this run draws and uses SEED {cfg.SEED}")
+def _settle_seed(cfg) -> list[str]:
+    if cfg.SEED >= 0:
+        return []
+    asked = "no seed was given" if cfg.SEED == -1 else f"SEED {cfg.SEED} asks for a random seed"
+    cfg.SEED = random.SystemRandom().randrange(1, 2**31)
+    return [f"{asked}: this run draws and uses SEED {cfg.SEED}"]
 
 
-def _name_unread_keys(trainer: str, declared: dict, given: list[dict]) -> None:
-    """Say once which of the user's keys belong to methods that do not run."""
-    read = _dotted(declared).keys()
+def _check_flags(args) -> None:
+    if args.eval_only and args.no_train:
+        raise ValueError(
+            "--eval-only tests a trained model and --no-train stops before anything: give one of them"
+        )
+    if args.load_epoch is not None and not args.eval_only:
+        raise ValueError(
+            "--load-epoch chooses the model of a test; add --eval-only, or use --resume to train on"
+        )
+
+
+def _check_ranges(cfg) -> None:
+    for key, smallest in SMALLEST.items():
+        value = flatten(cfg)[key]
+        if value is None or value < smallest:
+            raise ValueError(f"{key} is {value}; it must be at least {smallest}")
+
+
+def _assign(cfg, key: str, value) -> None:
+    """Set a dotted key to the value of a flag as it is: a folder may be called 2024."""
+    *parents, leaf = key.split(".")
+    for parent in parents:
+        cfg = cfg[parent]
+    cfg[leaf] = value
+
+
+def _unread_keys(trainer: str, declared: dict, given: list[dict]) -> list[str]:
+    """A note on the user's keys that the trainer does not read; none for a plugin that declares no keys."""
+    read = flatten(declared).keys()
+    if not any(key.startswith("TRAINER.") and key.count(".") > 1 for key in read):
+        return []
     unread = [
         key
         for source in given
         for key in source
         if key.startswith(("TRAINER.", "LOSS.")) and key != "TRAINER.NAME" and key not in read
     ]
-    if unread:
-        print(f"Warning: {trainer} does not read {', '.join(dict.fromkeys(unread))}")
+    return [f"Warning: {trainer} does not read {', '.join(dict.fromkeys(unread))}"] if unread else []
 
 
 def _variant(cfg, pairs: dict, before: dict, named_by_config_file: bool) -> dict:
@@ -229,26 +293,3 @@ def _pair_up(pairs: list[str]) -> dict:
 def _first(given: list[dict], key: str):
     """The value of ``key`` in the first source that has one."""
     return next((source[key] for source in given if source.get(key) not in (None, "")), "")
-
-
-def _dotted(node: dict, prefix: str = "") -> dict:
-    """``{"OPTIM": {"LR": 1}}`` to ``{"OPTIM.LR": 1}``."""
-    flat = {}
-    for key, value in node.items():
-        if isinstance(value, dict):
-            flat.update(_dotted(value, f"{prefix}{key}."))
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
-
-
-def _nested(flat: dict) -> dict:
-    """Inverse of :func:`_dotted`."""
-    root: dict = {}
-    for key, value in flat.items():
-        *parents, leaf = key.split(".")
-        node = root
-        for parent in parents:
-            node = node.setdefault(parent, {})
-        node[leaf] = value
-    return root

@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from dassl.utils import set_random_seed
+from dassl.utils import available_cores, set_random_seed
 
 MOST_THREADS = 4
 
@@ -19,7 +19,7 @@ def settle_precision(cfg) -> None:
 
 def prepare(cfg) -> None:
     """Fix threads and kernels, seed every generator, print the config."""
-    torch.set_num_threads(cfg.THREADS or min(MOST_THREADS, len(os.sched_getaffinity(0))))
+    torch.set_num_threads(cfg.THREADS or min(MOST_THREADS, available_cores()))
     if cfg.DETERMINISTIC:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

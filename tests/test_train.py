@@ -1,5 +1,6 @@
 """train.py and the scripts from the outside: protocols, folders, messages."""
 
+import json
 import os
 import re
 import shlex
@@ -7,10 +8,13 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
+import yaml
 from PIL import Image
 
 import train
 from dassl.utils import close_logger
+from scripts import base2new_table
 
 PROJECT = Path(__file__).parent.parent
 FAST = ["OPTIM.MAX_EPOCH", "3", "VERBOSE", "False"]
@@ -107,6 +111,84 @@ def test_errors_end_in_one_line_and_the_traceback_goes_to_the_log(run_train, tmp
     (tmp_path / "hostile.pt").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
     message = run_train("--trainer", "ZeroshotCLIP", "--seed", 1, "--backbone", tmp_path / "hostile.pt")
     assert "hostile.pt" in message and not (tmp_path / "pwned").exists()
+
+
+def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run_train, result, monkeypatch, capsys):
+    from trainers.clipfit import CLIPFit
+
+    words = ["--trainer", "CLIPFit", "--seed", 1, "--output-dir", "run", "TRAIN.CHECKPOINT_FREQ", 1, *FAST]
+    with monkeypatch.context() as patch:
+        original = CLIPFit.before_epoch
+        patch.setattr(
+            CLIPFit, "before_epoch", lambda self: original(self) if self.epoch < 2 else _press_ctrl_c()
+        )
+        assert run_train(*words) == 130
+    assert "interrupted; the same command goes on" in capsys.readouterr().out
+    assert run_train(*words) is None
+    assert "2 epochs are done" in capsys.readouterr().out and result("run")["epoch"] == 3
+
+
+def _press_ctrl_c():
+    raise KeyboardInterrupt
+
+
+def test_resume_alone_goes_on_in_that_folder(run_train, result, monkeypatch):
+    from trainers.clipfit import CLIPFit
+
+    words = ["TRAIN.CHECKPOINT_FREQ", 1, *FAST]
+    with monkeypatch.context() as patch:
+        patch.setattr(CLIPFit, "before_epoch", lambda self: self.epoch < 2 or _press_ctrl_c())
+        run_train("--trainer", "CLIPFit", "--seed", 1, "--output-dir", "mine", *words)
+    assert run_train("--trainer", "CLIPFit", "--seed", 1, "--resume", "mine", *words) is None
+    assert result("mine")["epoch"] == 3
+    message = run_train("--trainer", "CLIPFit", "--seed", 1, "--resume", "mine", "OPTIM.LR", 1, *words)
+    assert "OPTIM.LR: 0.002 there, 1 now" in message or "OPTIM.LR: 0.002 there, 1.0 now" in message
+
+
+def test_a_hostile_checkpoint_is_refused_and_runs_nothing(run_train, tmp_path):
+    folder = tmp_path / "evil/prompt_learner"
+    folder.mkdir(parents=True)
+    (folder / "model.pth.tar-1").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
+    message = run_train("--trainer", "CLIPFit", "--seed", 1, "--eval-only", "--model-dir", "evil")
+    assert "model.pth.tar-1" in message and not (tmp_path / "pwned").exists()
+
+
+def test_precision_and_threads_are_settled_before_the_trainer_is_built(run_train, tmp_path):
+    before = torch.get_num_threads()
+    try:
+        run_train(
+            "--trainer", "CLIPFit", "--seed", 1, "--output-dir", "run", "THREADS", 2, "OPTIM.MAX_EPOCH", 1
+        )
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
+    assert config["TRAINER"]["CLIPFIT"]["PREC"] == ("amp" if torch.cuda.is_available() else "fp32")
+    assert json.loads((tmp_path / "run/environment.json").read_text())["threads"] == 2
+
+
+def test_the_table_shows_means_over_seeds_and_gains_over_zero_shot(tmp_path, capsys):
+    scores = {
+        "ZeroshotCLIP": ([50, 50], [60, 60]),
+        "CLIPFit": ([80, 90], [70, 70]),
+        "Unfinished": ([99], [99]),
+    }
+    for method, both in scores.items():
+        for kind, values in zip(("train_base", "test_new"), both, strict=True):
+            for seed, value in enumerate(values, start=1):
+                folder = tmp_path / f"base2new/{kind}/demo/shots_16/{method}/demo/seed{seed}"
+                folder.mkdir(parents=True)
+                (folder / "result.json").write_text(json.dumps({"accuracy": value}))
+    base2new_table.main(["demo", "--seeds", "1", "2", "--output", str(tmp_path)])
+    lines = capsys.readouterr().out.splitlines()
+    zero_shot, clipfit = 2 * 50 * 60 / 110, 2 * 85 * 70 / 155
+    assert lines[-2].split()[0] == "ZeroshotCLIP" and f"{zero_shot:.2f}" in lines[-2]
+    assert lines[-1].split() == [
+        *("CLIPFit", "demo", "85.00", "±", "5.00", "70.00", "±", "0.00", f"{clipfit:.2f}"),
+        f"{clipfit - zero_shot:+.2f}",
+    ]
+    with pytest.raises(SystemExit, match="no base-to-new runs of dtd"):
+        base2new_table.main(["dtd", "--output", str(tmp_path)])
 
 
 def test_a_corrupt_image_is_named(tmp_path, monkeypatch):

@@ -91,10 +91,7 @@ class CLIPTrainer(TrainerX):
 
     def _build_optimizer(self, trained):
         cfg = self.cfg
-        count, total = (
-            sum(p.numel() for p in trained.values()),
-            sum(p.numel() for p in self.model.parameters()),
-        )
+        count, total = groups.count(trained.values()), groups.count(self.model.parameters())
         print(f"Training {count:,} of {total:,} parameters")
         self.optim = build_optimizer(list(trained.values()), cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
@@ -105,8 +102,7 @@ class CLIPTrainer(TrainerX):
     def unfreeze(self, names: list[str]) -> None:
         """Let parameter groups train (models/groups.py), and print each with its count."""
         for group, parameters in groups.select(self.clip, names).items():
-            count = sum(p.numel() for p in parameters.values())
-            print(f"  {group}: {count:,} parameters in {len(parameters)} tensors")
+            print(f"  {group}: {groups.count(parameters.values()):,} parameters in {len(parameters)} tensors")
             for parameter in parameters.values():
                 parameter.requires_grad_(True)
 
@@ -120,8 +116,11 @@ class CLIPTrainer(TrainerX):
         Raises: ValueError naming the class whose prompt is longer than the context
         """
         tokens = prompts.tokenize(prompts.fill(template, self.classnames), self.classnames)
-        for name, token in prompts.untrained_tokens(self.clip, tokens, self.classnames):
-            print(f"Warning: class {name!r}: the backbone has never seen the token {token!r}")
+        unseen = prompts.untrained_tokens(self.clip, tokens, self.classnames)
+        for token in dict.fromkeys(token for _, token in unseen):
+            classes = [name for name, text in unseen if text == token]
+            more = f" and {len(classes) - 1} more" if len(classes) > 1 else ""
+            print(f"Warning: the backbone has never seen the token {token!r} (class {classes[0]!r}{more})")
         return tokens
 
     # Training ---------------------------------------------------------------------------------------
@@ -216,10 +215,9 @@ class CLIPTrainer(TrainerX):
         with torch.no_grad():
             for key, parameter in trained.items():
                 parameter.copy_(state[key])
-        count = sum(parameter.numel() for parameter in trained.values())
         frozen = len(state.keys() - trained.keys())
         left = f"; {frozen} frozen ones in the file are left aside" if frozen else ""
-        print(f"  {len(trained)} trained tensors taken, {count:,} parameters{left}")
+        print(f"  {len(trained)} trained tensors taken, {groups.count(trained.values()):,} parameters{left}")
 
     def describe(self):
         return {

@@ -6,6 +6,7 @@ import os
 
 import yaml
 
+from dassl.config.node import flatten
 from dassl.utils.files import atomic_write
 
 # Where a run lies, how it is shown and how fast it goes: none of this changes what it computes.
@@ -16,6 +17,8 @@ NOT_PART_OF_THE_EXPERIMENT = {
     "OUTPUT_DIR",
     "RESUME",
     "RUN.MODEL_DIR",
+    "TEST.COMPUTE_CMAT",
+    "TEST.PER_CLASS_RESULT",
     "TRAIN.CHECKPOINT_FREQ",
     "TRAIN.PRINT_FREQ",
     "VERBOSE",
@@ -27,7 +30,8 @@ def experiment(cfg) -> dict[str, object]:
 
     Args: cfg, a config or the nested mapping read back from a config.yaml
     """
-    return {key: value for key, value in _flatten(cfg) if key not in NOT_PART_OF_THE_EXPERIMENT}
+    values = {key: value for key, value in flatten(cfg).items() if key not in NOT_PART_OF_THE_EXPERIMENT}
+    return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 
 def config_digest(cfg) -> str:
@@ -41,8 +45,11 @@ def digest(values: dict) -> str:
 
 
 def differences(old, new) -> dict[str, tuple]:
-    """Keys whose values differ between two experiments, with both values (None for a key that one lacks)."""
-    old, new = experiment(old), experiment(new)
+    """Keys that keep two configs from sharing a folder, with both values (None for a key that one lacks).
+
+    These are the keys of the experiment and the folder of the tested model.
+    """
+    old, new = ({**experiment(cfg), "RUN.MODEL_DIR": _tested_model(cfg)} for cfg in (old, new))
     keys = sorted(old.keys() | new.keys())
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 
@@ -54,14 +61,19 @@ def write_config(cfg, path: str | os.PathLike, command: str) -> None:
 
 
 def read_config(path: str | os.PathLike) -> dict:
-    """The nested mapping that :func:`write_config` wrote."""
-    with open(path, encoding="utf-8") as file:
-        return yaml.safe_load(file)
+    """The nested mapping that :func:`write_config` wrote. Raises: ValueError naming a damaged file."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            content = yaml.safe_load(file)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}); choose another --output-dir"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds no config; choose another --output-dir")
+    return content
 
 
-def _flatten(node, prefix: str = ""):
-    for key, value in node.items():
-        if isinstance(value, dict):
-            yield from _flatten(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", list(value) if isinstance(value, tuple) else value
+def _tested_model(cfg) -> str:
+    folder = flatten(cfg).get("RUN.MODEL_DIR")
+    return os.path.abspath(folder) if folder else ""

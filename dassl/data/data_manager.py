@@ -1,7 +1,6 @@
 """`DatasetWrapper` turns listed images into tensors, `DataManager` builds the data set and its loaders."""
 
 import functools
-import os
 import random
 import sys
 
@@ -15,7 +14,7 @@ from dassl.data.image_cache import ImageCache
 from dassl.data.samplers import build_sampler
 from dassl.data.seeding import SampleIndex, derive_seed, seeded
 from dassl.data.transforms import build_transform, interpolation_mode
-from dassl.utils import read_image
+from dassl.utils import available_cores, read_image
 
 # Forked workers inherit the image cache and need not pickle what plugins define. Named, because Python is
 # moving its default away from fork; elsewhere than on Linux forking is missing or unsafe, and the platform's
@@ -182,7 +181,7 @@ def build_data_loader(
 @functools.cache  # says it once per process
 def usable_workers(requested: int) -> int:
     """Loader workers, at most one per available core."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = available_cores()
     if requested > cores:
         print(
             f"DATALOADER.NUM_WORKERS is {requested}, but {cores} cores are available: using {cores} workers"

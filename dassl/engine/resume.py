@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dassl.utils import atomic_write, load_checkpoint
+from dassl.utils import load_checkpoint, save_whole
 
 RESUME_FILE = "resume.pt"
 
@@ -30,17 +30,18 @@ def save_resume_point(trainer, folder: str, finished_epochs: int) -> None:
         "random": _random_states(),
         "plugin": trainer.extra_state(),
     }
-    with atomic_write(Path(folder) / RESUME_FILE, "wb") as file:
-        torch.save(state, file)
+    save_whole(state, Path(folder) / RESUME_FILE)
 
 
 def load_resume_point(trainer, folder: str) -> int:
     """Bring ``trainer`` back to the saved state and return the number of finished epochs.
 
-    Raises: ValueError if the file was written by a trainer with other models.
+    Raises: ValueError if the file was written by a trainer with other models, or is no resume point
     """
     path = Path(folder) / RESUME_FILE
     state = load_checkpoint(path)
+    if not isinstance(state, dict) or "models" not in state:
+        raise ValueError(f"{path} is no resume point; delete it to go on from the newest checkpoint")
     if list(state["models"]) != list(trainer._models):
         raise ValueError(
             f"{path} holds the models {list(state['models'])}, but this trainer registers "

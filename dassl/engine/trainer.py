@@ -11,6 +11,7 @@ hooks that do nothing unless a plugin implements them: ``before_test``, ``after_
 
 import datetime
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -60,6 +61,8 @@ class SimpleTrainer(TrainerBase):
         self.cfg = cfg
         self._progress = None
         self._last_test = {}
+        self.time_start = self._time_epoch = time.time()
+        self._time_saved = time.monotonic()
         self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
@@ -123,18 +126,34 @@ class SimpleTrainer(TrainerBase):
         self.init_writer(os.path.join(self.output_dir, "tensorboard"))
 
     def _resume(self):
-        cfg = self.cfg
-        self.start_epoch = self.resume_model_if_exist(cfg.RESUME or self.output_dir)
-        if cfg.RESUME and self.start_epoch == 0:
-            raise FileNotFoundError(
-                f"--resume {cfg.RESUME}: no checkpoint of {self.get_model_names()} is there; "
-                "give the folder of a run, or leave --resume out to start from scratch"
-            )
+        source = self.cfg.RESUME
+        if source and not os.path.isfile(os.path.join(self.output_dir, RESUME_FILE)):
+            self.start_epoch = self.resume_model_if_exist(source)
+            if self.start_epoch == 0:
+                raise FileNotFoundError(
+                    f"--resume {source}: no checkpoint of {self.get_model_names()} is there; "
+                    "give the folder of a run, or leave --resume out to start from scratch"
+                )
+            self._take_over(source)
+        else:
+            self.start_epoch = self.resume_model_if_exist(self.output_dir)
         self.metrics_log.keep_epochs(self.start_epoch)
         self._tested_epoch = self.start_epoch
         if self._checkpoint_due(self.start_epoch) and not self._is_saved(self.start_epoch):
             # The run was killed between writing its resume point and this checkpoint.
             self.save_model(self.start_epoch - 1, self.output_dir)
+
+    def _take_over(self, source):
+        """Copy what a resumed run needs of its past into another output folder: best models and metrics."""
+        if os.path.realpath(source) == os.path.realpath(self.output_dir):
+            return
+        for path in [
+            *Path(source).glob("*/model-best.pth.tar"),
+            *Path(source).glob(self.metrics_log.path.name),
+        ]:
+            target = Path(self.output_dir, path.relative_to(source))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(path, target)
 
     def _is_saved(self, epoch: int) -> bool:
         return all(Path(self.output_dir, name, f"model.pth.tar-{epoch}").is_file() for name in self._models)
@@ -143,7 +162,6 @@ class SimpleTrainer(TrainerBase):
         raise NotImplementedError
 
     def after_epoch(self):
-        self._tested_epoch = self.epoch + 1
         self.seconds_train += time.time() - self._time_epoch
         checkpoint_due = self._checkpoint_due(self.epoch + 1)
 
@@ -175,8 +193,9 @@ class SimpleTrainer(TrainerBase):
         if not self.cfg.TEST.NO_TEST:
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self._models:
                 print("Deploy the model with the best val performance")
+                self._tested_epoch = None  # which one it is, load_model says
                 self.load_model(self.output_dir)
-            self.test()
+            self.final_test()
         print(f"Elapsed: {datetime.timedelta(seconds=round(time.time() - self.time_start))}")
         self.close_writer()
         if self.metrics_log is not None:
@@ -185,21 +204,20 @@ class SimpleTrainer(TrainerBase):
 
     # Testing ----------------------------------------------------------------------------------------
 
-    @torch.no_grad()
+    def final_test(self):
+        """The test whose numbers the result holds; of a plugin's own ``test`` the accuracy it returns."""
+        self._last_test = {}
+        accuracy = self.test()
+        if not self._last_test and accuracy is not None:
+            self._last_test = {"accuracy": float(accuracy)}
+
     def test(self, split=None) -> float:
         """Evaluate on ``split`` ("val" or "test", default ``TEST.SPLIT``); return the accuracy in percent."""
         started = time.time()
-        self.set_model_mode("eval")
-        self.evaluator.reset()
         split, loader = self._split_loader(split or self.cfg.TEST.SPLIT)
         print(f"Evaluate on the *{split}* set")
-        self.before_test()
-        try:
-            for batch in tqdm(loader, unit="batch", dynamic_ncols=True, leave=False, disable=None):
-                input, label = self.parse_batch_test(batch)
-                self.evaluator.process(self.model_inference(input), label)
-        finally:
-            self.after_test()
+        for logits, label, _ in self._infer(tqdm(loader, unit="batch", leave=False, disable=None)):
+            self.evaluator.process(logits, label)
         results = self.evaluator.evaluate()
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)
@@ -212,22 +230,26 @@ class SimpleTrainer(TrainerBase):
         return "test", self.test_loader
 
     @torch.no_grad()
-    def output_test(self, split=None) -> float:
-        """Like :meth:`test`, and write the logits of every image to ``output.json``."""
-        outputs = {}
+    def _infer(self, loader):
+        """Logits, labels and batch of every batch of a loader, without gradients."""
         self.set_model_mode("eval")
         self.evaluator.reset()
-        split, loader = self._split_loader(split or self.cfg.TEST.SPLIT)
         self.before_test()
         try:
             for batch in loader:
                 input, label = self.parse_batch_test(batch)
-                logits = self.model_inference(input)
-                self.evaluator.process(logits, label)
-                for path, row, truth in zip(batch["impath"], logits.tolist(), label.tolist(), strict=True):
-                    outputs[path] = {"predict": row, "gt": truth}
+                yield self.model_inference(input), label, batch
         finally:
             self.after_test()
+
+    def output_test(self, split=None) -> float:
+        """Like :meth:`test`, and write the logits of every image to ``output.json``."""
+        outputs = {}
+        _, loader = self._split_loader(split or self.cfg.TEST.SPLIT)
+        for logits, label, batch in self._infer(loader):
+            self.evaluator.process(logits, label)
+            for path, row, truth in zip(batch["impath"], logits.tolist(), label.tolist(), strict=True):
+                outputs[path] = {"predict": row, "gt": truth}
         write_json(outputs, os.path.join(self.output_dir, "output.json"))
         return next(iter(self.evaluator.evaluate().values()))
 
@@ -251,7 +273,7 @@ class SimpleTrainer(TrainerBase):
     def result(self) -> dict:
         """Everything a table needs to know about this run: unrounded percentages, None where unknown."""
         cfg, test = self.cfg, self._last_test
-        tested = bool(test)
+        tested = bool(test) and self.evaluator._total > 0
         fields = {
             "protocol": cfg.RUN.PROTOCOL or None,
             "dataset_file": cfg.RUN.DATASET_FILE or None,
@@ -345,6 +367,6 @@ class TrainerXU(SimpleTrainer):
 
 
 def _plain_numbers(summary: dict | None) -> dict[str, float]:
-    """A loss summary of floats and 0-d tensors, as floats."""
+    """A loss summary of numbers, 0-d tensors and NumPy scalars, as plain numbers."""
     values = (summary or {}).items()
-    return {name: value.item() if isinstance(value, torch.Tensor) else value for name, value in values}
+    return {name: value.item() if hasattr(value, "item") else value for name, value in values}

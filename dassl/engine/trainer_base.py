@@ -8,7 +8,7 @@ import torch
 
 from dassl.utils import (
     find_checkpoint,
-    load_checkpoint,
+    load_model_file,
     newest_checkpoint,
     resume_from_checkpoint,
     save_checkpoint,
@@ -116,9 +116,20 @@ class TrainerBase:
             return
         for name in self.get_model_names():
             path = find_checkpoint(os.path.join(directory, name), epoch)
-            checkpoint = load_checkpoint(path)
+            checkpoint = load_model_file(path)
             self.load_model_state(name, checkpoint["state_dict"])
             self._report_loaded(name, path, checkpoint)
+
+    def epoch_to_load(self, directory, epoch=None) -> int | None:
+        """The epoch for ``load_model``: None for the best model, which is what plugins of the family expect.
+
+        An explicit epoch is returned as it is; without a best model it is the newest one saved.
+        """
+        if epoch is not None or not directory or not self._models:
+            return epoch
+        path = find_checkpoint(os.path.join(directory, next(iter(self._models))))
+        number = path.name.rpartition("-")[2]
+        return int(number) if number.isdigit() else None
 
     def _report_loaded(self, name, path, checkpoint):
         self._tested_epoch = checkpoint["epoch"]
@@ -197,6 +208,7 @@ class TrainerBase:
         for self.epoch in range(self.start_epoch, self.max_epoch):
             self.before_epoch()
             self.run_epoch()
+            self._tested_epoch = self.epoch + 1
             self.after_epoch()
         self.after_train()
 

@@ -49,7 +49,14 @@ class Classification(EvaluatorBase):
         self._y_pred: list[int] = []
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
-        """Add a batch: `mo` (B, K) scores, `gt` (B,) labels."""
+        """Add a batch: `mo` (B, K) scores, `gt` (B,) labels.
+
+        Raises: FloatingPointError for scores that are NaN
+        """
+        if mo.isnan().any():
+            raise FloatingPointError(
+                "the model's scores are NaN: it has diverged; lower OPTIM.LR, or use PREC fp32"
+            )
         predicted, labels = mo.argmax(dim=1).cpu(), gt.cpu()
         self._correct += int((predicted == labels).sum())
         self._total += len(labels)

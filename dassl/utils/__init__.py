@@ -21,11 +21,19 @@ from dassl.utils.registry import (
     nearest,
     unknown_name,
 )
-from dassl.utils.tools import collect_env_info, download_url, read_image, set_random_seed, tolist_if_not
+from dassl.utils.tools import (
+    available_cores,
+    collect_env_info,
+    download_url,
+    read_image,
+    set_random_seed,
+    tolist_if_not,
+)
 
 _NEEDS_TORCH = [
     "count_num_param",
     "find_checkpoint",
+    "load_model_file",
     "load_checkpoint",
     "load_pretrained_weights",
     "newest_checkpoint",
@@ -33,6 +41,7 @@ _NEEDS_TORCH = [
     "open_specified_layers",
     "resume_from_checkpoint",
     "save_checkpoint",
+    "save_whole",
 ]
 
 __all__ = [
@@ -41,6 +50,7 @@ __all__ = [
     "MetricMeter",
     "Registry",
     "atomic_write",
+    "available_cores",
     "check_availability",
     "check_isfile",
     "close_logger",

@@ -34,11 +34,22 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as problem:
         with suppress(FileNotFoundError):
             temporary.unlink()
+        if isinstance(problem, OSError) and problem.filename is None:
+            raise unwritable(path, problem) from problem
         raise
     _fsync_folder(path.parent)
+
+
+def unwritable(path: str | os.PathLike, cause: OSError) -> OSError:
+    """The error that says which file could not be written, and what became of the old one."""
+    return OSError(
+        cause.errno,
+        f"cannot save {path} ({cause.strerror or cause}); files saved before are unchanged: make room or "
+        "choose another folder, and start again to resume",
+    )
 
 
 def _fsync_folder(folder: Path) -> None:

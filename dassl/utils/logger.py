@@ -9,9 +9,12 @@ import os
 import shlex
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import IO, TextIO
+
+from tqdm import tqdm
 
 _CURSOR_UP = "\x1b[A"  # nested progress bars move the cursor with it
 
@@ -32,10 +35,11 @@ class Logger:
         self._owns_file = isinstance(fpath, (str, os.PathLike))
         self._file = _open_log(Path(fpath)) if self._owns_file else fpath
         self._line = ""  # of the file, as far as it is known
+        self._held = ""  # of the console: a line that waits for its end
         self._on_progress_line = False
 
     def write(self, text: str) -> int:
-        self.console.write(text)
+        self._show(text)
         *complete, rest = text.replace("\r\n", "\n").replace(_CURSOR_UP, "").split("\n")
         for part in complete:
             self._add(part)
@@ -57,6 +61,8 @@ class Logger:
             sys.stdout = self.console
         if sys.stderr is self:
             sys.stderr = self.console
+        if self._held:
+            self.console.write(self._held)
         if self._line:
             self._end_line()
         if self._owns_file and self._file is not None:
@@ -73,6 +79,17 @@ class Logger:
         if name == "console":  # asked for before __init__ ran, by copy or pickle
             raise AttributeError(name)
         return getattr(self.console, name)
+
+    def _show(self, text: str) -> None:
+        """Write to the console; while a progress bar is drawn there, whole lines above it."""
+        if sys.stdout is not self or not self._held and not getattr(tqdm, "_instances", None):
+            self.console.write(text)
+            return
+        self._held += text
+        lines, newline, self._held = self._held.rpartition("\n")
+        if newline:
+            with tqdm.external_write_mode(file=self):
+                self.console.write(lines + newline)
 
     def _add(self, part: str) -> None:
         """Add a part of a line."""
@@ -132,7 +149,8 @@ def close_logger() -> None:
         stream.close()
     _streams.clear()
     if _log is not None:
-        _log.close()
+        with suppress(OSError):  # a full disk: what could be written is there
+            _log.close()
     _log = None
 
 

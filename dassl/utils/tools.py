@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 __all__ = [
+    "available_cores",
     "check_availability",
     "check_isfile",
     "collect_env_info",
@@ -33,6 +34,13 @@ __all__ = [
     "tolist_if_not",
     "write_json",
 ]
+
+
+def available_cores() -> int:
+    """CPU cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def set_random_seed(seed: int) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from dassl.utils import safe_unpickle
-from dassl.utils.files import atomic_write
+from dassl.utils.files import atomic_write, unwritable
 
 POINTER = "checkpoint"
 BEST = "model-best.pth.tar"
@@ -42,21 +42,26 @@ def save_checkpoint(
         state = {**state, "state_dict": _without_module_prefix(state["state_dict"])}
     name = model_name or f"model.pth.tar-{state['epoch']}"
     names = [name, BEST] if is_best and name != BEST else [name]
-    try:
-        for path in (folder / name for name in names):
-            with atomic_write(path, "wb") as file:
-                torch.save(state, file)
-        path = folder / POINTER
-        with atomic_write(path) as file:
-            file.write(name + "\n")
-    except (OSError, RuntimeError) as error:
-        # On a full disk torch ends with a RuntimeError about positions, raised while handling the cause.
-        cause = error.__context__ if isinstance(error.__context__, OSError) else error
-        raise OSError(
-            f"cannot save {path} ({cause}); checkpoints saved before are unchanged: "
-            "make room or choose another OUTPUT_DIR, and start again to resume"
-        ) from error
+    for path in (folder / name for name in names):
+        save_whole(state, path)
+    with atomic_write(folder / POINTER) as file:
+        file.write(name + "\n")
     print(f"Checkpoint saved to {folder / name}")
+
+
+def save_whole(state: Any, path: str | os.PathLike) -> None:
+    """`torch.save` that replaces the file in one step.
+
+    Raises: OSError naming the file if it cannot be written; what was there before is then unchanged
+    """
+    try:
+        with atomic_write(path, "wb") as file:
+            torch.save(state, file)
+    except RuntimeError as error:
+        # On a full disk torch ends with a RuntimeError about positions, raised while handling the cause.
+        if not isinstance(error.__context__, OSError):
+            raise
+        raise unwritable(path, error.__context__) from error
 
 
 def load_checkpoint(fpath: str | os.PathLike) -> Any:
@@ -81,6 +86,20 @@ def load_checkpoint(fpath: str | os.PathLike) -> Any:
         raise
     except Exception:  # torch's own safe reader knows no placeholders and fails on them in many ways
         return _load_foreign(path)
+
+
+def load_model_file(fpath: str | os.PathLike) -> dict:
+    """Read a checkpoint that `save_checkpoint`, here or in Dassl, has written.
+
+    Raises: as `load_checkpoint`; ValueError naming the file if it holds no state dict of tensors or no epoch
+    """
+    checkpoint = load_checkpoint(fpath)
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise ValueError(f"{fpath} is no checkpoint of a training run: it holds no state_dict of tensors")
+    if not isinstance(checkpoint.get("epoch"), int):
+        raise ValueError(f"{fpath} is no checkpoint of a training run: it does not say its epoch")
+    return checkpoint
 
 
 def _load_foreign(path: Path) -> Any:
@@ -145,7 +164,7 @@ def resume_from_checkpoint(
     """
     path = newest_checkpoint(fdir) or _pointed_at(Path(fdir))
     print(f"Loading checkpoint from {path}")
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_model_file(path)
     model.load_state_dict(checkpoint["state_dict"])
     if optimizer is not None and checkpoint.get("optimizer") is not None:
         optimizer.load_state_dict(checkpoint["optimizer"])

@@ -2,6 +2,7 @@
 # Zero-shot CLIP and CLIPFit on the embedded data set, base-to-new protocol, seed 1, as a table.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+export VIRTUAL_ENV="$PWD/.venv" PATH="$PWD/.venv/bin:$PATH" # whatever other environment is active
 SEED=${SEED:-1}
 export EXTRA="VERBOSE False TRAIN.PRINT_FREQ 5 ${EXTRA:-}"
 
@@ -9,4 +10,4 @@ for method in zsclip clipfit; do
     bash "scripts/$method/base2new_train.sh" demo "$SEED"
     bash "scripts/$method/base2new_test.sh" demo "$SEED"
 done
-.venv/bin/python scripts/base2new_table.py demo --seeds "$SEED"
+python scripts/base2new_table.py demo --seeds "$SEED" --shots "${SHOTS:-16}"

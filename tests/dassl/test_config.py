@@ -20,6 +20,7 @@ OURS = {
     "DETERMINISTIC": False,
     "RUN.PROTOCOL": "",
     "RUN.DATASET_FILE": "",
+    "RUN.SOURCE": "",
     "RUN.EVAL_ONLY": False,
     "RUN.MODEL_DIR": "",
     "RUN.LOAD_EPOCH": -1,

@@ -118,3 +118,9 @@ def test_accuracy_of_a_batch():
     top1, top3 = compute_accuracy((output, "features"), target, topk=(1, 3))
     assert (top1.item(), top3.item()) == (pytest.approx(66.6667, rel=1e-5), 100.0)
     assert compute_accuracy(output.t().contiguous().t(), target, topk=(2,))[0].item() == 100.0
+
+
+def test_scores_that_are_not_numbers_are_an_error_and_not_a_class():
+    evaluator = build_evaluator(get_cfg_default(), lab2cname={0: "a", 1: "b"})
+    with pytest.raises(FloatingPointError, match="diverged"):
+        evaluator.process(torch.tensor([[0.0, float("nan")]]), torch.tensor([0]))

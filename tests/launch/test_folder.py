@@ -7,16 +7,19 @@ import pytest
 
 from launch import folder as folder_module
 from launch.arguments import parse_args
-from launch.folder import claim, run_folder, trained_folder
+from launch.folder import check_resume, claim, find_trained, run_folder
 from launch.resolve import resolve
 
 PROJECT = Path(__file__).parents[2]
 DTD = str(PROJECT / "configs/datasets/dtd.yaml")
 
 
+def base_words(*words):
+    return ["--trainer", "CLIPFit", "--dataset-config-file", DTD, "--seed", "1", *map(str, words)]
+
+
 def resolved(*words):
-    base = ["--trainer", "CLIPFit", "--dataset-config-file", DTD, "--seed", "1"]
-    return resolve(parse_args([*base, *map(str, words)]))
+    return resolve(parse_args(base_words(*words)))
 
 
 @pytest.mark.parametrize(
@@ -48,36 +51,63 @@ def test_pairs_that_change_the_experiment_get_a_folder_of_their_own():
     assert all(path.parent.name.startswith("vit_b16-") and len(path.parent.name) == 16 for path in folders)
 
 
-def test_a_test_finds_the_run_trained_with_the_same_pairs():
-    trained = run_folder(resolved("--protocol", "base2new", "OPTIM.MAX_EPOCH", 5))
-    test = resolved("--protocol", "base2new", "--eval-only", "OPTIM.MAX_EPOCH", 5)
-    assert trained_folder(test) == trained
-    other_classes = resolved(
-        *("--protocol", "base2new", "--eval-only", "OPTIM.MAX_EPOCH", 5, "DATASET.SUBSAMPLE_CLASSES", "all")
-    )
-    assert trained_folder(other_classes) == trained and run_folder(other_classes) != run_folder(test)
+def finish(run):
+    """Leave a result where a run would."""
+    folder = run_folder(run)
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text("{}")
+    return folder
+
+
+def trained(*words):
+    args = parse_args(base_words(*words))
+    return find_trained(args, resolve(args))
 
 
 @pytest.mark.parametrize(
-    "protocol, trained",
+    "training, test",
     [
-        ("cross_dataset", "cross_dataset/train/imagenet/shots_16/CLIPFit/vit_b16/seed1"),
-        ("domain_shift", "few_shot/imagenet/shots_16/CLIPFit/vit_b16/seed1"),
+        (["OPTIM.MAX_EPOCH", 5], ["OPTIM.MAX_EPOCH", 5]),
+        (["OPTIM.MAX_EPOCH", 5], ["OPTIM.MAX_EPOCH", 5, "DATASET.SUBSAMPLE_CLASSES", "all"]),
+        (["TEST.PER_CLASS_RESULT", "True"], ["TEST.PER_CLASS_RESULT", "True"]),
+        (["TEST.SPLIT", "val"], ["TEST.SPLIT", "val"]),
+        ([], ["TEST.SPLIT", "val"]),
     ],
 )
-def test_a_transfer_test_loads_the_model_of_its_source(protocol, trained):
-    test = resolved("--protocol", protocol, "--eval-only")
-    assert trained_folder(test) == Path("output") / trained
-    assert run_folder(test) == Path(f"output/{protocol}/test/dtd/shots_16/CLIPFit/vit_b16/seed1")
-    other = resolved("--protocol", protocol, "--eval-only", "RUN.SOURCE", "caltech101")
-    assert trained_folder(other) == Path("output") / trained.replace("imagenet", "caltech101")
-    assert run_folder(other) != run_folder(test)
+def test_a_test_finds_the_run_trained_with_the_same_pairs(training, test, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = finish(resolved("--protocol", "base2new", *training))
+    assert trained("--protocol", "base2new", "--eval-only", *test) == folder
 
 
-def test_demo_targets_load_the_model_of_demo():
-    sketch = ["--dataset-config-file", str(PROJECT / "configs/datasets/demo_sketch.yaml")]
-    test = resolved("--protocol", "cross_dataset", "--eval-only", *sketch)
-    assert trained_folder(test) == Path("output/cross_dataset/train/demo/shots_16/CLIPFit/demo/seed1")
+@pytest.mark.parametrize("epochs", [10, 100])  # ImageNet's recipe and the target's
+@pytest.mark.parametrize(
+    "protocol, trains", [("cross_dataset", "cross_dataset"), ("domain_shift", "few_shot")]
+)
+def test_a_transfer_test_loads_the_model_of_its_source(protocol, trains, epochs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    imagenet = ["--dataset-config-file", str(PROJECT / "configs/datasets/imagenet.yaml")]
+    folder = finish(resolved("--protocol", trains, *imagenet, "OPTIM.MAX_EPOCH", epochs))
+    test = ["--protocol", protocol, "--eval-only", "OPTIM.MAX_EPOCH", epochs]
+    assert trained(*test) == folder
+    assert run_folder(resolved(*test)).parts[:4] == ("output", protocol, "test", "dtd")
+    with pytest.raises(FileNotFoundError, match=f"--protocol {trains} .*caltech101.yaml"):
+        trained(*test, "RUN.SOURCE", "caltech101")
+
+
+def test_demo_targets_load_the_model_of_demo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(FileNotFoundError, match="cross_dataset/train/demo/shots_16/CLIPFit/demo/seed1"):
+        sketch = ["--dataset-config-file", str(PROJECT / "configs/datasets/demo_sketch.yaml")]
+        trained("--protocol", "cross_dataset", "--eval-only", *sketch)
+
+
+def test_a_test_without_a_seed_asks_for_it():
+    args = parse_args(
+        ["--trainer", "CLIPFit", "--dataset-config-file", DTD, "--protocol", "base2new", "--eval-only"]
+    )
+    with pytest.raises(ValueError, match="pass --seed"):
+        find_trained(args, resolve(args))
 
 
 def test_a_protocol_that_only_tests_says_which_one_trains():
@@ -97,7 +127,7 @@ def test_an_unfinished_run_is_taken_up_again_and_a_finished_one_returns_its_resu
     cfg = resolved().cfg
     for _ in range(2):
         assert claim(tmp_path / "run", cfg, ["python", "train.py"]) is None
-        folder_module._held.pop().release()
+        folder_module.release()
     (tmp_path / "run/result.json").write_text('{"accuracy": 50.0}')
     assert claim(tmp_path / "run", cfg, ["python", "train.py"]) == {"accuracy": 50.0}
 
@@ -105,14 +135,46 @@ def test_an_unfinished_run_is_taken_up_again_and_a_finished_one_returns_its_resu
 @pytest.mark.parametrize("state", ["finished", "unfinished"])
 def test_another_experiment_in_the_folder_is_refused_with_the_keys_that_differ(state, tmp_path):
     claim(tmp_path, resolved().cfg, ["python", "train.py"])
-    if state == "finished":
-        (tmp_path / "result.json").write_text("{}")
+    (tmp_path / ("result.json" if state == "finished" else "resume.pt")).write_text("{}")
     before = sorted(path.read_bytes() for path in tmp_path.iterdir())
     with pytest.raises(
         ValueError, match=f"{state} run with another config:\n  OPTIM.LR: 0.002 there, 0.1 now\n"
     ):
         claim(tmp_path, resolved("OPTIM.LR", 0.1).cfg, ["python", "train.py"])
     assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == before
+
+
+def test_a_start_that_failed_before_its_first_step_holds_no_folder(tmp_path):
+    claim(tmp_path, resolved("OPTIM.LR", 9).cfg, ["python", "train.py"])
+    (tmp_path / "metrics.jsonl").touch()
+    (tmp_path / "log.txt").write_text("error: OPTIM.LR is too high")
+    folder_module.release()
+    assert claim(tmp_path, resolved().cfg, ["python", "train.py"]) is None
+
+
+def test_a_test_of_another_model_is_another_run(tmp_path):
+    claim(tmp_path, resolved("--eval-only", "--model-dir", "a").cfg, ["python", "train.py"])
+    (tmp_path / "result.json").write_text('{"accuracy": 50.0}')
+    with pytest.raises(ValueError, match="RUN.MODEL_DIR"):
+        claim(tmp_path, resolved("--eval-only", "--model-dir", "b").cfg, ["python", "train.py"])
+
+
+def test_a_resume_goes_on_with_the_same_experiment_only(tmp_path):
+    claim(tmp_path, resolved().cfg, ["python", "train.py"])
+    check_resume(tmp_path, resolved("OPTIM.MAX_EPOCH", 200).cfg)
+    with pytest.raises(ValueError, match="(?s)--resume .*OPTIM.LR: 0.002 there, 0.1 now"):
+        check_resume(tmp_path, resolved("OPTIM.LR", 0.1).cfg)
+
+
+@pytest.mark.parametrize(
+    "name, content", [("config.yaml", "{a: ["), ("config.yaml", "5"), ("result.json", '{"a')]
+)
+def test_a_damaged_record_is_named(name, content, tmp_path):
+    claim(tmp_path, resolved().cfg, ["python", "train.py"])
+    (tmp_path / "resume.pt").touch()
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=name):
+        claim(tmp_path, resolved().cfg, ["python", "train.py"])
 
 
 def test_files_of_another_program_are_never_written_over(tmp_path):
@@ -131,7 +193,8 @@ def _claim_elsewhere(folder, messages):
         messages.put(str(error))
 
 
-def test_two_processes_cannot_run_in_one_folder(tmp_path):
+def test_two_processes_cannot_run_in_one_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(folder_module, "LOCK_PATIENCE", 0.2)
     claim(tmp_path, resolved().cfg, ["python", "train.py"])
     context = multiprocessing.get_context("fork")
     messages = context.Queue()

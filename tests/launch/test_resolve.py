@@ -55,8 +55,8 @@ def test_names_of_the_family_reach_the_same_trainer():
 )
 def test_clipfit_recipes_are_the_papers(protocol, dataset, shots, beta, epochs):
     recipe, trained_by = load_recipe("CLIPFit", protocol, dataset, shots)
-    assert recipe["TRAINER"]["CLIPFIT"]["BETA"] == beta and recipe["OPTIM"]["MAX_EPOCH"] == epochs
-    assert recipe["DATASET"]["NUM_SHOTS"] == 16 and trained_by == protocol
+    assert recipe["TRAINER.CLIPFIT.BETA"] == beta and recipe["OPTIM.MAX_EPOCH"] == epochs
+    assert recipe["DATASET.NUM_SHOTS"] == 16 and trained_by == protocol
 
 
 def test_recipes_choose_by_data_set_and_shots_and_apply_cases_in_order(tmp_path, monkeypatch):
@@ -73,12 +73,13 @@ def test_recipes_choose_by_data_set_and_shots_and_apply_cases_in_order(tmp_path,
     monkeypatch.setattr(resolve_module, "CONFIGS", tmp_path)
 
     def settings(dataset, shots):
-        return load_recipe("CLIPFit", "few_shot", dataset, shots)[0]["OPTIM"]
+        settings = load_recipe("CLIPFit", "few_shot", dataset, shots)[0]
+        return {key: value for key, value in settings.items() if key.startswith("OPTIM.")}
 
-    assert settings("EuroSAT", 4) == {"MAX_EPOCH": 50}
-    assert settings("EuroSAT", "") == {"MAX_EPOCH": 200}  # 16 shots unless told otherwise
-    assert settings("ImageNet", 16) == {"MAX_EPOCH": 10}
-    assert settings("ImageNet", 1) == {"MAX_EPOCH": 10, "LR": 0.5}
+    assert settings("EuroSAT", 4) == {"OPTIM.MAX_EPOCH": 50}
+    assert settings("EuroSAT", "") == {"OPTIM.MAX_EPOCH": 200}  # 16 shots unless told otherwise
+    assert settings("ImageNet", 16) == {"OPTIM.MAX_EPOCH": 10}
+    assert settings("ImageNet", 1) == {"OPTIM.MAX_EPOCH": 10, "OPTIM.LR": 0.5}
 
     write(folder / "few_shot.yaml", "WHEN: [{datset: [EuroSAT], set: {}}]")
     with pytest.raises(KeyError, match="datset"):
@@ -112,24 +113,43 @@ def test_backbone_and_input_size_follow_the_data_set_then_the_default(tmp_path):
         config("--trainer", "CLIPFit", "--seed", 1, "INPUT.SIZE", "(32, 32)")
 
 
-def test_a_negative_or_missing_seed_is_drawn_and_printed(capsys):
-    cfg = config("--trainer", "CLIPFit")
-    assert cfg.SEED > 0 and f"SEED {cfg.SEED}" in capsys.readouterr().out
-    assert config("--trainer", "CLIPFit", "--seed", -1).SEED > 0
+def resolved(*words):
+    return resolve(parse_args(["--dataset-config-file", DTD, *map(str, words)]))
 
 
-def test_keys_of_other_methods_are_accepted_and_named_in_one_warning(tmp_path, capsys):
+def test_a_negative_or_missing_seed_is_drawn_and_noted():
+    for words, why in (([], "no seed was given"), (["--seed", -3], "SEED -3 asks for a random seed")):
+        run = resolved("--trainer", "CLIPFit", *words)
+        assert run.cfg.SEED > 0 and run.notes == [f"{why}: this run draws and uses SEED {run.cfg.SEED}"]
+
+
+def test_keys_of_other_methods_are_accepted_and_named_in_one_note(tmp_path):
     family = write(
         tmp_path / "coop.yaml", "TRAINER: {COOP: {N_CTX: 4, CTX_INIT: true}}\nLOSS: {NAME: prograd}\n"
     )
-    cfg = config("--trainer", "CLIPFit", "--seed", 1, "--config-file", family, "TRAINER.COOP.CSC", "True")
-    assert cfg.TRAINER.COOP.CTX_INIT is True and cfg.TRAINER.COOP.CSC is True
-    lines = [line for line in capsys.readouterr().out.splitlines() if "does not read" in line]
-    assert len(lines) == 1
+    words = ["--trainer", "CLIPFit", "--seed", 1]
+    run = resolved(*words, "--config-file", family, "TRAINER.COOP.CSC", "True")
+    assert run.cfg.TRAINER.COOP.CTX_INIT is True and run.cfg.TRAINER.COOP.CSC is True
+    (note,) = run.notes
+    assert "CLIPFit does not read" in note
     for key in ("TRAINER.COOP.CSC", "TRAINER.COOP.N_CTX", "TRAINER.COOP.CTX_INIT", "LOSS.NAME"):
-        assert key in lines[0]
-    config("--trainer", "CLIPFit", "--seed", 1, "TRAINER.CLIPFIT.BETA", 2)
-    assert "does not read" not in capsys.readouterr().out
+        assert key in note
+    assert resolved(*words, "TRAINER.CLIPFIT.BETA", 2).notes == []
+    (note,) = resolved(*words, "DATASET.NUM_LABELED", 5).notes  # accepted for Dassl's own YAML files
+    assert "DATASET.NUM_LABELED" in note
+
+
+def test_a_plugin_that_declares_no_keys_is_not_told_which_ones_it_reads():
+    from dassl.engine import TRAINER_REGISTRY, TrainerX
+
+    TRAINER_REGISTRY.register(type("FamilyPlugin", (TrainerX,), {}), force=True)
+    assert resolved("--trainer", "FamilyPlugin", "--seed", 1, "TRAINER.COOP.N_CTX", 4).notes == []
+
+
+def test_flags_are_taken_as_they_are():
+    run = resolved("--trainer", "CLIPFit", "--seed", 1, "--output-dir", "2024")
+    assert run.cfg.OUTPUT_DIR == "2024" and run.has_folder
+    assert not resolved("--trainer", "CLIPFit", "--seed", 1).has_folder
 
 
 @pytest.mark.parametrize(
@@ -142,6 +162,16 @@ def test_keys_of_other_methods_are_accepted_and_named_in_one_warning(tmp_path, c
         (["--trainer", "CLIPFit", "OPTIM.LR", "1", "--eval-only"], ValueError, "flags come before all pairs"),
         (["--trainer", "CLIPFit", "--backbone", "ViT-B/61"], ValueError, "did you mean 'ViT-B/16'"),
         (["--trainer", "CLIPFit", "OPTIM.MAX_EPOCH", "2.5"], ValueError, "OPTIM.MAX_EPOCH"),
+        (["--trainer", "CLIPFit", "OPTIM.MAX_EPOCH", "None"], ValueError, "it must be at least 1"),
+        (["--trainer", "CLIPFit", "TRAIN.PRINT_FREQ", "0"], ValueError, "it must be at least 1"),
+        (["--trainer", "CLIPFit", "THREADS", "-1"], ValueError, "it must be at least 0"),
+        (
+            ["--trainer", "CLIPFit", "--protocol", "few_shot", "DATASET.NUM_SHOTS", "many"],
+            ValueError,
+            "NUM_SHOTS is 'many'",
+        ),
+        (["--trainer", "CLIPFit", "--eval-only", "--no-train"], ValueError, "give one of them"),
+        (["--trainer", "CLIPFit", "--load-epoch", "5"], ValueError, "add --eval-only"),
     ],
 )
 def test_mistakes_are_named_with_the_nearest_valid_choice(words, error, message):

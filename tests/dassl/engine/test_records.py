@@ -5,11 +5,13 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from plugins import make_cfg
+from plugins import Linear, make_cfg
 
 from dassl.config.identity import config_digest, differences, read_config, write_config
+from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import list_digest, load_checkpoint
 
 
@@ -65,6 +67,50 @@ def test_the_few_shot_record_lists_the_images_trained_on(folder, build):
     environment = read(cfg, "environment.json")
     assert environment["lists"]["train_x"] == {"images": 4, "digest": record["digest"]}
     assert environment["packages"]["torch"] == torch.__version__.split("+")[0]
+
+
+def test_what_a_plugin_returns_is_recorded(folder, build):
+    class OwnWays(Linear):
+        def forward_backward(self, batch):
+            return {
+                "loss": np.float32(super().forward_backward(batch)["loss"]),
+                "none_of_ours": torch.tensor(2),
+            }
+
+        def after_epoch(self):
+            pass
+
+        def test(self, split=None):
+            return 12.5
+
+    TRAINER_REGISTRY.register(OwnWays, force=True)
+    cfg = make_cfg(folder, "OwnWays")
+    build(cfg).train()
+    steps = Path(cfg.OUTPUT_DIR, "metrics.jsonl").read_text().splitlines()
+    assert len(steps) == 6 and json.loads(steps[-1])["none_of_ours"] == 2
+    result = read(cfg, "result.json")
+    assert (result["accuracy"], result["total"], result["epoch"]) == (12.5, None, 3)
+
+
+def test_the_epoch_to_load_is_the_best_one_else_the_newest(folder, build):
+    cfg = make_cfg(folder)
+    trainer = build(cfg)
+    trainer.train()
+    assert trainer.epoch_to_load(cfg.OUTPUT_DIR) == 3 and trainer.epoch_to_load(cfg.OUTPUT_DIR, 1) == 1
+    os.replace(f"{cfg.OUTPUT_DIR}/linear/model.pth.tar-3", f"{cfg.OUTPUT_DIR}/linear/model-best.pth.tar")
+    assert trainer.epoch_to_load(cfg.OUTPUT_DIR) is None  # which the family's load_model takes for the best
+
+
+@pytest.mark.parametrize(
+    "content", [[1], {"epoch": 1}, {"state_dict": {"weight": 5}, "epoch": 1}, {"state_dict": {}}]
+)
+def test_a_file_that_is_no_checkpoint_is_named(content, folder, build):
+    cfg = make_cfg(folder)
+    path = Path(cfg.OUTPUT_DIR, "linear/model.pth.tar-1")
+    path.parent.mkdir(parents=True)
+    torch.save(content, path)
+    with pytest.raises(ValueError, match="model.pth.tar-1 is no checkpoint of a training run"):
+        build(cfg).load_model(cfg.OUTPUT_DIR, epoch=1)
 
 
 def test_loading_takes_the_best_model_else_the_newest_and_names_the_saved_epochs(folder, build):

@@ -84,6 +84,42 @@ def test_an_explicit_resume_needs_a_run_to_resume(folder, build):
         trainer.train()
 
 
+@pytest.mark.parametrize("again", [False, True])
+def test_a_run_resumed_into_another_folder_takes_its_past_along(again, folder, build):
+    """Also when it is interrupted there and started again with the same command."""
+    settings = {"OPTIM__MAX_EPOCH": 5, "TEST__FINAL_MODEL": "best_val"}
+    undisturbed = make_cfg(folder, OUTPUT_DIR=f"{folder}/undisturbed", **settings)
+    build(undisturbed).train()
+
+    def interrupted(cfg, epoch):
+        trainer = build(cfg)
+        trainer.resume_interval = 0.0
+        original = trainer.run_epoch
+
+        def stop():
+            if trainer.epoch == epoch:
+                raise KeyboardInterrupt
+            original()
+
+        trainer.run_epoch = stop
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+
+    interrupted(make_cfg(folder, OUTPUT_DIR=f"{folder}/first", **settings), epoch=2)
+    second = make_cfg(folder, OUTPUT_DIR=f"{folder}/second", RESUME=f"{folder}/first", **settings)
+    if again:
+        interrupted(second, epoch=4)
+    trainer = build(second)
+    trainer.train()
+    assert trainer.start_epoch == (4 if again else 2)
+    for name in ("metrics.jsonl", "result.json"):
+        assert Path(second.OUTPUT_DIR, name).is_file()
+    runs = [Path(cfg.OUTPUT_DIR) for cfg in (undisturbed, second)]
+    assert (runs[0] / "metrics.jsonl").read_text() == (runs[1] / "metrics.jsonl").read_text()
+    results = [json.loads((run / "result.json").read_text()) for run in runs]
+    assert (results[0]["epoch"], results[0]["accuracy"]) == (results[1]["epoch"], results[1]["accuracy"])
+
+
 def test_models_that_stopped_at_different_epochs_are_refused(folder, build):
     cfg = make_cfg(folder, "TwoLinear")
     trainer = build(cfg)

@@ -186,3 +186,12 @@ def test_annotations_that_contradict_each_other_are_named(example, lay_out, conf
             annotation.write(f"{line}\n")
         with pytest.raises(ValueError, match=line):
             dataset(config(root))
+
+
+def test_class_names_made_from_the_folders_have_the_published_digest(example, lay_out, config):
+    """EuroSAT's example has all ten real folder names, so its class names are those of the real data set."""
+    root = lay_out(example("eurosat_nosplit"))
+    cfg = config(root)
+    cfg.DATASET.NAME = "EuroSAT"
+    published = json.loads((FIXTURES / "real_splits_fewshot.json").read_text())["datasets"]["EuroSAT"]
+    assert list_digest(build_dataset(cfg).classnames) == published["classnames_sha256"]

@@ -26,6 +26,10 @@ def test_train_commands_resolve(command, monkeypatch, tmp_path):
     assert resolve(parse_args(shlex.split(command)[2:])).cfg.TRAINER.NAME == "CLIPFit"
 
 
+def test_nothing_is_left_to_fill_in():
+    assert not re.search(r"@@|TODO|FIXME", README)
+
+
 def test_every_script_and_linked_file_exists():
     scripts = re.findall(r"(?:bash|python) ((?:scripts/)?[\w/]+\.(?:sh|py))", README)
     links = re.findall(r"\]\((?!http)([^)]+)\)", README)

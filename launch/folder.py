@@ -47,7 +47,7 @@ def find_trained(args, run: Run, output: str = "output") -> Path:
     It was started with the same pairs, or with those of them that do not only concern the test.
     Raises: FileNotFoundError with the command that trains the model; ValueError if no seed says which one
     """
-    if args.seed is None and run.notes and any("this run draws" in note for note in run.notes):
+    if run.drew_seed:
         raise ValueError("which of the trained models is to be tested? pass --seed")
     pairs = list(zip(args.pairs[::2], args.pairs[1::2], strict=True))
     lasting = [pair for pair in pairs if pair[0] not in ONLY_FOR_TESTS]

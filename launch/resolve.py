@@ -45,6 +45,7 @@ class Run:
     config_name: str  # stem of --config-file, else the backbone
     variant: dict  # pairs that differ from what the project and the files say
     has_folder: bool  # somebody named the output folder
+    drew_seed: bool  # nobody gave one
     notes: list[str]  # what the user should read in the log
 
 
@@ -97,7 +98,7 @@ def resolve(args) -> Run:
     cfg.RUN.LOAD_EPOCH = -1 if args.load_epoch is None else args.load_epoch
     _check_ranges(cfg)
     _settle_backbone(cfg)
-    notes += _settle_seed(cfg)
+    drawn = _settle_seed(cfg)
     own_name = Path(args.config_file).stem
     return Run(
         cfg=cfg,
@@ -105,7 +106,8 @@ def resolve(args) -> Run:
         config_name=own_name or backbones.slug(cfg.MODEL.BACKBONE.NAME),
         variant=_variant(cfg, pairs, before_pairs, named_by_config_file=bool(own_name)),
         has_folder=any("OUTPUT_DIR" in source for source in given),
-        notes=notes,
+        drew_seed=bool(drawn),
+        notes=notes + drawn,
     )
 
 
@@ -202,6 +204,7 @@ def _settle_backbone(cfg) -> None:
 
 
 def _settle_seed(cfg) -> list[str]:
+    """Replace a negative seed by a drawn one, and say so."""
     if cfg.SEED >= 0:
         return []
     asked = "no seed was given" if cfg.SEED == -1 else f"SEED {cfg.SEED} asks for a random seed"

@@ -214,7 +214,7 @@ def test_the_scripts_run_unedited_from_anywhere(method, demo_root, tmp_path, res
     script = PROJECT / "scripts" / method
     environment = {
         **os.environ,
-        "VIRTUAL_ENV": sys.prefix,  # the interpreter that runs the tests, by the name of an active environment
+        "VIRTUAL_ENV": sys.prefix,  # an active environment: the one that runs the tests
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "DATA": str(demo_root),
         "EXTRA": f"OPTIM.MAX_EPOCH 1 OUTPUT_DIR {tmp_path}/run",

@@ -16,6 +16,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from models import groups, prompts
 from models.clip import normalize
 from models.loading import load_clip
+from models.text import Prompts
 
 PRECISIONS = ("fp32", "amp", "fp16")
 AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -127,8 +128,12 @@ class CLIPTrainer(TrainerX):
     # Training ---------------------------------------------------------------------------------------
 
     def text_features(self) -> Tensor:
-        """Unit text features (K, D) of ``self.prompts``; under amp they are normalized and kept in fp32."""
-        features = self.clip.text_encoder(self.prompts)
+        """Unit text features (K, D) of the classes."""
+        return self.encode_text(self.prompts)
+
+    def encode_text(self, prompts: Prompts) -> Tensor:
+        """Unit text features (K, D) of embedded prompts; under amp they are normalized and kept in fp32."""
+        features = self.clip.text_encoder(prompts)
         return normalize(features.float() if self.precision == "amp" else features)
 
     def image_features(self, images: Tensor) -> Tensor:

@@ -131,6 +131,12 @@ class CLIPTrainer(TrainerX):
         """Unit text features (K, D) of the classes."""
         return self.encode_text(self.prompts)
 
+    @torch.no_grad()
+    def hand_written_features(self) -> Tensor:
+        """Unit text features (K, D) of the template's prompts, for a teacher: call before anything trains."""
+        with self.autocast():
+            return self.encode_text(self.prompts)
+
     def encode_text(self, prompts: Prompts) -> Tensor:
         """Unit text features (K, D) of embedded prompts; under amp they are normalized and kept in fp32."""
         features = self.clip.text_encoder(prompts)
@@ -149,20 +155,25 @@ class CLIPTrainer(TrainerX):
         images, labels = self.parse_batch_train(batch)
         with self.autocast():
             loss, logits = self.loss(images, labels)
-        self._step(loss)
+        self.model_backward_and_update(loss)
         if self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
 
-    def _step(self, loss):
-        if self.scaler is None:
-            self.model_backward_and_update(loss)
-            return
+    def model_backward(self, loss):
         self.detect_anomaly(loss)
-        self.model_zero_grad()
-        self.scaler.scale(loss).backward()
+        self.scaled(loss).backward()
+
+    def model_update(self, names=None):
+        if self.scaler is None:
+            super().model_update(names)
+            return
         self.scaler.step(self.optim)
         self.scaler.update()
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss as its gradients are taken: under fp16 autocast times the gradient scaler's factor."""
+        return loss if self.scaler is None else self.scaler.scale(loss)
 
     def autocast(self):
         """Mixed precision around every forward pass, in training and in tests; nothing unless PREC is amp."""

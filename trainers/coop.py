@@ -60,11 +60,14 @@ class CoOp(CLIPTrainer):
             shape = (len(self.classnames), length, width) if self.hp.CSC else (length, width)
             return " ".join(["X"] * length), 0.02 * torch.randn(shape)
         length = len(words.split())
-        if self.hp.CSC:
-            print(f"Note: CSC is not used: all classes share the context that starts from {words!r}")
-        if self.hp.N_CTX != length:
+        self._say_that_csc_is_unused(words)
+        if length != self.hp.N_CTX:
             print(f"Note: N_CTX {self.hp.N_CTX} is not used: {words!r} has {length} words, a vector for each")
         return words, embed_words(self.clip, words, length)
+
+    def _say_that_csc_is_unused(self, words: str) -> None:
+        if self.hp.CSC:
+            print(f"Note: CSC is not used: all classes share the context that starts from {words!r}")
 
     def text_features(self) -> Tensor:
         return self.encode_text(self.context_prompts.fill(self.model.ctx))

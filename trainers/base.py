@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from models import groups, prompts
+from models import chunks, groups, prompts
 from models.clip import normalize
 from models.loading import load_clip
 from models.text import Prompts
@@ -138,8 +138,8 @@ class CLIPTrainer(TrainerX):
             return self.encode_text(self.prompts)
 
     def encode_text(self, prompts: Prompts) -> Tensor:
-        """Unit text features (K, D) of embedded prompts; under amp they are normalized and kept in fp32."""
-        features = self.clip.text_encoder(prompts)
+        """Unit text features (K, D) or (G, K, D) of prompts; under amp normalized and kept in fp32."""
+        features = chunks.encode(self.clip.text_encoder, prompts)
         return normalize(features.float() if self.precision == "amp" else features)
 
     def image_features(self, images: Tensor) -> Tensor:

@@ -28,27 +28,34 @@ class CoOp(CLIPTrainer):
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)
-        hp = cfg.TRAINER.COOP
-        if hp.CLASS_TOKEN_POSITION not in POSITIONS:
+        node = self._node()
+        hp = cfg.TRAINER[node]
+        position = hp.get("CLASS_TOKEN_POSITION", "end")
+        if position not in POSITIONS:
             raise ValueError(
-                f"TRAINER.COOP.CLASS_TOKEN_POSITION is {hp.CLASS_TOKEN_POSITION!r}; "
+                f"TRAINER.{node}.CLASS_TOKEN_POSITION is {position!r}; "
                 f"choose {', '.join(POSITIONS[:-1])} or {POSITIONS[-1]}"
             )
         if hp.N_CTX < 1:
-            raise ValueError(f"TRAINER.COOP.N_CTX is {hp.N_CTX}; a context has at least one vector")
+            raise ValueError(f"TRAINER.{node}.N_CTX is {hp.N_CTX}; a context has at least one vector")
         other_classes = cfg.DATASET.SUBSAMPLE_CLASSES == "new" or cfg.RUN.PROTOCOL == "cross_dataset"
-        if hp.CSC and not hp.CTX_INIT and cfg.RUN.EVAL_ONLY and other_classes:
+        if hp.get("CSC", False) and not hp.CTX_INIT and cfg.RUN.EVAL_ONLY and other_classes:
             raise ValueError(
-                "TRAINER.COOP.CSC: class-specific contexts belong to the classes they were trained on "
+                f"TRAINER.{node}.CSC: class-specific contexts belong to the classes they were trained on "
                 "and say nothing about others; test on those, or train with CSC False"
             )
+
+    @property
+    def csc(self) -> bool:
+        return self.hp.get("CSC", False)
 
     def setup(self):
         words, context = self.initial_context()
         self.model.ctx = nn.Parameter(context.to(self.device, self.clip.dtype))
         self.template = f"{words} {{}}."
         self.context_prompts = ContextPrompts(
-            *(self.clip, words, context.shape[-2], self.classnames, self.hp.CLASS_TOKEN_POSITION),
+            *(self.clip, words, context.shape[-2], self.classnames),
+            position=self.hp.get("CLASS_TOKEN_POSITION", "end"),
             per_class=context.dim() == 3,
         )
 
@@ -57,7 +64,7 @@ class CoOp(CLIPTrainer):
         words = initial_phrase(self.hp.CTX_INIT, self.phrase)
         if not words:
             length, width = self.hp.N_CTX, self.clip.text_encoder.positional_embedding.shape[1]
-            shape = (len(self.classnames), length, width) if self.hp.CSC else (length, width)
+            shape = (len(self.classnames), length, width) if self.csc else (length, width)
             return " ".join(["X"] * length), 0.02 * torch.randn(shape)
         length = len(words.split())
         self._say_that_csc_is_unused(words)
@@ -66,7 +73,7 @@ class CoOp(CLIPTrainer):
         return words, embed_words(self.clip, words, length)
 
     def _say_that_csc_is_unused(self, words: str) -> None:
-        if self.hp.CSC:
+        if self.csc:
             print(f"Note: CSC is not used: all classes share the context that starts from {words!r}")
 
     def text_features(self) -> Tensor:

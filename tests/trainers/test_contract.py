@@ -57,6 +57,7 @@ def test_an_interrupted_run_goes_on_in_the_same_bits(method, precision, build, s
         trainer = build(
             *(method, "--backbone=" + str(small_clip), f"--output-dir={tmp_path / folder}"),
             *(f"TRAINER.{TRAINER_REGISTRY.get(method)._node()}.PREC", precision, "OPTIM.MAX_EPOCH", 3),
+            *("DATALOADER.TRAIN_X.BATCH_SIZE", 32, "TEST.NO_TEST", True),
             transforms="('random_resized_crop', 'random_flip', 'normalize')",
         )
         trainer.resume_interval = 0.0

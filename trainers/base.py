@@ -4,6 +4,7 @@ A method subclasses :class:`CLIPTrainer` and says which parameters train (``setu
 plain CLIP: its ``text_features``, its ``image_features`` or its ``loss``.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -30,6 +31,8 @@ class CLIPTrainer(TrainerX):
     template_column   column of the template table (models/prompts.py)
     registered_name   folder of its checkpoints
     rebuilt           tensors in files of the family that depend on the classes and are made anew
+    also_saved        buffers of the model that checkpoints hold beside the trained tensors
+    rate_per_step     the learning rate follows its schedule from step to step, not from epoch to epoch
     """
 
     node = ""
@@ -37,6 +40,8 @@ class CLIPTrainer(TrainerX):
     template_column = "default"
     registered_name = "prompt_learner"  # the family's name, whatever is trained
     rebuilt: tuple[str, ...] = ()
+    also_saved: tuple[str, ...] = ()
+    rate_per_step = False
 
     @property
     def hp(self):
@@ -137,6 +142,13 @@ class CLIPTrainer(TrainerX):
         with self.autocast():
             return self.encode_text(self.prompts)
 
+    @torch.no_grad()
+    def ensemble_features(self, templates: Sequence[str]) -> Tensor:
+        """Unit text features (K, D) of several templates: the mean of each one's, normalized again."""
+        with self.autocast():
+            each = [self.encode_text(self.clip.embed_prompts(self.tokenize(text))) for text in templates]
+        return normalize(sum(each) / len(each))
+
     def encode_text(self, prompts: Prompts) -> Tensor:
         """Unit text features (K, D) or (G, K, D) of prompts; under amp normalized and kept in fp32."""
         features = chunks.encode(self.clip.text_encoder, prompts)
@@ -156,7 +168,7 @@ class CLIPTrainer(TrainerX):
         with self.autocast():
             loss, logits = self.loss(images, labels)
         self.model_backward_and_update(loss)
-        if self.batch_idx + 1 == self.num_batches:
+        if self.rate_per_step or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
 
@@ -205,8 +217,9 @@ class CLIPTrainer(TrainerX):
     # Files ------------------------------------------------------------------------------------------
 
     def model_state(self, name):
-        """The trained tensors only: class-independent and small."""
-        return {key: parameter.detach() for key, parameter in self.trained_parameters().items()}
+        """The trained tensors, and the buffers that the method saves beside them; never all of CLIP."""
+        trained = {key: parameter.detach() for key, parameter in self.trained_parameters().items()}
+        return trained | {key: self.model.get_buffer(key) for key in self.also_saved}
 
     def load_model_state(self, name, state):
         """Load the trained tensors; frozen CLIP tensors in a file of the family are left alone.
@@ -241,7 +254,21 @@ class CLIPTrainer(TrainerX):
         return {
             "precision": f"amp {self.cfg.TRAINER.AMP_DTYPE}" if self.precision == "amp" else self.precision,
             "template": self.template,
+            "extras": self.extras(),
         }
+
+    def extras(self) -> list[str]:
+        """What helped the run beside its training images and one prompt per class."""
+        if self.cfg.TEST.FINAL_MODEL != "best_val" or not self._models:
+            return []
+        return ["val epoch" if self.has_validation_images() else "test epoch"]
+
+    def has_validation_images(self) -> bool:
+        """Whether there are any that are not test images, as ImageNet's are."""
+        val, test = (
+            {item.impath for item in items or []} for items in (self.dm.dataset.val, self.dm.dataset.test)
+        )
+        return bool(val) and val.isdisjoint(test)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

@@ -102,11 +102,15 @@ class CLIPTrainer(TrainerX):
             sum(p.numel() for p in self.model.parameters()),
         )
         print(f"Training {count:,} of {total:,} parameters")
-        self.optim = build_optimizer(list(trained.values()), cfg.OPTIM)
-        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.optim, self.sched = self.optimizer_and_schedule(list(trained.values()))
         if self.precision == "amp" and cfg.TRAINER.AMP_DTYPE == "fp16":
             self.scaler = torch.amp.GradScaler(self.device.type)
         self.register_model(self.registered_name, self.model, self.optim, self.sched)
+
+    def optimizer_and_schedule(self, parameters):
+        """The optimizer of the trained parameters and its schedule, as the config names them."""
+        optim = build_optimizer(parameters, self.cfg.OPTIM)
+        return optim, build_lr_scheduler(optim, self.cfg.OPTIM)
 
     def unfreeze(self, names: list[str]) -> None:
         """Let parameter groups train (models/groups.py), and print each with its count."""
@@ -218,8 +222,11 @@ class CLIPTrainer(TrainerX):
 
     def model_state(self, name):
         """The trained tensors, and the buffers that the method saves beside them; never all of CLIP."""
-        trained = {key: parameter.detach() for key, parameter in self.trained_parameters().items()}
-        return trained | {key: self.model.get_buffer(key) for key in self.also_saved}
+        return {key: tensor.detach() for key, tensor in self.saved_tensors().items()}
+
+    def saved_tensors(self) -> dict[str, Tensor]:
+        """Name -> tensor of what checkpoints hold."""
+        return self.trained_parameters() | {key: self.model.get_buffer(key) for key in self.also_saved}
 
     def load_model_state(self, name, state):
         """Load the trained tensors; frozen CLIP tensors in a file of the family are left alone.
@@ -227,7 +234,7 @@ class CLIPTrainer(TrainerX):
         Raises: ValueError naming tensors that are missing, unknown or of another shape
         """
         state = {key: tensor for key, tensor in state.items() if key not in self.rebuilt}
-        trained = self.trained_parameters()
+        trained = self.saved_tensors()
         known = self.model.state_dict().keys()
         problems = [f"{key} is missing" for key in trained if key not in state]
         problems += [f"{key} is unknown" for key in state if key not in known]
@@ -261,14 +268,13 @@ class CLIPTrainer(TrainerX):
         """What helped the run beside its training images and one prompt per class."""
         if self.cfg.TEST.FINAL_MODEL != "best_val" or not self._models:
             return []
-        return ["val epoch" if self.has_validation_images() else "test epoch"]
+        return ["test epoch" if validates_on_test(self.dm.dataset) else "val epoch"]
 
-    def has_validation_images(self) -> bool:
-        """Whether there are any that are not test images, as ImageNet's are."""
-        val, test = (
-            {item.impath for item in items or []} for items in (self.dm.dataset.val, self.dm.dataset.test)
-        )
-        return bool(val) and val.isdisjoint(test)
+
+def validates_on_test(dataset) -> bool:
+    """Whether a data set has no validation images, or (as ImageNet) only test images for the purpose."""
+    validation, test = ({item.impath for item in items or []} for items in (dataset.val, dataset.test))
+    return not validation or not validation.isdisjoint(test)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

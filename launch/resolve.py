@@ -19,7 +19,7 @@ PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = PROJECT / "configs"
 DEFAULT_BACKBONE = "ViT-B/16"
 DEFAULT_SHOTS = 16
-SPELLINGS = {"clipadapter": "CLIPAdapter", "zsclip": "ZeroshotCLIP"}  # beside the names of the trainer YAMLs
+SPELLINGS = {"zsclip": "ZeroshotCLIP", "zsclip2": "ZeroshotCLIP2"}  # beside the names of the trainer YAMLs
 
 # Keys that the run folder's path spells out, so that they need no place in a variant's digest.
 IN_THE_PATH = {"DATASET.NAME", "DATASET.NUM_SHOTS", "SEED", "TRAINER.NAME"}

@@ -64,12 +64,12 @@ class CLIP(nn.Module):
     def logits(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """Scaled cosine similarities (s * n(f)) @ n(w)^T, evaluated in this order.
 
-        Args:    image_features (B, D) and text_features (K, D), normalized or not
-        Returns: (B, K) in the precision of the features; under autocast in float32, since bfloat16 resolves
-                 logits near 30 only to steps of 1/8
+        Args:    image_features (..., B, D) and text_features (..., K, D), normalized or not
+        Returns: (..., B, K) in the precision of the features; under autocast in float32, since bfloat16
+                 resolves logits near 30 only to steps of 1/8
         """
         device = image_features.device.type
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
                 return self.logits(image_features.float(), text_features.float())
-        return (self.logit_scale.exp() * normalize(image_features)) @ normalize(text_features).t()
+        return (self.logit_scale.exp() * normalize(image_features)) @ normalize(text_features).mT

@@ -4,6 +4,7 @@ A method subclasses :class:`CLIPTrainer` and says which parameters train (``setu
 plain CLIP: its ``text_features``, its ``image_features`` or its ``loss``.
 """
 
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
@@ -13,9 +14,10 @@ from torch.nn import functional as F
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from models import groups, prompts
+from models import chunks, groups, prompts
 from models.clip import normalize
 from models.loading import load_clip
+from models.text import Prompts
 
 PRECISIONS = ("fp32", "amp", "fp16")
 AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -29,6 +31,8 @@ class CLIPTrainer(TrainerX):
     template_column   column of the template table (models/prompts.py)
     registered_name   folder of its checkpoints
     rebuilt           tensors in files of the family that depend on the classes and are made anew
+    also_saved        buffers of the model that checkpoints hold beside the trained tensors
+    rate_per_step     the learning rate follows its schedule from step to step, not from epoch to epoch
     """
 
     node = ""
@@ -36,6 +40,8 @@ class CLIPTrainer(TrainerX):
     template_column = "default"
     registered_name = "prompt_learner"  # the family's name, whatever is trained
     rebuilt: tuple[str, ...] = ()
+    also_saved: tuple[str, ...] = ()
+    rate_per_step = False
 
     @property
     def hp(self):
@@ -93,11 +99,15 @@ class CLIPTrainer(TrainerX):
         cfg = self.cfg
         count, total = groups.count(trained.values()), groups.count(self.model.parameters())
         print(f"Training {count:,} of {total:,} parameters")
-        self.optim = build_optimizer(list(trained.values()), cfg.OPTIM)
-        self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
+        self.optim, self.sched = self.optimizer_and_schedule(list(trained.values()))
         if self.precision == "amp" and cfg.TRAINER.AMP_DTYPE == "fp16":
             self.scaler = torch.amp.GradScaler(self.device.type)
         self.register_model(self.registered_name, self.model, self.optim, self.sched)
+
+    def optimizer_and_schedule(self, parameters):
+        """The optimizer of the trained parameters and its schedule, as the config names them."""
+        optim = build_optimizer(parameters, self.cfg.OPTIM)
+        return optim, build_lr_scheduler(optim, self.cfg.OPTIM)
 
     def unfreeze(self, names: list[str]) -> None:
         """Let parameter groups train (models/groups.py), and print each with its count."""
@@ -126,8 +136,25 @@ class CLIPTrainer(TrainerX):
     # Training ---------------------------------------------------------------------------------------
 
     def text_features(self) -> Tensor:
-        """Unit text features (K, D) of ``self.prompts``; under amp they are normalized and kept in fp32."""
-        features = self.clip.text_encoder(self.prompts)
+        """Unit text features (K, D) of the classes."""
+        return self.encode_text(self.prompts)
+
+    @torch.no_grad()
+    def hand_written_features(self) -> Tensor:
+        """Unit text features (K, D) of the template's prompts, for a teacher: call before anything trains."""
+        with self.autocast():
+            return self.encode_text(self.prompts)
+
+    @torch.no_grad()
+    def ensemble_features(self, templates: Sequence[str]) -> Tensor:
+        """Unit text features (K, D) of several templates: the mean of each one's, normalized again."""
+        with self.autocast():
+            each = [self.encode_text(self.clip.embed_prompts(self.tokenize(text))) for text in templates]
+        return normalize(sum(each) / len(each))
+
+    def encode_text(self, prompts: Prompts) -> Tensor:
+        """Unit text features (K, D) or (G, K, D) of prompts; under amp normalized and kept in fp32."""
+        features = chunks.encode(self.clip.text_encoder, prompts)
         return normalize(features.float() if self.precision == "amp" else features)
 
     def image_features(self, images: Tensor) -> Tensor:
@@ -143,20 +170,25 @@ class CLIPTrainer(TrainerX):
         images, labels = self.parse_batch_train(batch)
         with self.autocast():
             loss, logits = self.loss(images, labels)
-        self._step(loss)
-        if self.batch_idx + 1 == self.num_batches:
+        self.model_backward_and_update(loss)
+        if self.rate_per_step or self.batch_idx + 1 == self.num_batches:
             self.update_lr()
         return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
 
-    def _step(self, loss):
-        if self.scaler is None:
-            self.model_backward_and_update(loss)
-            return
+    def model_backward(self, loss):
         self.detect_anomaly(loss)
-        self.model_zero_grad()
-        self.scaler.scale(loss).backward()
+        self.scaled(loss).backward()
+
+    def model_update(self, names=None):
+        if self.scaler is None:
+            super().model_update(names)
+            return
         self.scaler.step(self.optim)
         self.scaler.update()
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss as its gradients are taken: under fp16 autocast times the gradient scaler's factor."""
+        return loss if self.scaler is None else self.scaler.scale(loss)
 
     def autocast(self):
         """Mixed precision around every forward pass, in training and in tests; nothing unless PREC is amp."""
@@ -188,8 +220,12 @@ class CLIPTrainer(TrainerX):
     # Files ------------------------------------------------------------------------------------------
 
     def model_state(self, name):
-        """The trained tensors only: class-independent and small."""
-        return {key: parameter.detach() for key, parameter in self.trained_parameters().items()}
+        """The trained tensors, and the buffers that the method saves beside them; never all of CLIP."""
+        return {key: tensor.detach() for key, tensor in self.saved_tensors().items()}
+
+    def saved_tensors(self) -> dict[str, Tensor]:
+        """Name -> tensor of what checkpoints hold."""
+        return self.trained_parameters() | {key: self.model.get_buffer(key) for key in self.also_saved}
 
     def load_model_state(self, name, state):
         """Load the trained tensors; frozen CLIP tensors in a file of the family are left alone.
@@ -197,7 +233,7 @@ class CLIPTrainer(TrainerX):
         Raises: ValueError naming tensors that are missing, unknown or of another shape
         """
         state = {key: tensor for key, tensor in state.items() if key not in self.rebuilt}
-        trained = self.trained_parameters()
+        trained = self.saved_tensors()
         known = self.model.state_dict().keys()
         problems = [f"{key} is missing" for key in trained if key not in state]
         problems += [f"{key} is unknown" for key in state if key not in known]
@@ -223,7 +259,20 @@ class CLIPTrainer(TrainerX):
         return {
             "precision": f"amp {self.cfg.TRAINER.AMP_DTYPE}" if self.precision == "amp" else self.precision,
             "template": self.template,
+            "extras": self.extras(),
         }
+
+    def extras(self) -> list[str]:
+        """What helped the run beside its training images and one prompt per class."""
+        if self.cfg.TEST.FINAL_MODEL != "best_val" or not self._models:
+            return []
+        return ["test epoch" if validates_on_test(self.dm.dataset) else "val epoch"]
+
+
+def validates_on_test(dataset) -> bool:
+    """Whether a data set has no validation images, or (as ImageNet) only test images for the purpose."""
+    validation, test = ({item.impath for item in items or []} for items in (dataset.val, dataset.test))
+    return not validation or not validation.isdisjoint(test)
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:

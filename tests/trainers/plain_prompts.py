@@ -1,0 +1,75 @@
+"""The slow, obvious computation that prompt learners are tested against.
+
+77 tokens through the clip package's own modules, nothing cached, shared or cut; SGD and the schedule from
+their formulas.
+"""
+
+import math
+
+import torch
+
+from models.openai import OpenAIModel, package
+
+LR, MOMENTUM, DECAY = 0.002, 0.9, 5e-4
+
+
+def plain_clip(path) -> OpenAIModel:
+    """The tests' small CLIP as a module of the clip package, frozen."""
+    model = OpenAIModel(32, 48, 3, 64, 8, 77, 49_408, 64, 1, 3)
+    model.load_state_dict(torch.load(path))
+    return model.eval().requires_grad_(False)
+
+
+def unit(x):
+    return x / x.norm(dim=-1, keepdim=True)
+
+
+def embed(model, texts):
+    """Token ids and their embeddings (K, 77, W)."""
+    tokens = package.tokenize(texts)
+    return tokens, model.token_embedding(tokens)
+
+
+def encode(model, embedded, tokens):
+    """Unit features (K, D) of embedded prompts (K, 77, W), read at the EOT positions of `tokens`."""
+    x = (embedded + model.positional_embedding).permute(1, 0, 2)
+    x = model.ln_final(model.transformer(x).permute(1, 0, 2))
+    return unit(x[torch.arange(len(tokens)), tokens.argmax(dim=-1)] @ model.text_projection)
+
+
+def logits(model, images, text):
+    return (model.logit_scale.exp() * unit(model.encode_image(images))) @ unit(text).t()
+
+
+class SGD:
+    """Momentum 0.9 and coupled weight decay, over a list of tensors."""
+
+    def __init__(self, tensors):
+        self.tensors, self.buffers = tensors, [None] * len(tensors)
+
+    def step(self, gradients, lr):
+        with torch.no_grad():
+            for i, (tensor, gradient) in enumerate(zip(self.tensors, gradients, strict=True)):
+                d = gradient + DECAY * tensor
+                self.buffers[i] = d if self.buffers[i] is None else MOMENTUM * self.buffers[i] + d
+                tensor -= lr * self.buffers[i]
+
+
+def rate(epoch, max_epoch):
+    """One warm-up epoch at 1e-5, then half a cosine that counts from the warm-up's end."""
+    return 1e-5 if epoch == 0 else LR / 2 * (1 + math.cos(math.pi * (epoch - 1) / max_epoch))
+
+
+def record_training(trainer):
+    """Train; return what each step saw (epoch, images, labels) and its summary."""
+    steps, summaries = [], []
+    original = trainer.forward_backward
+
+    def recording(batch):
+        summaries.append(original(batch))
+        steps.append((trainer.epoch, batch["img"].clone(), batch["label"].clone()))
+        return summaries[-1]
+
+    trainer.forward_backward = recording
+    trainer.train()
+    return steps, summaries

@@ -50,4 +50,4 @@ def _split_classes(prompts: Prompts, rows: int) -> Iterator[Prompts]:
     step = max(1, (rows - prompts.layout.shared) // longest)
     for first in range(0, classes, step):
         some = slice(first, first + step)
-        yield Prompts(prompts.prefix, prompts.suffix[some], prompts.eot[some])
+        yield dataclasses.replace(prompts, suffix=prompts.suffix[some], eot=prompts.eot[some])

@@ -86,6 +86,7 @@ class Prompts:
     `prefix` (P, W): the embeddings all prompts begin with, or (G, P, W) for G beginnings of every prompt.
     `suffix` (K, S, W): what follows, padded to the longest; rows behind a prompt's EOT are never read.
     `eot` (K,): position of each EOT in the whole prompt, so P <= eot < P + S.
+    `deep` (J, M, W): hidden states that take the place of those at positions 1..M before the blocks 1..J.
     No positional embedding is in them; the encoder adds it. Prefix and suffix may carry gradients.
     """
 
@@ -93,6 +94,7 @@ class Prompts:
     suffix: Tensor
     eot: Tensor
     layout: Layout | None = dataclasses.field(default=None, repr=False)
+    deep: Tensor | None = None
 
     def __post_init__(self):
         shared, longest = self.prefix.shape[-2], self.suffix.shape[1]
@@ -129,21 +131,31 @@ class Prompts:
         `context` is (M, W), or (G, M, W) for one context per group. Gradients flow into it.
         Raises: ValueError if the prompts do not share that many rows
         """
-        end = start + context.shape[-2]
-        shared = self.prefix.shape[-2]
+        self._check_fit(start, context)
+        return dataclasses.replace(self, prefix=replace_rows(self.prefix, context, start))
+
+    def with_deep_context(self, deep: Tensor) -> Prompts:
+        """The same prompts, in which learned hidden states follow the context inside the encoder.
+
+        Before block j = 1..J the shared rows 1..M are replaced by `deep[j - 1]`, of `deep` (J, M, W) with J
+        less than the encoder's blocks. Gradients flow into it.
+        Raises: ValueError if the prompts do not share that many rows
+        """
+        self._check_fit(1, deep)
+        return dataclasses.replace(self, deep=deep)
+
+    def _check_fit(self, start: int, context: Tensor) -> None:
+        end, shared = start + context.shape[-2], self.prefix.shape[-2]
         if end > shared:
             raise ValueError(
                 f"a context on rows {start}..{end - 1} does not fit: the prompts share {shared} rows"
             )
-        before, after = self.prefix[..., :start, :], self.prefix[..., end:, :]
-        groups = torch.broadcast_shapes(self.prefix.shape[:-2], context.shape[:-2])
-        parts = [part.expand(*groups, -1, -1) for part in (before, context, after)]
-        return dataclasses.replace(self, prefix=torch.cat(parts, dim=-2))
 
     def to(self, device: torch.device | str) -> Prompts:
         """The same prompts on `device`."""
         layout = self.layout.to(device)
-        return Prompts(self.prefix.to(device), self.suffix.to(device), layout.eot, layout)
+        deep = None if self.deep is None else self.deep.to(device)
+        return Prompts(self.prefix.to(device), self.suffix.to(device), layout.eot, layout, deep)
 
 
 class TextEncoder(nn.Module):
@@ -175,7 +187,10 @@ class TextEncoder(nn.Module):
         """
         layout = prompts.layout
         rows = self._embedded_rows(prompts)
-        for block in self.transformer.resblocks:
+        deep = () if prompts.deep is None else prompts.deep.type(rows.dtype)
+        for number, block in enumerate(self.transformer.resblocks):
+            if 1 <= number <= len(deep):
+                rows = replace_rows(rows, deep[number - 1], start=1)
             rows = rows + causal_attention(block.attn, block.ln_1(rows), layout)
             rows = rows + block.mlp(block.ln_2(rows))
         ends = self.ln_final(rows[:, layout.ends]).type(self.dtype)  # (G, K, W)
@@ -194,6 +209,14 @@ class TextEncoder(nn.Module):
         rest = prompts.layout.pack(prompts.suffix[None, :, : prompts.layout.grid[1]])
         rows = torch.cat([prefix, rest.expand(len(prefix), -1, -1)], dim=1).type(self.dtype)
         return rows + self.positional_embedding.type(self.dtype)[prompts.layout.positions]
+
+
+def replace_rows(rows: Tensor, vectors: Tensor, start: int) -> Tensor:
+    """(..., L, W) with the rows start, start + 1, ... replaced by `vectors` (..., M, W)."""
+    end = start + vectors.shape[-2]
+    groups = torch.broadcast_shapes(rows.shape[:-2], vectors.shape[:-2])
+    parts = (rows[..., :start, :], vectors, rows[..., end:, :])
+    return torch.cat([part.expand(*groups, -1, -1) for part in parts], dim=-2)
 
 
 def causal_attention(attn: nn.MultiheadAttention, rows: Tensor, layout: Layout) -> Tensor:

@@ -138,10 +138,12 @@ def build_data_loader(
     is_train: bool = True,
     dataset_wrapper=None,
     stream: str = "train_x",
+    drop_last: bool | None = None,
 ) -> DataLoader:
     """A loader over a list of `Datum`.
 
-    The last, incomplete batch is dropped in training, if there is a complete one.
+    The last, incomplete batch is dropped in training, if there is a complete one, unless `drop_last` says
+    otherwise.
     `loader.sampler.set_epoch(epoch)` starts an epoch; see `dassl.data.samplers`.
 
     Args:
@@ -156,6 +158,8 @@ def build_data_loader(
         raise ValueError(f"{cfg.DATASET.NAME}: cannot load from an empty list of images")
     seed = cfg.SEED if cfg.SEED >= 0 else random.getrandbits(63)
     seed = derive_seed(seed, stream)
+    if drop_last is None:
+        drop_last = is_train and len(data_source) >= batch_size
     workers = usable_workers(cfg.DATALOADER.NUM_WORKERS)
     wrapper = dataset_wrapper or DatasetWrapper
     loader = PersistentLoader(
@@ -165,7 +169,7 @@ def build_data_loader(
         num_workers=workers,
         persistent_workers=workers > 0,
         multiprocessing_context=START_METHOD if workers > 0 else None,
-        drop_last=is_train and len(data_source) >= batch_size,
+        drop_last=drop_last,
         pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
         # A generator of its own, so that starting a pass draws nothing from the global one.
         generator=torch.Generator().manual_seed(seed),

@@ -104,11 +104,22 @@ class SimpleTrainer(TrainerBase):
             print(f"{cfg.TRAINER.NAME} has nothing to train")
             self.start_epoch = self.max_epoch
         else:
+            self.refuse_test_images()
             self._warn_of_test_selection()
             self._open_records()
             self._resume()
         self.time_start = self._time_epoch = time.time()
         self._time_saved = time.monotonic()
+
+    def refuse_test_images(self):
+        """Raise ValueError if an image to train on is a test image too. Runs before every training."""
+        dataset = self.dm.dataset
+        shared = {item.impath for item in dataset.train_x} & {item.impath for item in dataset.test}
+        if shared:
+            raise ValueError(
+                f"{self.cfg.DATASET.NAME}: {len(shared):,} of {len(dataset.train_x):,} training images are "
+                f"test images too, such as {min(shared)}; a data set like that is for --eval-only"
+            )
 
     def _warn_of_test_selection(self):
         if self.cfg.TEST.FINAL_MODEL != "best_val" or self.cfg.TEST.NO_TEST:

@@ -85,6 +85,12 @@ def test_training_drops_an_incomplete_batch_unless_it_is_the_only_one(batch_size
     assert [batch["index"].tolist() for batch in manager.test_loader] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
 
 
+def test_a_training_loader_keeps_the_incomplete_batch_if_asked_to(cfg):
+    items = DataManager(cfg).dataset.train_x
+    loader = build_data_loader(cfg, "SequentialSampler", items, 4, is_train=True, drop_last=False)
+    assert [batch for batch in loader.batch_sampler] == [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_order_and_augmentation_do_not_depend_on_the_number_of_workers(workers, cfg, forking):
     cfg.INPUT.TRANSFORMS += ("cutout", "gaussian_noise", "random_translation", "randaugment", "gaussian_blur")

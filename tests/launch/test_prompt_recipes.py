@@ -1,11 +1,11 @@
-"""Recipes of the prompt learners say what the methods' releases say."""
+"""Recipes say what the methods' releases say, and a test builds the model that was trained."""
 
 import pytest
 
 from launch.resolve import load_recipe
 
 
-@pytest.mark.parametrize("trainer", ["CoOp", "ProGrad"])
+@pytest.mark.parametrize("trainer", ["CoOp", "ProGrad", "CLIPAdapter"])
 @pytest.mark.parametrize(
     "dataset, shots, epochs",
     [

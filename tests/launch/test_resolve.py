@@ -38,7 +38,10 @@ def test_later_sources_win(tmp_path):
 def test_names_of_the_family_reach_the_same_trainer():
     for name in ("CLIPFit", "ClipFit", "clipfit"):
         assert config("--trainer", name, "--seed", 1).TRAINER.NAME == "CLIPFit"
+    for name in ("CLIPAdapter", "CLIP_Adapter", "clip_adapter"):
+        assert config("--trainer", name, "--seed", 1).TRAINER.NAME == "CLIPAdapter"
     assert config("--trainer", "zsclip", "--seed", 1).TRAINER.NAME == "ZeroshotCLIP"
+    assert config("--trainer", "zsclip2", "--seed", 1).TRAINER.NAME == "ZeroshotCLIP2"
     assert config("--seed", 1, "TRAINER.NAME", "ClipFit").TRAINER.NAME == "CLIPFit"
 
 

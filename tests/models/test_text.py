@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import functools
 
 import pytest
 import torch
@@ -90,6 +91,31 @@ def test_gradients_reach_learned_context_that_all_prompts_share(tiny_model):
     assert_close(gradient, expected_gradient)
 
 
+def test_deep_context_replaces_hidden_states_before_later_blocks(tiny_model):
+    tokens = tokenize(fill("X X {}.", RAGGED), RAGGED)
+    clip, blocks = CLIP(tiny_model), len(tiny_model.transformer.resblocks)
+    shape = (blocks - 1, 2, 128)
+    deep = torch.randn(shape, generator=torch.Generator().manual_seed(1), requires_grad=True)
+
+    def replace(vectors, block, inputs):
+        return torch.cat([inputs[0][:1], vectors[:, None].expand(-1, len(tokens), -1), inputs[0][3:]])
+
+    hooks = [
+        block.register_forward_pre_hook(functools.partial(replace, vectors))
+        for block, vectors in zip(tiny_model.transformer.resblocks[1:], deep, strict=True)
+    ]
+    expected = embed_and_encode(tiny_model, clip.embed(tokens).detach(), tokens)
+    for hook in hooks:
+        hook.remove()
+    actual = clip.text_encoder(clip.embed_prompts(tokens).with_deep_context(deep))
+
+    weight = torch.linspace(-1, 1, expected.numel()).view_as(expected)
+    (expected_gradient,) = torch.autograd.grad((expected * weight).sum(), deep)
+    (gradient,) = torch.autograd.grad((actual * weight).sum(), deep)
+    assert_close(actual, expected)
+    assert_close(gradient, expected_gradient)
+
+
 def test_gradients_reach_learned_context_of_each_class(tiny_model):
     tokens = tokenize(fill("X X {}.", RAGGED), RAGGED)
     clip = CLIP(tiny_model)
@@ -174,6 +200,8 @@ def test_context_longer_than_the_shared_rows_is_refused(tiny_model):
     prompts = CLIP(tiny_model).embed_prompts(tokenize(["X X cat.", "X X dog."], ["cat", "dog"]))
     with pytest.raises(ValueError, match="the prompts share 3 rows"):
         prompts.with_context(torch.zeros(4, 128))
+    with pytest.raises(ValueError, match="the prompts share 3 rows"):
+        prompts.with_deep_context(torch.zeros(2, 3, 128))
 
 
 def test_prompts_longer_than_the_encoder_reads_are_refused(tiny_model):

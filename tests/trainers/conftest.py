@@ -14,6 +14,8 @@ from launch.resolve import resolve
 from models.openai import VOCABULARY_SIZE, OpenAIModel
 
 PROJECT = Path(__file__).parents[2]
+SMALL = "small.pt"
+ON_SMALL = {"MaPLe": ["TRAINER.MAPLE.PROMPT_DEPTH", "3"]}  # defaults that need more than its three blocks
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +29,7 @@ def small_clip(tmp_path_factory):
                 parameter += 0.03 * torch.randn_like(parameter)
             model.logit_scale.fill_(3.0)
     state = {name: tensor.half().float() for name, tensor in model.state_dict().items()}
-    path = tmp_path_factory.mktemp("clip") / "small.pt"
+    path = tmp_path_factory.mktemp("clip") / SMALL
     torch.save(state, path)
     return path
 
@@ -45,6 +47,8 @@ def build(demo_root, tmp_path):
         ]
         pairs = [str(word) for word in words if not str(word).startswith("--")]
         defaults = ["VERBOSE", "False", "DATALOADER.NUM_WORKERS", "0", "INPUT.TRANSFORMS", transforms]
+        if any(word.endswith(SMALL) for word in argv):
+            defaults += ON_SMALL.get(trainer, [])
         cfg = resolve(parse_args([*argv, *defaults, *pairs])).cfg
         for node in cfg.TRAINER.values():
             if isinstance(node, dict) and node.get("PREC") == "auto":

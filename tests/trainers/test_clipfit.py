@@ -178,6 +178,16 @@ def test_clipfit_trains_46080_numbers_in_64_tensors_of_vit_b16(build, tmp_path, 
     assert load_checkpoint(path)["state_dict"].keys() == expected.keys()
 
 
+def test_on_a_resnet_the_default_groups_are_refused_and_the_text_biases_alone_train(build):
+    with pytest.raises(ValueError, match="image.layernorm: this image tower is a ResNet.*text.ffn_proj_bias"):
+        build("CLIPFit", "--backbone=random:RN50")
+    trainer = build("CLIPFit", "--backbone=random:RN50", "TRAINER.CLIPFIT.UNFREEZE", "['text.ffn_proj_bias']")
+    assert sum(p.numel() for p in trainer.trained_parameters().values()) == 6_144
+    trainer.set_model_mode("train")
+    norms = [m for m in trainer.clip.image_encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    assert norms and not any(norm.training for norm in norms)  # pre-trained statistics in every mode
+
+
 @pytest.mark.parametrize("bias", ["text.ffn_bias", "text.bias"])
 def test_other_groups_train_what_their_names_say(bias, build, small_clip):
     trainer = build("CLIPFit", "--backbone=" + str(small_clip), "TRAINER.CLIPFIT.UNFREEZE", f"['{bias}']")

@@ -131,3 +131,26 @@ def test_the_result_states_precision_and_template(build, small_clip, result):
     assert record["trainable_params"] == 1216 and record["extras"] == []
     assert (record["backbone"], record["epoch"], record["max_epoch"]) == (str(small_clip), 1, 1)
     assert json.loads(Path(trainer.output_dir, "environment.json").read_text())["packages"]["clip-anytorch"]
+
+
+@pytest.mark.parametrize("own, extras", [(True, ["val epoch"]), (False, ["test epoch"])])
+def test_the_result_says_on_which_images_the_epoch_was_chosen(own, extras, build, small_clip, result):
+    trainer = build(
+        "CLIPFit", "--backbone=" + str(small_clip), "OPTIM.MAX_EPOCH", 1, "TEST.FINAL_MODEL", "best_val"
+    )
+    if not own:  # as on ImageNet
+        trainer.dm.dataset._val = trainer.dm.dataset.test
+    trainer.train()
+    assert result(trainer.output_dir)["extras"] == extras
+
+
+def test_no_method_trains_on_test_images(build, small_clip):
+    """Nor does any read one before its test: the images of the loader are those of the training list."""
+    trainer = build("CLIPFit", "--backbone=" + str(small_clip), "OPTIM.MAX_EPOCH", 1)
+    dataset = trainer.dm.dataset
+    seen = {path for batch in trainer.train_loader_x for path in batch["impath"]}
+    assert seen <= {item.impath for item in dataset.train_x}
+    assert seen.isdisjoint(item.impath for item in dataset.test)
+    dataset._train_x = [*dataset.train_x, dataset.test[0]]
+    with pytest.raises(ValueError, match="1 of 161 training images are test images too"):
+        trainer.train()

@@ -9,6 +9,7 @@ import torch
 from plugins import Linear, make_cfg
 from torch import nn
 
+from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, TrainerX, TrainerXU, build_trainer
 from dassl.engine.trainer import TrainerBase
 from dassl.utils import close_logger, setup_logger
@@ -232,3 +233,18 @@ def test_output_test_writes_the_logits_of_every_image(folder, build):
     outputs = json.loads(Path(cfg.OUTPUT_DIR, "output.json").read_text())
     right = [max(range(2), key=entry["predict"].__getitem__) == entry["gt"] for entry in outputs.values()]
     assert len(outputs) == 6 and accuracy == pytest.approx(100 * sum(right) / 6)
+
+
+def test_training_on_test_images_is_refused_before_anything_is_written(folder, build):
+    class Overlapping(DATASET_REGISTRY.get("RedBlue")):
+        def __init__(self, cfg):
+            super().__init__(cfg)
+            self._train_x = [*self._train_x, self._test[0]]
+
+    DATASET_REGISTRY.register(Overlapping, force=True)
+    cfg = make_cfg(folder, DATASET__NAME="Overlapping")
+    trainer = build(cfg)
+    with pytest.raises(ValueError, match=r"1 of 11 training images are test images too, such as .*14\.png"):
+        trainer.train()
+    assert not Path(cfg.OUTPUT_DIR).exists()
+    trainer.test()  # such a data set can still be tested on

@@ -1,0 +1,40 @@
+"""The image tower of CLIP with learned tokens beside the patches, over OpenAI's modules."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+
+def encode_with_prompts(image_encoder: nn.Module, images: Tensor, prompts: Tensor) -> Tensor:
+    """Image features of a vision transformer that reads M learned tokens behind the patches.
+
+    The first M vectors join the sequence behind the positional embedding, so they have no position; before
+    block j = 1..J-1 their hidden states are replaced by the next M.
+
+    Args:    images (B, 3, H, W) in the tower's precision; prompts (J, M, W), J at most the tower's blocks
+    Returns: (B, D) features, not normalized
+    Raises:  ValueError if the tower is a ResNet, which has no tokens
+    """
+    check_transformer(image_encoder)
+    patches = image_encoder.conv1(images).flatten(2).transpose(1, 2)  # (B, patches, W)
+    count, prompts = len(images), prompts.to(patches.dtype)
+    first = image_encoder.class_embedding.to(patches.dtype).expand(count, 1, -1)
+    rows = torch.cat([first, patches], dim=1) + image_encoder.positional_embedding.to(patches.dtype)
+    rows = image_encoder.ln_pre(torch.cat([rows, prompts[0].expand(count, -1, -1)], dim=1))
+
+    rows = rows.transpose(0, 1)  # (1 + patches + M, B, W), as the blocks expect
+    replacements = prompts[1:, :, None].expand(-1, -1, count, -1)  # (J-1, M, B, W)
+    for number, block in enumerate(image_encoder.transformer.resblocks):
+        if 1 <= number <= len(replacements):
+            rows = torch.cat([rows[: -prompts.shape[1]], replacements[number - 1]])
+        rows = block(rows)
+    return image_encoder.ln_post(rows[0]) @ image_encoder.proj
+
+
+def check_transformer(image_encoder: nn.Module) -> None:
+    """Raises: ValueError if the image tower is a ResNet."""
+    if not hasattr(image_encoder, "transformer"):
+        raise ValueError(
+            "this image tower is a ResNet, which has no tokens to add learned ones to; choose a ViT backbone"
+        )

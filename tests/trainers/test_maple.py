@@ -1,0 +1,252 @@
+"""MaPLe against its formulas, written out plainly: 77 tokens, all rows of both towers, block by block."""
+
+import functools
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from launch.resolve import load_recipe
+from models import chunks
+from models.clip import CLIP
+from models.loading import load_clip
+from models.openai import OpenAIModel
+from tests.trainers.plain_prompts import SGD, embed, plain_clip, record_training, unit
+
+LR = 0.0035
+
+
+class PlainMaPLe:
+    """Features of both towers from tensors named as a trainer's, starting at its values."""
+
+    def __init__(self, model, trainer, words="a photo of a"):
+        self.model, self.depth = model, trainer.hp.PROMPT_DEPTH
+        self.tokens, self.rows = embed(model, [f"{words} {name}." for name in trainer.classnames])
+        self.t = {
+            name.removeprefix("prompt_learner."): p.detach().clone().requires_grad_(True)
+            for name, p in trainer.trained_parameters().items()
+        }
+        self.ctx = self.t["ctx"]
+        self.deep = [self.t[f"compound_prompts_text.{i}"] for i in range(self.depth - 1)]
+
+    def text_features(self):
+        n = len(self.ctx)
+        classes = len(self.rows)
+        x = torch.cat([self.rows[:, :1], self.ctx.expand(classes, -1, -1), self.rows[:, 1 + n :]], dim=1)
+        x = x + self.model.positional_embedding
+        for i, block in enumerate(self.model.transformer.resblocks):
+            if 1 <= i < self.depth:
+                x = torch.cat([x[:, :1], self.deep[i - 1].expand(classes, -1, -1), x[:, 1 + n :]], dim=1)
+            x = block(x.permute(1, 0, 2)).permute(1, 0, 2)
+        ends = self.model.ln_final(x)[torch.arange(classes), self.tokens.argmax(dim=-1)]
+        return unit(ends @ self.model.text_projection)
+
+    def image_features(self, images):
+        visual, count, n = self.model.visual, len(images), len(self.ctx)
+        patches = visual.conv1(images).flatten(2).permute(0, 2, 1)
+        x = torch.cat([visual.class_embedding.expand(count, 1, -1), patches], dim=1)
+        x = x + visual.positional_embedding
+        x = visual.ln_pre(torch.cat([x, self.projected("proj", self.ctx).expand(count, -1, -1)], dim=1))
+        for i, block in enumerate(visual.transformer.resblocks):
+            if 1 <= i < self.depth:
+                p = self.projected(f"compound_prompt_projections.{i - 1}", self.deep[i - 1])
+                x = torch.cat([x[:, :-n], p.expand(count, -1, -1)], dim=1)
+            x = block(x.permute(1, 0, 2)).permute(1, 0, 2)
+        return unit(visual.ln_post(x[:, 0]) @ visual.proj)
+
+    def projected(self, name, text):
+        return text @ self.t[f"{name}.weight"].t() + self.t[f"{name}.bias"]
+
+    def logits(self, images):
+        return (self.model.logit_scale.exp() * self.image_features(images)) @ self.text_features().t()
+
+
+def maple(build, small_clip, *words):
+    return build("MaPLe", "--backbone=" + str(small_clip), *words)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_the_loss_follows_the_formulas_step_by_step(depth, build, small_clip):
+    trainer = maple(
+        *(build, small_clip, "TRAINER.MAPLE.PROMPT_DEPTH", depth, "DATASET.NUM_SHOTS", 2),
+        *("OPTIM.MAX_EPOCH", 3, "TEST.NO_TEST", True),
+    )
+    plain = PlainMaPLe(plain_clip(small_clip), trainer)
+    steps, summaries = record_training(trainer)
+
+    sgd, expected = SGD(list(plain.t.values())), []
+    for epoch, images, labels in steps:
+        loss = F.cross_entropy(plain.logits(images), labels)
+        # One warm-up epoch, then half a cosine of period 3: (1 + cos 0) / 2 and (1 + cos 60 degrees) / 2.
+        sgd.step(torch.autograd.grad(loss, list(plain.t.values())), [1e-5, LR, 0.75 * LR][epoch])
+        expected.append(loss.item())
+    assert len(expected) >= 12
+    assert [summary["loss"] for summary in summaries] == pytest.approx(expected, rel=1e-5)
+    for mine, reference in zip(trainer.trained_parameters().values(), plain.t.values(), strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [chunks.ROWS, 30])
+def test_features_and_gradients_equal_the_plain_ones_whatever_the_prompts(
+    rows, build, small_clip, monkeypatch
+):
+    monkeypatch.setattr(chunks, "encode", functools.partial(chunks.encode, rows=rows))
+    trainer = maple(build, small_clip, "TRAINER.MAPLE.CTX_INIT", "", "TRAINER.MAPLE.N_CTX", 5)
+    with torch.no_grad():
+        for p in trainer.trained_parameters().values():
+            p += 0.3 * torch.randn_like(p)
+    plain = PlainMaPLe(plain_clip(small_clip), trainer, words="X X X X X")
+    images = next(iter(trainer.train_loader_x))["img"]
+
+    actual = trainer.text_features(), unit(trainer.image_features(images))
+    expected = plain.text_features(), plain.image_features(images)
+    weights = [torch.randn_like(features) for features in expected]
+    losses = []
+    for mine, reference, weight in zip(actual, expected, weights, strict=True):
+        torch.testing.assert_close(mine, reference, rtol=1e-5, atol=1e-6)
+        losses.append(((mine * weight).sum(), (reference * weight).sum()))
+    mine = torch.autograd.grad(losses[0][0] + losses[1][0], list(trainer.trained_parameters().values()))
+    reference = torch.autograd.grad(losses[0][1] + losses[1][1], list(plain.t.values()))
+    for gradient, expected_gradient in zip(mine, reference, strict=True):
+        assert (gradient - expected_gradient).norm() <= 1e-5 * expected_gradient.norm()
+
+
+@pytest.fixture(scope="module")
+def vit_b16():
+    return load_clip("random:ViT-B/16")
+
+
+@pytest.fixture
+def full_size(build, vit_b16, monkeypatch):
+    """Build on ViT-B/16, whose weights are made once."""
+    monkeypatch.setattr("trainers.base.load_clip", lambda *_, **__: vit_b16)
+    return lambda depth: build("MaPLe", "--backbone=random:ViT-B/16", "TRAINER.MAPLE.PROMPT_DEPTH", depth)
+
+
+@pytest.mark.parametrize("depth, count", [(9, 3_555_072), (3, 1_185_024), (1, 395_008)])
+def test_what_trains_on_vit_b16(depth, count, full_size):
+    trainer = full_size(depth)
+    shapes = {
+        name.removeprefix("prompt_learner."): tuple(p.shape)
+        for name, p in trainer.trained_parameters().items()
+    }
+    expected = {"ctx": (2, 512), "proj.weight": (768, 512), "proj.bias": (768,)}
+    for i in range(depth - 1):
+        expected[f"compound_prompts_text.{i}"] = (2, 512)
+        expected[f"compound_prompt_projections.{i}.weight"] = (768, 512)
+        expected[f"compound_prompt_projections.{i}.bias"] = (768,)
+    assert shapes == expected
+    assert sum(p.numel() for p in trainer.trained_parameters().values()) == count
+
+
+def test_where_the_prompts_start(build, small_clip):
+    trainer = maple(build, small_clip)
+    learner, ids = trainer.model.prompt_learner, torch.tensor([320, 1125])  # "a photo"; "of a" stay words
+    assert torch.equal(learner.ctx, trainer.clip.token_embedding.weight[ids])
+    assert trainer.template == "a photo of a {}."
+    first, second = learner.compound_prompt_projections
+    assert torch.equal(first.weight, second.weight) and first.weight is not second.weight
+    texts = torch.stack(list(learner.compound_prompts_text))
+    assert 0.015 < texts.std().item() < 0.025 and not torch.equal(texts[0], texts[1])
+
+
+@pytest.mark.parametrize("ctx_init, length", [("", 2), ("False", 2), ("a photo of a", 5)])
+def test_a_context_without_enough_words_starts_at_random(ctx_init, length, build, small_clip, capsys):
+    words = ["TRAINER.MAPLE.CTX_INIT", ctx_init, "TRAINER.MAPLE.N_CTX", length]
+    first, second = (maple(build, small_clip, *words).model.prompt_learner.ctx for _ in range(2))
+    assert tuple(first.shape) == (length, 64) and torch.equal(first, second)
+    assert 0.012 < first.std().item() < 0.028
+    assert ("has fewer than N_CTX 5 tokens" in capsys.readouterr().out) == (length == 5)
+
+
+@pytest.mark.parametrize("precision, dtype", [("amp", torch.float32), ("fp16", torch.float16)])
+def test_half_precision_starts_from_the_same_loss_and_trains(precision, dtype, build, small_clip, tmp_path):
+    losses = []
+    for prec in ("fp32", precision):
+        trainer = maple(
+            *(build, small_clip, f"--output-dir={tmp_path / prec}", "TRAINER.MAPLE.PREC", prec),
+            *("OPTIM.MAX_EPOCH", 2, "DATALOADER.TRAIN_X.BATCH_SIZE", 16),
+        )
+        losses.append(record_training(trainer)[1][0]["loss"])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+    learner = trainer.model.prompt_learner
+    assert learner.ctx.dtype == learner.proj.weight.dtype == dtype
+    assert learner.compound_prompts_text[0].dtype == torch.float32
+    assert all(p.isfinite().all() for p in learner.parameters())
+
+
+def test_layernorm_updating_reaches_the_images(build, small_clip):
+    trainer = maple(
+        *(build, small_clip, "TRAINER.UPDATE_LAYERNORM", "True", "OPTIM.MAX_EPOCH", 2),
+        *("DATALOADER.TRAIN_X.BATCH_SIZE", 16),
+    )
+    before = {name: p.detach().clone() for name, p in trainer.trained_parameters().items()}
+    trainer.train()
+    assert len(before) == 3 + 2 * 3 + 16
+    assert not any(torch.equal(p, before[name]) for name, p in trainer.trained_parameters().items())
+
+
+def test_a_short_run_on_the_demo_learns_and_beats_zero_shot(build, result, tmp_path):
+    zero_shot = build("ZeroshotCLIP").test()
+    trainer = build("MaPLe", "OPTIM.MAX_EPOCH", 3, "DATASET.NUM_SHOTS", 8)
+    losses = [summary["loss"] for summary in record_training(trainer)[1]]
+    assert sum(losses[-10:]) < 0.7 * sum(losses[:10])
+    record = result(trainer.output_dir)
+    assert record["accuracy"] > zero_shot
+    assert record["trainable_params"] == 9 * (2 * 64 + 64 * 64 + 64)
+
+    new = build("MaPLe", "--eval-only")  # the other half of the classes
+    new.load_model(tmp_path / "run")
+    assert new.classnames != trainer.classnames and new.test() > 0
+    for name, p in new.trained_parameters().items():
+        assert torch.equal(p, trainer.trained_parameters()[name])
+
+
+def test_a_checkpoint_of_the_family_which_holds_the_whole_model_is_accepted(build, small_clip, capsys):
+    trainer = maple(build, small_clip)
+    state = {name: tensor.clone() for name, tensor in trainer.model.state_dict().items()}
+    del state["token_embedding.weight"]
+    learned = [name for name in state if name.startswith("prompt_learner.")]
+    state |= {name: torch.randn_like(state[name]) for name in learned}
+    state["prompt_learner.token_prefix"] = torch.zeros(7, 1, 64)
+    state["prompt_learner.token_suffix"] = torch.zeros(7, 74, 64)
+    trainer.load_model_state("MultiModalPromptLearner", state)
+    assert len(learned) == 9
+    assert all(torch.equal(trainer.model.state_dict()[name], state[name]) for name in learned)
+    assert "9 trained tensors taken" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "protocol, trained_by, settings",
+    [
+        ("base2new", "base2new", (5, 0.0035, 9)),
+        ("cross_dataset", "cross_dataset", (2, 0.0026, 3)),
+        ("domain_shift", "cross_dataset", (2, 0.0026, 3)),
+    ],
+)
+def test_recipes_say_what_the_release_says(protocol, trained_by, settings):
+    recipe, model_from = load_recipe("MaPLe", protocol, "ImageNet", 16)
+    optim, maple = recipe["OPTIM"], recipe["TRAINER"]["MAPLE"]
+    assert (optim["MAX_EPOCH"], optim["LR"], maple["PROMPT_DEPTH"]) == settings
+    assert recipe["DATALOADER"]["TRAIN_X"]["BATCH_SIZE"] == 4 and maple["N_CTX"] == 2
+    assert model_from == trained_by
+
+
+def test_a_resnet_is_refused(build, monkeypatch):
+    resnet = CLIP(OpenAIModel(32, 32, (1, 1, 1, 1), 8, None, 77, 49_408, 64, 1, 1))
+    monkeypatch.setattr("trainers.base.load_clip", lambda *_, **__: resnet)
+    with pytest.raises(ValueError, match="ResNet, which has no tokens.*choose a ViT backbone"):
+        build("MaPLe", "--backbone=RN50")
+
+
+@pytest.mark.parametrize(
+    "pairs, message",
+    [
+        (["TRAINER.MAPLE.PROMPT_DEPTH", 4], "PROMPT_DEPTH is 4, but .* 3 blocks; choose 1 to 3"),
+        (["TRAINER.MAPLE.PROMPT_DEPTH", 0], "PROMPT_DEPTH is 0; choose at least 1"),
+        (["TRAINER.MAPLE.N_CTX", 0], "N_CTX is 0; a context has at least one vector"),
+    ],
+)
+def test_wrong_settings_are_named_with_what_is_allowed(pairs, message, build, small_clip):
+    with pytest.raises(ValueError, match=message):
+        maple(build, small_clip, *pairs)

@@ -226,9 +226,9 @@ def test_a_checkpoint_of_the_family_which_holds_the_whole_model_is_accepted(buil
 )
 def test_recipes_say_what_the_release_says(protocol, trained_by, settings):
     recipe, model_from = load_recipe("MaPLe", protocol, "ImageNet", 16)
-    optim, maple = recipe["OPTIM"], recipe["TRAINER"]["MAPLE"]
-    assert (optim["MAX_EPOCH"], optim["LR"], maple["PROMPT_DEPTH"]) == settings
-    assert recipe["DATALOADER"]["TRAIN_X"]["BATCH_SIZE"] == 4 and maple["N_CTX"] == 2
+    keys = ("OPTIM.MAX_EPOCH", "OPTIM.LR", "TRAINER.MAPLE.PROMPT_DEPTH")
+    assert tuple(recipe[key] for key in keys) == settings
+    assert recipe["DATALOADER.TRAIN_X.BATCH_SIZE"] == 4 and recipe["TRAINER.MAPLE.N_CTX"] == 2
     assert model_from == trained_by
 
 

@@ -1,7 +1,11 @@
 """The embedded data, drawn once per session, and train.py called as a user calls it."""
 
 import json
+import os
 from pathlib import Path
+
+# Many small tensors: more threads cost more than they bring, here and in the processes that tests start.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

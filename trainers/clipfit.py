@@ -66,8 +66,7 @@ class CLIPFit(CLIPTrainer):
     def teacher_features(self) -> Tensor:
         """w0: unit text features (K, D) of CLIP as loaded, called before anything is trained."""
         if self.hp.TEACHER_PREC == "same":
-            with self.autocast():
-                return self.text_features()
+            return self.hand_written_features()
         teacher = load_clip(self.cfg.MODEL.BACKBONE.NAME, precision="fp16", device=self.device)
         return normalize(teacher.text_encoder(teacher.embed_prompts(self.tokens)))
 

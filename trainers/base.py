@@ -33,6 +33,7 @@ class CLIPTrainer(TrainerX):
     rebuilt           tensors in files of the family that depend on the classes and are made anew
     also_saved        buffers of the model that checkpoints hold beside the trained tensors
     rate_per_step     the learning rate follows its schedule from step to step, not from epoch to epoch
+    version           of its results: raised whenever the same config gives other numbers than before
     """
 
     node = ""

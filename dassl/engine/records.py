@@ -11,12 +11,15 @@ import platform
 import resource
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
 import torch
 
 from dassl.utils import atomic_write, list_digest
+
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux: peak memory, its reset
 
 
 class MetricsLog:
@@ -96,11 +99,21 @@ def environment_record(dataset, cfg, device: torch.device) -> dict:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Largest memory this process held so far, in MiB: of the GPU's allocator, or resident on a CPU."""
+    """Largest memory since :func:`reset_peak_memory`, in MiB: of the GPU's allocator, or resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10  # bytes there, KiB elsewhere
+    if STATUS.is_file():
+        peak = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(peak.split()[1]) / 2**10  # KiB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # bytes on macOS
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Begin to measure anew: one process may do many runs. Where a system cannot, its peak only grows."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        CLEAR_REFS.write_text("5")
 
 
 def _imported_versions() -> dict[str, str]:

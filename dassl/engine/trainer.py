@@ -34,7 +34,7 @@ from dassl.utils import (
 )
 
 from .progress import Progress
-from .records import MetricsLog, environment_record, fewshot_record, peak_memory_mb
+from .records import MetricsLog, environment_record, fewshot_record, peak_memory_mb, reset_peak_memory
 from .resume import RESUME_FILE, save_resume_point
 from .trainer_base import TrainerBase
 
@@ -51,6 +51,8 @@ def __getattr__(name):
 class SimpleTrainer(TrainerBase):
     """Data, model, evaluator, checkpoints, tests and records of one run."""
 
+    version = 1  # of a trainer's results: raised whenever the same config gives other numbers than before
+
     def __init__(self, cfg):
         super().__init__()
         self.check_cfg(cfg)
@@ -63,6 +65,7 @@ class SimpleTrainer(TrainerBase):
         self._last_test = {}
         self.time_start = self._time_epoch = time.time()
         self._time_saved = time.monotonic()
+        reset_peak_memory(self.device)
         self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
@@ -290,6 +293,7 @@ class SimpleTrainer(TrainerBase):
             "dataset_file": cfg.RUN.DATASET_FILE or None,
             "dataset": cfg.DATASET.NAME,
             "trainer": cfg.TRAINER.NAME,
+            "trainer_version": self.version,
             "backbone": cfg.MODEL.BACKBONE.NAME or None,
             "precision": None,
             "seed": cfg.SEED,

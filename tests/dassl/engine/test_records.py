@@ -12,6 +12,7 @@ from plugins import Linear, make_cfg
 
 from dassl.config.identity import config_digest, differences, read_config, write_config
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.records import peak_memory_mb, reset_peak_memory
 from dassl.utils import list_digest, load_checkpoint
 
 
@@ -48,6 +49,7 @@ def test_the_result_says_what_was_run_and_what_came_out(folder, build):
     assert result["error_rate"] == pytest.approx(100 - result["accuracy"])
     expected = {
         **{"protocol": "few_shot", "dataset_file": "redblue", "dataset": "RedBlue", "trainer": "Linear"},
+        **{"trainer_version": 1},
         **{"seed": 1, "shots": 2, "subsample_classes": "all", "split": "test", "num_classes": 2},
         **{"trainable_params": 2 * 192 + 2, "epoch": 3, "max_epoch": 3, "train_images": 4},
         **{"model_dir": None, "load_epoch": None, "extras": [], "template": None, "precision": None},
@@ -55,6 +57,15 @@ def test_the_result_says_what_was_run_and_what_came_out(folder, build):
     }
     assert {key: result[key] for key in expected} == expected
     assert result["seconds_train"] > 0 and result["seconds_test"] > 0 and result["peak_memory_mb"] > 0
+
+
+def test_a_process_with_many_runs_measures_the_memory_of_each():
+    cpu = torch.device("cpu")
+    large = torch.ones(100 * 2**18)  # 100 MiB
+    with_it = peak_memory_mb(cpu)
+    del large
+    reset_peak_memory(cpu)
+    assert peak_memory_mb(cpu) < with_it - 90
 
 
 def test_the_few_shot_record_lists_the_images_trained_on(folder, build):

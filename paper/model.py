@@ -74,7 +74,7 @@ class Table:
     cells: dict[tuple[int, int], Cell]
     embedded: bool = False
     seeds: tuple[int, ...] = ()
-    best_among: str = ""  # methods compete among the "columns" of a row, or the "rows" (of one group) of a column
+    best_among: str = ""  # methods compete among the "columns" of a row or the "rows" of a group in a column
     notes: tuple[str, ...] = ()  # shown below: inconsistencies of the print, choices of ours
     source: str = ""  # where the paper prints it, "Table 1, section 4.2"
 

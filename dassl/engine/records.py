@@ -99,7 +99,7 @@ def environment_record(dataset, cfg, device: torch.device) -> dict:
 
 
 def peak_memory_mb(device: torch.device) -> float:
-    """Largest memory since :func:`reset_peak_memory`, in MiB: of the GPU's allocator, or resident on a CPU."""
+    """Most memory since :func:`reset_peak_memory`, in MiB: of the GPU's allocator, or resident on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     if STATUS.is_file():

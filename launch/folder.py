@@ -84,10 +84,23 @@ def claim(folder: Path, cfg, command: list[str]) -> dict | None:
     return None
 
 
+def notes_on_resuming(folder: Path, cfg) -> list[str]:
+    """What the user should know before an unfinished run goes on; to be asked before :func:`claim`."""
+    if read_result(folder) is not None or not has_progress(folder) or not (folder / CONFIG).is_file():
+        return []
+    before = read_config(folder / CONFIG).get("THREADS")
+    if before == cfg.THREADS:
+        return []
+    return [
+        f"Warning: this run was begun with THREADS {before} and goes on with {cfg.THREADS}, so its last bits "
+        "may differ from those of a run that was not interrupted"
+    ]
+
+
 def _finished(folder: Path, cfg) -> dict | None:
     """The result if the folder holds one of this config. Raises: ValueError if it holds another's."""
     result = read_result(folder)
-    if result is None and not any(_progress(folder)):
+    if result is None and not has_progress(folder):
         return None
     if changed := differences(read_config(folder / CONFIG), cfg):
         lines = "\n".join(f"  {key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items())
@@ -120,6 +133,11 @@ def _files_of_another_program(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in (*_progress(folder), *folder.glob("log.txt*")))[
         :3
     ]
+
+
+def has_progress(folder: Path) -> bool:
+    """Whether a run has left something there that took work to make."""
+    return any(_progress(folder))
 
 
 def _progress(folder: Path) -> Iterator[Path]:

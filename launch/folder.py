@@ -87,7 +87,7 @@ def claim(folder: Path, cfg, command: list[str]) -> dict | None:
 def _finished(folder: Path, cfg) -> dict | None:
     """The result if the folder holds one of this config. Raises: ValueError if it holds another's."""
     result = read_result(folder)
-    if result is None and not any(_progress(folder)):
+    if result is None and not has_progress(folder):
         return None
     if changed := differences(read_config(folder / CONFIG), cfg):
         lines = "\n".join(f"  {key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items())
@@ -120,6 +120,11 @@ def _files_of_another_program(folder: Path) -> list[str]:
     return sorted(str(path.relative_to(folder)) for path in (*_progress(folder), *folder.glob("log.txt*")))[
         :3
     ]
+
+
+def has_progress(folder: Path) -> bool:
+    """Whether a run has left something there that took work to make."""
+    return any(_progress(folder))
 
 
 def _progress(folder: Path) -> Iterator[Path]:

@@ -224,8 +224,9 @@ def _check_flags(args) -> None:
 
 
 def _check_ranges(cfg) -> None:
+    values = flatten(cfg)
     for key, smallest in SMALLEST.items():
-        value = flatten(cfg)[key]
+        value = values[key]
         if value is None or value < smallest:
             raise ValueError(f"{key} is {value}; it must be at least {smallest}")
 

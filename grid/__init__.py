@@ -1,0 +1,11 @@
+"""Many runs of train.py: what identifies a run, which state it is in, and who runs it when.
+
+spec.py        one run, as a user would ask for it
+plan.py        wanted runs -> every run that must be there, with its folder, its state and its command
+scheduler.py   runs what is left: order, one retry, failure records, a clean stop
+executors/     where runs are executed: this machine, a Ray cluster
+worker.py      a warm process that executes one run after another
+
+It knows train.py's run folder and config and nothing of what the runs are for. Only worker processes import
+torch.
+"""

@@ -1,0 +1,42 @@
+"""What is kept of a failed run: one small file, removed when the run succeeds."""
+
+from collections import deque
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from dassl.utils import read_json, write_json
+
+LOG_LINES = 20
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run ended without a result."""
+
+    command: list[str]
+    error: str  # one line
+    log: list[str]  # its last lines
+
+    @staticmethod
+    def path(output: Path, name: str) -> Path:
+        return output / "grid/failed" / f"{name}.json"
+
+    @classmethod
+    def read(cls, output: Path, name: str) -> "Failure | None":
+        path = cls.path(output, name)
+        return cls(**read_json(path)) if path.is_file() else None
+
+    def write(self, output: Path, name: str) -> None:
+        write_json(asdict(self), self.path(output, name))
+
+
+def forget_failure(output: Path, name: str) -> None:
+    Failure.path(output, name).unlink(missing_ok=True)
+
+
+def last_lines(path: Path, count: int = LOG_LINES) -> list[str]:
+    """The last lines of a log, none if there is no file."""
+    with suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
+        return [line.rstrip("\n") for line in deque(file, maxlen=count)]
+    return []

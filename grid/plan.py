@@ -1,0 +1,241 @@
+"""Wanted runs -> every run that must be there, with its folder, its state and its command.
+
+A run is identified by the digest of its resolved config (without paths, workers and logging) and the
+``version`` of its trainer class. What lies in its folder is compared with that:
+
+done         the result is there, and everything that was to be recorded
+unfinished   started, interrupted; or finished without something that was to be recorded
+stale        the folder holds another config, another version's result, or a test of another model
+failed       its last start ended in an error
+no data      its data set (or that of the training it tests) is not there
+todo         nothing is there yet
+"""
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from dassl.config.identity import digest, experiment, read_config
+from launch.arguments import parse_args
+from launch.folder import CONFIG, has_progress, read_result, run_folder
+from launch.resolve import TRANSFERS, resolve, trainer_defaults
+
+from .failures import Failure
+from .source import FIRST_VERSION, dataset_folder, trainer_version
+from .spec import Spec, arguments, project_file
+
+DEFAULT_OUTPUT = "output"  # where train.py puts its folders by itself
+RECORD_FILES = {"gradient": "gradient.jsonl", "change": "change.jsonl"}
+
+
+@dataclass(eq=False)
+class Planned:
+    """One run with what is known about it."""
+
+    spec: Spec
+    name: str  # run folder relative to the output folder: identifies the run
+    folder: Path
+    output: Path  # folder of all runs
+    needs: "Planned | None"  # the training run that a test loads
+    command: list[str]  # ["python", "train.py", ...], works when pasted
+    digests: frozenset[str]  # a result of one of these configs is this run's: PREC auto becomes amp or fp32
+    version: int  # of the trainer class
+    record: frozenset[str] = frozenset()  # what must be recorded in training (TRAIN.RECORD)
+    missing_data: str = ""  # folder of images that is not there
+    state: str = "todo"
+    reason: str = ""  # of the state, for people
+    result: dict | None = field(default=None, repr=False)  # result.json while it is up to date
+
+    @property
+    def runnable(self) -> bool:
+        """Whether there is something to do, and the images to do it with."""
+        return self.state not in ("done", "no data") and not self.missing_data
+
+
+def plan(
+    wanted: Iterable[tuple[Spec, Iterable[str]]],
+    output: str | Path,
+    root: str,
+    prec: str = "",
+    threads: int = 0,
+) -> dict[Spec, Planned]:
+    """Every wanted run, and the training runs that wanted tests load, each before its tests.
+
+    Args: wanted, specs with what is to be recorded in their training; root, folder of the data sets;
+          prec, TRAINER.<NODE>.PREC of every run ("" or "auto": leave it); threads, CPU threads of every run
+          (0: leave it)
+    Returns: a run by every spec that asked for it: specs that lead to one folder share one run
+    Raises: what launch.resolve.resolve raises for a spec that is no valid run
+    """
+    planner = _Planner(Path(output), root, prec, threads)
+    for spec, record in wanted:
+        planner.add(spec, frozenset(record))
+    for planned in dict.fromkeys(planner.runs.values()):
+        planner.finish(planned)
+    return planner.runs
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """What all seeds of a spec have in common."""
+
+    parent: Path  # of the run folders
+    values: dict[str, object]  # the experiment, with PREC auto unsettled
+    trained_by: str
+    source: str
+    dataset: str  # DATASET.NAME
+
+
+class _Planner:
+    def __init__(self, output: Path, root: str, prec: str, threads: int):
+        self.output, self.root, self.prec, self.threads = output, root, prec, threads
+        self.runs: dict[Spec, Planned] = {}
+        self._by_name: dict[str, Planned] = {}
+        self._resolved: dict[Spec, _Resolved] = {}
+
+    def add(self, spec: Spec, record: frozenset[str] = frozenset()) -> Planned:
+        """The run of a spec, new or known; its training run comes first."""
+        if spec not in self.runs:
+            resolved = self._resolve(spec)
+            needs = None
+            if resolved.trained_by:
+                source = resolved.source if spec.protocol in TRANSFERS else spec.dataset
+                needs = self.add(spec.trained(resolved.trained_by, source))
+            folder = resolved.parent / f"seed{spec.seed}"
+            name = folder.relative_to(self.output).as_posix()
+            planned = self._planned(spec, name, folder, resolved, needs)
+            self.runs[spec] = self._by_name.setdefault(name, planned)
+            if self.runs[spec].digests != planned.digests:
+                raise ValueError(
+                    f"{spec} and {self.runs[spec].spec} are different runs, but share the folder {folder}; "
+                    "give their config files different names"
+                )
+        self.runs[spec].record |= record
+        return self.runs[spec]
+
+    def finish(self, planned: Planned) -> None:
+        """Give it its command, now that all wishes are known, and its state."""
+        planned.command = ["python", project_file("train.py"), *self._words(planned)]
+        planned.state, planned.reason = _judge(planned)
+
+    def _resolve(self, spec: Spec) -> _Resolved:
+        """Resolved once for all seeds: the seed decides its own key and the last part of the path."""
+        family = replace(spec, seed=1)
+        if family not in self._resolved:
+            pairs = self._precision(spec.trainer)
+            run = resolve(parse_args(arguments(family, self.root, pairs=pairs)))
+            self._resolved[family] = _Resolved(
+                parent=run_folder(run, str(self.output)).parent,
+                values=experiment(run.cfg),
+                trained_by=run.trained_by,
+                source=run.cfg.RUN.SOURCE,
+                dataset=run.cfg.DATASET.NAME,
+            )
+        return self._resolved[family]
+
+    def _planned(self, spec, name, folder, resolved, needs) -> Planned:
+        return Planned(
+            spec=spec,
+            name=name,
+            folder=folder,
+            output=self.output,
+            needs=needs,
+            command=[],
+            digests=_digests({**resolved.values, "SEED": spec.seed}),
+            version=trainer_version(resolved.values["TRAINER.NAME"]),
+            missing_data=_missing_data(self.root, resolved.dataset) or (needs.missing_data if needs else ""),
+        )
+
+    def _words(self, planned: Planned) -> list[str]:
+        """Folders are spelled out only where train.py would not find them by itself."""
+        elsewhere = self.output != Path(DEFAULT_OUTPUT)
+        pairs = [*self._precision(planned.spec.trainer)]
+        if planned.record:
+            pairs += ["TRAIN.RECORD", str(sorted(planned.record))]
+        if self.threads:
+            pairs += ["THREADS", str(self.threads)]
+        return arguments(
+            planned.spec,
+            self.root,
+            output_dir=str(planned.folder) if elsewhere else "",
+            model_dir=str(planned.needs.folder) if elsewhere and planned.needs else "",
+            pairs=pairs,
+        )
+
+    def _precision(self, trainer: str) -> list[str]:
+        if self.prec in ("", "auto"):
+            return []
+        return ["TRAINER." + _node_with_precision(trainer) + ".PREC", self.prec]
+
+
+@functools.cache
+def _node_with_precision(trainer: str) -> str:
+    """The config node in which a trainer declares its precision."""
+    name, declared = trainer_defaults(trainer)
+    for node, keys in declared["TRAINER"].items():
+        if isinstance(keys, dict) and "PREC" in keys:
+            return node
+    raise ValueError(f"{name} has no key PREC; leave the precision to it")
+
+
+def _digests(values: dict[str, object]) -> frozenset[str]:
+    """Digests of the configs that PREC auto may become: amp where the run met a GPU, else fp32."""
+    auto = [key for key in values if key.endswith(".PREC") and values[key] == "auto"]
+    return frozenset(digest({**values, **dict.fromkeys(auto, settled)}) for settled in ("amp", "fp32"))
+
+
+def _missing_data(root: str, dataset: str) -> str:
+    """The folder of images that a run would look for in vain; empty if it is there or will be drawn."""
+    name = dataset_folder(dataset)
+    if name is None:
+        return ""
+    folder = Path(root).expanduser() / name
+    return "" if folder.is_dir() else str(folder)
+
+
+# States ---------------------------------------------------------------------------------------------
+
+
+def _judge(planned: Planned) -> tuple[str, str]:
+    """State and its reason; takes the result into ``planned`` if it is up to date."""
+    state, reason = _what_is_there(planned)
+    if state in ("done", "stale") or not planned.missing_data:
+        return state, reason
+    return "no data", f"{planned.missing_data} is not there"
+
+
+def _what_is_there(planned: Planned) -> tuple[str, str]:
+    result = read_result(planned.folder)
+    if result is not None:
+        if changed := _changed(planned, result):
+            return "stale", changed
+        planned.result = result
+        if lacking := [kind for kind in sorted(planned.record) if not _is_recorded(planned, kind)]:
+            return "unfinished", f"{' and '.join(lacking)} not recorded"
+        return "done", ""
+    if failure := Failure.read(planned.output, planned.name):
+        return "failed", failure.error
+    if not has_progress(planned.folder):
+        return "todo", ""
+    config = read_config(planned.folder / CONFIG)
+    if digest(experiment(config)) not in planned.digests:
+        return "stale", "begun with another config"
+    return "unfinished", ""
+
+
+def _changed(planned: Planned, result: dict) -> str:
+    """Why a result is not this run's, empty if it is."""
+    if result.get("config_digest") not in planned.digests:
+        return "its config has changed"
+    version = result.get("trainer_version", FIRST_VERSION)
+    if version != planned.version:
+        return f"trainer version {version}, now {planned.version}"
+    model = result.get("model_digest")
+    if planned.needs and model and model not in planned.needs.digests:
+        return "it tested a model of another config"
+    return ""
+
+
+def _is_recorded(planned: Planned, kind: str) -> bool:
+    return (planned.folder / RECORD_FILES[kind]).is_file()

@@ -7,18 +7,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 BAND = 0.5  # points; a cell agrees with the print if they differ by no more than max(BAND, 2 sd)
+THOUSANDS = {"": 1, "k": 1e3, "K": 1e3, "M": 1e6}
 
 
 @dataclass(frozen=True)
 class Printed:
     """A number as the paper prints it."""
 
-    text: str  # with the printed decimals, e.g. "73.60"
+    text: str  # with the printed decimals and suffix: "73.60", "44k", "0.17M"; "?" where it cannot be read
     note: str = ""  # why it is doubtful, from the notes on the print
 
     @property
-    def value(self) -> float:
-        return float(self.text)
+    def value(self) -> float | None:
+        """The number, None where the print cannot be read."""
+        digits = self.text.rstrip("kKM")
+        try:
+            return float(digits) * THOUSANDS[self.text[len(digits) :]]
+        except (ValueError, KeyError):
+            return None
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ class Cell:
     @property
     def difference(self) -> float | None:
         """Ours minus printed, in the cell's unit."""
-        if self.printed is None or self.ours.mean is None:
+        if self.printed is None or self.printed.value is None or self.ours.mean is None:
             return None
         return self.ours.mean - self.printed.value
 

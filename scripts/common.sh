@@ -1,6 +1,7 @@
 # Sourced by every script. The method is the name of the script's folder, the variables have defaults:
 #   DATA   folder of the data sets (data)        SHOTS  labelled images per class (16)
 #   SOURCE data set whose model a cross-dataset or domain-shift test loads (imagenet; demo for demo_*)
+#   CONFIG a file of settings, such as configs/ablations/bias_a.yaml (--config-file)
 #   EXTRA  more KEY VALUE pairs, e.g. EXTRA="OPTIM.MAX_EPOCH 50"
 set -euo pipefail
 
@@ -26,5 +27,6 @@ train() {
     # shellcheck disable=SC2086 - EXTRA holds words
     "$PYTHON" train.py --trainer "$METHOD" --protocol "$@" --root "${DATA:-data}" --seed "$SEED" \
         --dataset-config-file "configs/datasets/$DATASET.yaml" --shots "${SHOTS:-16}" \
+        ${CONFIG:+--config-file "$CONFIG"} \
         ${SOURCE:+RUN.SOURCE "$SOURCE"} ${EXTRA:-}
 }

@@ -210,14 +210,17 @@ def test_a_corrupt_image_is_named(tmp_path, monkeypatch):
     assert re.search(r"dotted_\d.jpg cannot be read as an image", stop.value.code)
 
 
-@pytest.mark.parametrize("method", ["clipfit", "zsclip"])
-def test_the_scripts_run_unedited_from_anywhere(method, demo_root, tmp_path, result):
+@pytest.mark.parametrize(
+    "method, config", [("clipfit", "configs/ablations/bias_d.yaml"), ("clipfit", ""), ("zsclip", "")]
+)
+def test_the_scripts_run_unedited_from_anywhere(method, config, demo_root, tmp_path, result):
     script = PROJECT / "scripts" / method
     environment = {
         **os.environ,
         "VIRTUAL_ENV": sys.prefix,  # an active environment: the one that runs the tests
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         "DATA": str(demo_root),
+        "CONFIG": config,
         "EXTRA": f"OPTIM.MAX_EPOCH 1 OUTPUT_DIR {tmp_path}/run",
     }
     done = subprocess.run(
@@ -229,9 +232,10 @@ def test_the_scripts_run_unedited_from_anywhere(method, demo_root, tmp_path, res
     )
     assert done.returncode == 0, done.stderr
     record = result(tmp_path / "run")
-    assert (
-        record["trainer"] == {"clipfit": "CLIPFit", "zsclip": "ZeroshotCLIP"}[method] and record["seed"] == 2
-    )
+    assert record["trainer"] == {"clipfit": "CLIPFit", "zsclip": "ZeroshotCLIP"}[method]
+    assert record["seed"] == 2
+    biases, norms = 12 * 64, 26 * 2 * 64  # of the embedded CLIP
+    assert record["trainable_params"] == (0 if method == "zsclip" else biases if config else biases + norms)
 
     usage = subprocess.run(["bash", script / "base2new_train.sh"], capture_output=True, text=True)
     assert usage.returncode == 2 and "<data set> <seed>" in usage.stderr and "demo" in usage.stderr

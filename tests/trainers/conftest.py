@@ -1,5 +1,6 @@
 """A small CLIP on disk and trainers built over the embedded data, as train.py builds them."""
 
+import functools
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 from launch.arguments import parse_args
 from launch.resolve import resolve
+from models import loading
 from models.openai import VOCABULARY_SIZE, OpenAIModel
 
 PROJECT = Path(__file__).parents[2]
@@ -32,6 +34,15 @@ def small_clip(tmp_path_factory):
     path = tmp_path_factory.mktemp("clip") / SMALL
     torch.save(state, path)
     return path
+
+
+_random_model = functools.cache(loading.build_random)
+
+
+@pytest.fixture
+def shared_random_weights(monkeypatch):
+    """Draw the weights of a random backbone once for all tests, which must not depend on their values."""
+    monkeypatch.setattr(loading, "build_random", _random_model)
 
 
 @pytest.fixture

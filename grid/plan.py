@@ -41,11 +41,18 @@ class Planned:
     command: list[str]  # ["python", "train.py", ...], works when pasted
     digests: frozenset[str]  # a result of one of these configs is this run's: PREC auto becomes amp or fp32
     version: int  # of the trainer class
+    backbone: str
+    threads: int  # CPU threads, as settled on this machine
     record: frozenset[str] = frozenset()  # what must be recorded in training (TRAIN.RECORD)
     missing_data: str = ""  # folder of images that is not there
     state: str = "todo"
     reason: str = ""  # of the state, for people
     result: dict | None = field(default=None, repr=False)  # result.json while it is up to date
+
+    def refresh(self) -> None:
+        """Look again at what lies in the folder."""
+        self.result = None
+        self.state, self.reason = _judge(self)
 
     @property
     def runnable(self) -> bool:
@@ -84,7 +91,7 @@ class _Resolved:
     values: dict[str, object]  # the experiment, with PREC auto unsettled
     trained_by: str
     source: str
-    dataset: str  # DATASET.NAME
+    threads: int
 
 
 class _Planner:
@@ -117,7 +124,7 @@ class _Planner:
     def finish(self, planned: Planned) -> None:
         """Give it its command, now that all wishes are known, and its state."""
         planned.command = ["python", project_file("train.py"), *self._words(planned)]
-        planned.state, planned.reason = _judge(planned)
+        planned.refresh()
 
     def _resolve(self, spec: Spec) -> _Resolved:
         """Resolved once for all seeds: the seed decides its own key and the last part of the path."""
@@ -130,11 +137,12 @@ class _Planner:
                 values=experiment(run.cfg),
                 trained_by=run.trained_by,
                 source=run.cfg.RUN.SOURCE,
-                dataset=run.cfg.DATASET.NAME,
+                threads=run.cfg.THREADS,
             )
         return self._resolved[family]
 
     def _planned(self, spec, name, folder, resolved, needs) -> Planned:
+        values = {**resolved.values, "SEED": spec.seed}
         return Planned(
             spec=spec,
             name=name,
@@ -142,9 +150,12 @@ class _Planner:
             output=self.output,
             needs=needs,
             command=[],
-            digests=_digests({**resolved.values, "SEED": spec.seed}),
-            version=trainer_version(resolved.values["TRAINER.NAME"]),
-            missing_data=_missing_data(self.root, resolved.dataset) or (needs.missing_data if needs else ""),
+            digests=_digests(values),
+            version=trainer_version(values["TRAINER.NAME"]),
+            backbone=values["MODEL.BACKBONE.NAME"],
+            threads=self.threads or resolved.threads,
+            missing_data=_missing_data(self.root, values["DATASET.NAME"])
+            or (needs.missing_data if needs else ""),
         )
 
     def _words(self, planned: Planned) -> list[str]:
@@ -200,9 +211,13 @@ def _missing_data(root: str, dataset: str) -> str:
 def _judge(planned: Planned) -> tuple[str, str]:
     """State and its reason; takes the result into ``planned`` if it is up to date."""
     state, reason = _what_is_there(planned)
-    if state in ("done", "stale") or not planned.missing_data:
+    if state in ("done", "stale"):
         return state, reason
-    return "no data", f"{planned.missing_data} is not there"
+    if planned.missing_data:
+        return "no data", f"{planned.missing_data} is not there"
+    if planned.needs and planned.needs.state == "failed":
+        return "failed", f"its training run failed: {planned.needs.reason}"
+    return state, reason
 
 
 def _what_is_there(planned: Planned) -> tuple[str, str]:

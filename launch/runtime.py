@@ -20,7 +20,7 @@ def prepare(cfg) -> None:
     torch.set_num_threads(cfg.THREADS)
     if cfg.DETERMINISTIC:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(cfg.DETERMINISTIC)
     torch.backends.cudnn.benchmark = not cfg.DETERMINISTIC and torch.cuda.is_available() and cfg.USE_CUDA
     print(f"Setting fixed seed: {cfg.SEED}")
     set_random_seed(cfg.SEED)

@@ -215,7 +215,7 @@ def test_precision_and_threads_are_passed_on(look):
     cfg = config(planned)
     assert cfg.TRAINER.CLIPFIT.PREC == "fp16" and cfg.THREADS == 3
     assert planned.name != look().name and planned.name == look(prec="fp16").name
-    finish(planned, "fp16")
+    finish(planned)
     assert look(prec="fp16").state == "done" and look().state == "todo"
     assert look(prec="auto").name == look().name
 

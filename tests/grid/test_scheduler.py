@@ -1,0 +1,226 @@
+"""Order, retries, failure records and stops, with an executor that only writes results."""
+
+import json
+from dataclasses import dataclass, replace
+
+import pytest
+
+from dassl.config.identity import config_digest, write_config
+from grid.executors import Outcome
+from grid.failures import Failure
+from grid.plan import plan
+from grid.progress import Counts, Progress, duration
+from grid.scheduler import run
+from grid.spec import Spec
+from launch.arguments import parse_args
+from launch.resolve import resolve
+
+FEW_SHOT = Spec("CLIPFit", "few_shot", "demo", 4, 1)
+SHIFT = Spec("CLIPFit", "domain_shift", "demo_v2", 16, 1, eval_only=True, source="demo")
+
+
+class Fake:
+    """Ends one run per call of `wait`, as told: an error, a loss, Ctrl-C, or (by default) a result."""
+
+    def __init__(self, slots=1, **fates):
+        self.slots, self.fates = slots, fates
+        self.started, self.going, self.open_runs, self.closed = [], [], None, False
+
+    def open(self, planned):
+        self.open_runs = list(planned)
+
+    def takes(self, planned):
+        return len(self.going) < self.slots
+
+    def start(self, planned):
+        self.started.append(planned)
+        self.going.append(planned)
+
+    def wait(self):
+        planned = self.going.pop(0)
+        fates = self.fates.get(planned.spec.protocol, [])
+        fate = fates.pop(0) if fates else None
+        if fate is KeyboardInterrupt:
+            raise KeyboardInterrupt
+        if fate is not None:
+            return [Outcome(planned, fate, lost=fate == "lost")]
+        finish(planned)
+        return [Outcome(planned)]
+
+    def close(self):
+        self.closed = True
+
+
+def finish(planned, **changes):
+    result = {"config_digest": next(iter(planned.digests)), "trainer_version": planned.version}
+    planned.folder.mkdir(parents=True, exist_ok=True)
+    (planned.folder / "result.json").write_text(json.dumps({**result, "seconds_train": 10.0, **changes}))
+
+
+@pytest.fixture
+def runs(tmp_path):
+    def runs(*specs):
+        return plan([(spec, ()) for spec in specs], tmp_path, "data")
+
+    return runs
+
+
+def test_a_training_comes_before_its_tests_and_finished_runs_are_not_repeated(runs, progress):
+    sketch = replace(SHIFT, dataset="demo_sketch")
+    planned = runs(SHIFT, sketch, FEW_SHOT)
+    finish(planned[FEW_SHOT])
+    planned = runs(SHIFT, sketch, FEW_SHOT)
+    executor = Fake(slots=3)
+    summary = run(planned.values(), executor, progress)
+    training = planned[SHIFT].needs
+    assert executor.started == summary.done == [training, planned[SHIFT], planned[sketch]]
+    assert executor.closed and not summary.failed and not summary.interrupted
+    assert all(one.state == "done" and one.result for one in planned.values())
+
+
+def test_asking_for_a_test_alone_trains_its_model_too(runs, progress):
+    planned = runs(SHIFT)
+    summary = run([planned[SHIFT]], Fake(), progress)
+    assert summary.done == [planned[SHIFT].needs, planned[SHIFT]]
+
+
+def test_a_run_that_fails_once_is_tried_again(runs, progress):
+    planned = runs(FEW_SHOT)[FEW_SHOT]
+    summary = run([planned], Fake(few_shot=["no memory"]), progress)
+    assert summary.done == [planned] and not summary.failed
+    assert "tried once more: no memory" in progress.said[0]
+
+
+def test_a_run_that_fails_twice_is_recorded_and_stops_only_its_tests(runs, progress, tmp_path):
+    other = Spec("CLIPFit", "base2new", "demo", 16, 1)
+    planned = runs(SHIFT, other)
+    test, training = planned[SHIFT], planned[SHIFT].needs
+    training.folder.mkdir(parents=True)
+    (training.folder / "log.txt").write_text("".join(f"line {number}\n" for number in range(30)))
+    summary = run(planned.values(), Fake(few_shot=["no memory", "no memory"]), progress)
+    assert (summary.done, summary.failed, summary.blocked) == ([planned[other]], [training], [test])
+    failure = Failure.read(tmp_path, training.name)
+    assert failure.command == training.command and failure.error == "no memory"
+    assert failure.log == [f"line {number}" for number in range(10, 30)]
+    for spec, reason in ((training.spec, "no memory"), (SHIFT, "its training run failed: no memory")):
+        again = runs(SHIFT)[spec]
+        assert (again.state, again.reason, again.runnable) == ("failed", reason, True)
+    run(runs(SHIFT).values(), Fake(), progress)
+    assert Failure.read(tmp_path, training.name) is None and runs(SHIFT)[SHIFT].state == "done"
+
+
+def test_a_run_that_ends_without_a_result_has_failed(runs, progress):
+    class Idle(Fake):
+        def wait(self):
+            return [Outcome(self.going.pop(0))]
+
+    (failed,) = run([runs(FEW_SHOT)[FEW_SHOT]], Idle(), progress).failed
+    assert failed.reason == "it left no result"
+
+
+def test_losing_a_machine_is_no_failure_of_the_run(runs, progress):
+    planned = runs(FEW_SHOT)[FEW_SHOT]
+    summary = run([planned], Fake(few_shot=["lost", "lost", "lost", "no memory"]), progress)
+    assert summary.done == [planned]
+    summary = run([runs(SHIFT)[SHIFT].needs], Fake(few_shot=["lost"] * 12), progress)
+    assert summary.failed
+
+
+def test_ctrl_c_stops_and_the_next_call_goes_on(runs, progress):
+    specs = [replace(FEW_SHOT, seed=seed) for seed in (1, 2, 3)]
+    planned = runs(*specs)
+    executor = Fake(few_shot=[None, KeyboardInterrupt])
+    summary = run(planned.values(), executor, progress)
+    assert summary.interrupted and executor.closed and summary.done == [planned[specs[0]]]
+    again = runs(*specs)
+    summary = run(again.values(), Fake(), progress)
+    assert summary.done == [again[specs[1]], again[specs[2]]] and not summary.interrupted
+
+
+def test_a_stale_run_is_moved_aside_and_done_again(runs, progress):
+    planned = runs(FEW_SHOT)[FEW_SHOT]
+    for old in ("a" * 64, "b" * 64, "a" * 64):
+        finish(planned, config_digest=old)
+        stale = runs(FEW_SHOT)[FEW_SHOT]
+        assert stale.state == "stale"
+        run([stale], Fake(), progress)
+    aside = planned.folder.parent / ".stale"
+    assert sorted(path.name for path in aside.iterdir()) == [
+        "seed1-aaaaaaaa",
+        "seed1-aaaaaaaa-2",
+        "seed1-bbbbbbbb",
+    ]
+    assert json.loads((aside / "seed1-bbbbbbbb/result.json").read_text())["config_digest"] == "b" * 64
+    assert runs(FEW_SHOT)[FEW_SHOT].state == "done"
+
+
+def test_an_interrupted_run_of_another_config_is_moved_aside(runs, progress):
+    planned = runs(FEW_SHOT)[FEW_SHOT]
+    cfg = resolve(parse_args([*planned.command[2:], "OPTIM.LR", "1.0"])).cfg
+    planned.folder.mkdir(parents=True)
+    write_config(cfg, planned.folder / "config.yaml", command="python train.py")
+    (planned.folder / "resume.pt").touch()
+    run([runs(FEW_SHOT)[FEW_SHOT]], Fake(), progress)
+    aside = planned.folder.parent / f".stale/seed1-{config_digest(cfg)[:8]}"
+    assert (aside / "resume.pt").exists() and not (planned.folder / "resume.pt").exists()
+
+
+def test_the_display_knows_what_is_left(runs, progress):
+    specs = [replace(FEW_SHOT, seed=seed) for seed in range(1, 6)]
+    run(runs(*specs).values(), Fake(slots=2), progress)
+    assert progress.shown[0] == Counts(total=5, done=0, running=2, failed=0, seconds_left=None)
+    second = progress.shown[1]  # one is done in 10 s: 2 pending and 2 running in two slots
+    assert (second.done, second.running) == (1, 2)
+    assert second.seconds_left == pytest.approx(20, abs=0.5)
+    assert progress.shown[-1] == Counts(total=5, done=5, running=0, failed=0, seconds_left=0)
+
+
+@dataclass
+class Text:
+    written: str = ""
+    terminal: bool = False
+
+    def write(self, text):
+        self.written += text
+
+    def isatty(self):
+        return self.terminal
+
+    def flush(self):
+        pass
+
+
+COUNTS = Counts(total=40, done=12, running=2, failed=1, seconds_left=754)
+
+
+def test_without_a_terminal_a_line_per_change():
+    text = Text()
+    display = Progress(text)
+    for counts in (COUNTS, replace(COUNTS, seconds_left=700), replace(COUNTS, done=13, failed=0)):
+        display.show(counts)
+    display.close()
+    assert text.written.splitlines() == [
+        "12 of 40 runs done, 2 running, 1 failed, about 13 min left",
+        "13 of 40 runs done, 2 running, about 13 min left",
+    ]
+
+
+def test_on_a_terminal_one_bar():
+    text = Text(terminal=True)
+    display = Progress(text)
+    for done in (12, 13):
+        display.show(replace(COUNTS, done=done))
+    display.close()
+    bars = text.written.split("\r")
+    assert any("32%" in bar and "12 of 40 runs done, 2 running, 1 failed" in bar for bar in bars)
+    assert any("35%" in bar and "13 of 40 runs done" in bar for bar in bars)
+
+
+def test_durations_are_read_at_a_glance():
+    assert [duration(s) for s in (0, 99, 754, 5940, 12000)] == [
+        "0 s",
+        "99 s",
+        "13 min",
+        "99 min",
+        "3 h 20 min",
+    ]

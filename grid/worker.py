@@ -6,7 +6,7 @@ It reads command lines as JSON lists, one a line, from its standard input, and a
 output with ``{"error": null}`` or ``{"error": "..."}``. What runs print goes to their log.txt only. It ends
 with its parent, in the middle of a run if need be: a run survives that.
 
-A run in a warm process ends in the same bits as one by ``python train.py``: every run seeds all generators
+A run in a used process ends in the same bits as one by ``python train.py``: every run seeds all generators
 and sets threads and kernels itself (launch/runtime.py); `execute` undoes the rest.
 """
 
@@ -22,11 +22,7 @@ import warnings
 # cuBLAS reads it when it is first used, and any later run may be a deterministic one.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-import torch
-
-import datasets  # noqa: F401 - what runs import anyway, while the first command is on its way
 import train
-import trainers  # noqa: F401
 from dassl.utils import close_logger
 
 
@@ -45,10 +41,17 @@ def execute(argv: list[str]) -> str | None:
     finally:
         close_logger()
         sys.argv = before
-        gc.collect()  # loader workers and models that refer to themselves
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
+        _release_memory()
     return None
+
+
+def _release_memory() -> None:
+    """Let go of the run's loader workers and of models that refer to themselves, on the GPU too."""
+    import torch  # by now the run has paid for it
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def serve() -> None:

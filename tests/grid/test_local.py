@@ -17,7 +17,7 @@ from grid.plan import plan
 from grid.spec import Spec
 from launch.resolve import PROJECT
 
-EPOCHS = 12
+EPOCHS = 8
 
 
 @pytest.fixture(scope="session")
@@ -50,11 +50,15 @@ def steps(planned) -> int:
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
-def test_a_run_in_a_used_process_equals_one_in_a_fresh_process(tmp_path, demo_root, short_runs, undisturbed, progress, equal_bits):
+def test_a_run_in_a_used_process_equals_one_in_a_fresh_process(
+    tmp_path, demo_root, short_runs, undisturbed, progress, equal_bits
+):
     """The runs before it differ in method, data, threads, kernels, and one ends in an error."""
     common = ("OPTIM.MAX_EPOCH", "1", "THREADS", "2", "DETERMINISTIC", "True", "DATALOADER.NUM_WORKERS", "2")
     first = Spec("CoOp", "few_shot", "demo_signs", 1, 5, pairs=common)
-    broken = Spec("CLIPFit", "few_shot", "demo_signs", 1, 5, pairs=(*common, "TRAINER.CLIPFIT.UNFREEZE", "['text.x']"))
+    broken = Spec(
+        "CLIPFit", "few_shot", "demo_signs", 1, 5, pairs=(*common, "TRAINER.CLIPFIT.UNFREEZE", "['text.x']")
+    )
     before = plan([(first, ()), (broken, ())], tmp_path, str(demo_root))
     (last,) = short_runs(tmp_path, [1], EPOCHS)
     summary = scheduler.run([*before.values(), last], LocalExecutor(jobs=1), progress)
@@ -62,7 +66,7 @@ def test_a_run_in_a_used_process_equals_one_in_a_fresh_process(tmp_path, demo_ro
     equal_bits(last.folder, undisturbed(1))
 
     failure = Failure.read(tmp_path, before[broken].name)
-    assert "text.x" in failure.error and any("Traceback" in line for line in failure.log)
+    assert "text.x" in failure.error and any("ValueError" in line for line in failure.log)
     assert not torch_is_deterministic_in(last.folder)
 
 
@@ -70,7 +74,9 @@ def torch_is_deterministic_in(folder: Path) -> bool:
     return '"deterministic": true' in (folder / "environment.json").read_text()
 
 
-def test_the_run_of_a_killed_process_goes_on_in_another(tmp_path, short_runs, undisturbed, progress, equal_bits):
+def test_the_run_of_a_killed_process_goes_on_in_another(
+    tmp_path, short_runs, undisturbed, progress, equal_bits
+):
     (planned,) = short_runs(tmp_path, [1], EPOCHS)
     executor = LocalExecutor(jobs=1)
     killed = []
@@ -103,7 +109,9 @@ print(executor._slots[0].process.pid, summary.interrupted, len(summary.done), pl
 """
 
 
-def test_ctrl_c_ends_every_process_and_the_grid_goes_on_later(tmp_path, demo_root, short_runs, undisturbed, progress, equal_bits):
+def test_ctrl_c_ends_every_process_and_the_grid_goes_on_later(
+    tmp_path, demo_root, short_runs, undisturbed, progress, equal_bits
+):
     (planned,) = short_runs(tmp_path, [1], EPOCHS)
     grid = subprocess.Popen(
         [sys.executable, "-c", GRID, str(tmp_path), str(demo_root), *planned.spec.pairs],

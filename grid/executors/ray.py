@@ -1,0 +1,122 @@
+"""Runs on a Ray cluster: Ray says where, by CPUs and (fractions of) GPUs.
+
+Nodes need the repository at the same path with its requirements, and the folders of data and output at the
+same paths too (shared storage). Nothing is shipped but command lines. A Ray worker process does one run after
+another, so imports are paid once per process; with GPUs Ray itself begins a new process for every run.
+
+When a node is lost, Ray tells so and the scheduler starts the run again on another node, where it goes on
+from its newest checkpoint. The process on the lost node may live a little longer: Ray's workers end themselves
+when their node's raylet is gone, and until then the lock of the run folder keeps the new process waiting.
+"""
+
+import warnings
+from collections.abc import Iterable
+from pathlib import Path
+
+from grid.plan import Planned
+from launch.resolve import PROJECT
+
+from . import Outcome, train_arguments
+
+HEARTBEAT = 0.5  # seconds: the longest that `wait` waits
+LOCK_PATIENCE = 180.0  # seconds that a run waits for an orphan of its own to end
+
+
+class RayExecutor:
+    """A cluster that is already running, or one of this machine alone (address "local").
+
+    Args: address, as of `ray.init`: "auto", "<host>:6379", "ray://..."; cpus_per_run (0: the run's THREADS);
+          gpus_per_run, may be a fraction (None: 1 if the cluster has GPUs, else 0)
+    """
+
+    def __init__(self, address: str = "auto", cpus_per_run: float = 0, gpus_per_run: float | None = None):
+        self._address, self._cpus, self._gpus = address, cpus_per_run, gpus_per_run
+        self._ray = _import_ray()
+        self._running = {}  # the reference of a run's answer -> the run
+
+    @property
+    def slots(self) -> int:
+        """Runs that the living nodes hold at once."""
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return sum(_places(node, self._cpus, self._gpus) for node in nodes)
+
+    def open(self, planned: Iterable[Planned]) -> None:
+        """Connect to the cluster. Raises: ConnectionError if there is none."""
+        self._ray.init(address=self._address, log_to_driver=False, logging_level="ERROR")
+        if self._gpus is None:
+            self._gpus = 1 if self._ray.cluster_resources().get("GPU") else 0
+        self._cpus = self._cpus or max((run.threads for run in planned if run.runnable), default=1)
+        if not self.slots:
+            warnings.warn(
+                f"no node has the {self._cpus} CPUs and {self._gpus} GPUs of a run: waiting for one that has"
+            )
+        # Ray would start a run again by itself, also one that ran out of memory, and for ever.
+        self._task = self._ray.remote(_portable()).options(
+            num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0
+        )
+
+    def takes(self, planned: Planned) -> bool:
+        return True  # Ray keeps the queue
+
+    def start(self, planned: Planned) -> None:
+        answer = self._task.remote(str(PROJECT), str(Path.cwd()), LOCK_PATIENCE, train_arguments(planned))
+        self._running[answer] = planned
+
+    def wait(self) -> list[Outcome]:
+        if not self._running:
+            return []
+        ended, _ = self._ray.wait(list(self._running), timeout=HEARTBEAT)
+        return [self._outcome(self._running.pop(answer), answer) for answer in ended]
+
+    def close(self) -> None:
+        if not self._ray.is_initialized():
+            return
+        for answer in self._running:
+            self._ray.cancel(answer, force=True)
+        self._ray.shutdown()
+
+    def _outcome(self, planned: Planned, answer) -> Outcome:
+        errors = self._ray.exceptions
+        try:
+            return Outcome(planned, self._ray.get(answer) or "")
+        except (errors.NodeDiedError, errors.LocalRayletDiedError) as error:
+            return Outcome(planned, _first_line(error), lost=True)
+        except errors.RayError as error:  # its process ended, or the run cannot even begin there
+            return Outcome(planned, _first_line(error), log=str(error).splitlines())
+
+
+def _import_ray():
+    try:
+        import ray
+    except ImportError as error:
+        raise ImportError(f"Ray is not installed ({error}); pip install -r requirements-ray.txt") from error
+    return ray
+
+
+def _portable():
+    """The function that nodes execute. Being local to this one, it travels as code, not as an import."""
+
+    def execute_on_node(project: str, folder: str, lock_patience: float, argv: list[str]) -> str | None:
+        import os
+        import sys
+
+        if project not in sys.path:
+            sys.path.insert(0, project)
+        os.chdir(folder)
+        import launch.folder
+        from grid.worker import execute
+
+        launch.folder.LOCK_PATIENCE = lock_patience
+        return execute(argv)
+
+    return execute_on_node
+
+
+def _places(resources: dict, cpus: float, gpus: float) -> int:
+    """How many runs a node with these resources holds."""
+    needs = {"CPU": cpus, "GPU": gpus}
+    return min(int(resources.get(kind, 0) / amount + 1e-9) for kind, amount in needs.items() if amount)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -1,0 +1,62 @@
+"""A real Ray cluster of two nodes on loopback: a node dies in the middle of a grid, and no bit changes."""
+
+import pytest
+
+ray = pytest.importorskip("ray", reason="Ray is optional: pip install -r requirements-ray.txt")
+
+from grid import scheduler  # noqa: E402
+from grid.executors.local import LocalExecutor  # noqa: E402
+from grid.executors.ray import RayExecutor, _places  # noqa: E402
+
+SEEDS = range(1, 9)
+EPOCHS = 6
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Two nodes for one run each."""
+    from ray.cluster_utils import Cluster
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    memory = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=memory)
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+
+
+def in_the_middle(planned) -> bool:
+    """Whether the run has done some of its steps, and not all."""
+    metrics = planned.folder / "metrics.jsonl"
+    return metrics.is_file() and 0 < metrics.read_bytes().count(b"\n") < EPOCHS
+
+
+def test_a_node_that_dies_in_the_middle_of_a_grid_changes_no_bit(
+    tmp_path, cluster, short_runs, progress, equal_bits
+):
+    second = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    runs = short_runs(tmp_path / "ray", SEEDS, EPOCHS)
+    killed = []
+
+    def show(counts):
+        if not killed and counts.done and sum(map(in_the_middle, runs)) == 2:
+            cluster.remove_node(second, allow_graceful=False)
+            killed.append(counts)
+
+    progress.show = show
+    summary = scheduler.run(runs, RayExecutor(cluster.address), progress)
+    assert killed and summary.done and set(summary.done) == set(runs)
+    assert len(progress.said) == 1 and "lost its machine" in progress.said[0]
+
+    undisturbed = short_runs(tmp_path / "local", SEEDS, EPOCHS)
+    assert len(scheduler.run(undisturbed, LocalExecutor(), progress).done) == len(runs)
+    for disturbed, other in zip(runs, undisturbed, strict=True):
+        equal_bits(disturbed.folder, other.folder)
+
+
+@pytest.mark.parametrize(
+    "cpus, gpus, places",
+    [(1, 0, 16), (4, 0, 4), (4, 1, 2), (4, 0.5, 4), (1, 0.1, 16), (1, 4, 0), (32, 0, 0)],
+)
+def test_a_node_holds_as_many_runs_as_its_scarcest_resource(cpus, gpus, places):
+    assert _places({"CPU": 16.0, "GPU": 2.0}, cpus, gpus) == places

@@ -9,7 +9,15 @@ from pathlib import Path
 
 from dassl.utils import log_only, setup_logger
 from launch.arguments import parse_args
-from launch.folder import check_resume, claim, find_trained, read_result, release, run_folder
+from launch.folder import (
+    check_resume,
+    claim,
+    find_trained,
+    notes_on_resuming,
+    read_result,
+    release,
+    run_folder,
+)
 from launch.resolve import Run, resolve
 
 ERRORS = (ValueError, KeyError, TypeError, OSError, RuntimeError, ArithmeticError, NotImplementedError)
@@ -48,6 +56,7 @@ def run_command(argv: list[str]) -> None:
     if cfg.RESUME:
         check_resume(cfg.RESUME, cfg)
     if not args.no_train:
+        run.notes += notes_on_resuming(Path(cfg.OUTPUT_DIR), cfg)
         if result := claim(Path(cfg.OUTPUT_DIR), cfg, ["python", "train.py", *argv]):
             print(f"{cfg.OUTPUT_DIR} is finished already")
             print_result(result)

@@ -214,14 +214,12 @@ def _what_is_there(planned: Planned) -> tuple[str, str]:
         if lacking := [kind for kind in sorted(planned.record) if not _is_recorded(planned, kind)]:
             return "unfinished", f"{' and '.join(lacking)} not recorded"
         return "done", ""
+    begun = has_progress(planned.folder)
+    if begun and digest(experiment(read_config(planned.folder / CONFIG))) not in planned.digests:
+        return "stale", "begun with another config"
     if failure := Failure.read(planned.output, planned.name):
         return "failed", failure.error
-    if not has_progress(planned.folder):
-        return "todo", ""
-    config = read_config(planned.folder / CONFIG)
-    if digest(experiment(config)) not in planned.digests:
-        return "stale", "begun with another config"
-    return "unfinished", ""
+    return "unfinished" if begun else "todo", ""
 
 
 def _changed(planned: Planned, result: dict) -> str:

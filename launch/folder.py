@@ -84,6 +84,19 @@ def claim(folder: Path, cfg, command: list[str]) -> dict | None:
     return None
 
 
+def notes_on_resuming(folder: Path, cfg) -> list[str]:
+    """What the user should know before an unfinished run goes on; to be asked before :func:`claim`."""
+    if read_result(folder) is not None or not has_progress(folder) or not (folder / CONFIG).is_file():
+        return []
+    before = read_config(folder / CONFIG).get("THREADS")
+    if before == cfg.THREADS:
+        return []
+    return [
+        f"Warning: this run was begun with THREADS {before} and goes on with {cfg.THREADS}, so its last bits "
+        "may differ from those of a run that was not interrupted"
+    ]
+
+
 def _finished(folder: Path, cfg) -> dict | None:
     """The result if the folder holds one of this config. Raises: ValueError if it holds another's."""
     result = read_result(folder)

@@ -12,13 +12,14 @@ from pathlib import Path
 
 from dassl.config import CfgNode, flatten, get_cfg_default, load_yaml
 from dassl.config.identity import NOT_PART_OF_THE_EXPERIMENT, digest, experiment
-from dassl.utils import unknown_name
+from dassl.utils import available_cores, unknown_name
 from models import backbones
 
 PROJECT = Path(__file__).resolve().parent.parent
 CONFIGS = PROJECT / "configs"
 DEFAULT_BACKBONE = "ViT-B/16"
 DEFAULT_SHOTS = 16
+MOST_THREADS = 4  # more rarely make a run faster; ask for them by THREADS
 SPELLINGS = {"zsclip": "ZeroshotCLIP", "zsclip2": "ZeroshotCLIP2"}  # beside the names of the trainer YAMLs
 
 # Keys that the run folder's path spells out, so that they need no place in a variant's digest.
@@ -98,6 +99,7 @@ def resolve(args) -> Run:
     cfg.RUN.LOAD_EPOCH = -1 if args.load_epoch is None else args.load_epoch
     _check_ranges(cfg)
     _settle_backbone(cfg)
+    cfg.THREADS = cfg.THREADS or min(MOST_THREADS, available_cores())
     drawn = _settle_seed(cfg)
     own_name = Path(args.config_file).stem
     return Run(

@@ -4,9 +4,7 @@ import os
 
 import torch
 
-from dassl.utils import available_cores, set_random_seed
-
-MOST_THREADS = 4
+from dassl.utils import set_random_seed
 
 
 def settle_precision(cfg) -> None:
@@ -19,7 +17,7 @@ def settle_precision(cfg) -> None:
 
 def prepare(cfg) -> None:
     """Fix threads and kernels, seed every generator, print the config."""
-    torch.set_num_threads(cfg.THREADS or min(MOST_THREADS, available_cores()))
+    torch.set_num_threads(cfg.THREADS)
     if cfg.DETERMINISTIC:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         torch.use_deterministic_algorithms(True)

@@ -39,6 +39,7 @@ def test_base_to_new_trains_tests_and_finds_its_own_model(run_train, result, cap
     assert clipfit["accuracy"] > zero_shot["accuracy"] > 15  # ten classes
     assert (clipfit["subsample_classes"], new["subsample_classes"]) == ("base", "new")
     assert new["model_dir"] == str(folder("train_base", "CLIPFit")) and new["epoch"] == 3
+    assert new["model_digest"] == clipfit["config_digest"] != new["config_digest"]
     assert new["protocol"] == "base2new" and new["dataset_file"] == "demo"
 
     run = folder("train_base", "CLIPFit")

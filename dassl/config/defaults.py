@@ -16,7 +16,7 @@ def engine_defaults() -> CfgNode:
     cfg.SEED = -1  # of every generator; negative: drawn by chance
     cfg.USE_CUDA = True  # use a GPU if there is one
     cfg.VERBOSE = True  # print what is built
-    cfg.THREADS = 0  # CPU threads of torch; 0: min(4, cores)
+    cfg.THREADS = 0  # CPU threads of torch; 0: a launcher settles it, train.py to min(4, cores)
     cfg.DETERMINISTIC = False  # on a GPU, only kernels that always give the same bits (slower)
 
     cfg.RUN = CfgNode()  # what a launcher says about a run; the engine only writes it down

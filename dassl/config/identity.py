@@ -9,7 +9,8 @@ import yaml
 from dassl.config.node import flatten
 from dassl.utils.files import atomic_write
 
-# Where a run lies, how it is shown and how fast it goes: none of this changes what it computes.
+# Where a run lies, how it is shown and how fast it goes: none of this changes what it computes. (THREADS may
+# change the last bits, as another processor does.)
 NOT_PART_OF_THE_EXPERIMENT = {
     "DATALOADER.CACHE_GB",
     "DATALOADER.NUM_WORKERS",
@@ -19,6 +20,7 @@ NOT_PART_OF_THE_EXPERIMENT = {
     "RUN.MODEL_DIR",
     "TEST.COMPUTE_CMAT",
     "TEST.PER_CLASS_RESULT",
+    "THREADS",
     "TRAIN.CHECKPOINT_FREQ",
     "TRAIN.PRINT_FREQ",
     "VERBOSE",

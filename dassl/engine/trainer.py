@@ -30,6 +30,7 @@ from dassl.utils import (
     count_num_param,
     load_pretrained_weights,
     mkdir_if_missing,
+    read_json,
     write_json,
 )
 
@@ -317,6 +318,7 @@ class SimpleTrainer(TrainerBase):
             "peak_memory_mb": peak_memory_mb(self.device),
             "config_digest": config_digest(cfg),
             "model_dir": cfg.RUN.MODEL_DIR or None,
+            "model_digest": _config_digest_of(cfg.RUN.MODEL_DIR),
             "load_epoch": cfg.RUN.LOAD_EPOCH if cfg.RUN.LOAD_EPOCH >= 0 else None,
         }
         return {**fields, **self.describe()}
@@ -379,6 +381,12 @@ class TrainerXU(SimpleTrainer):
             f"{type(self).__name__} needs unlabelled images (TrainerXU), which this engine does not provide; "
             "subclass TrainerX"
         )
+
+
+def _config_digest_of(folder: str) -> str | None:
+    """Which experiment trained the model in a run folder; None if nothing there says so."""
+    path = Path(folder, "result.json")
+    return read_json(path).get("config_digest") if folder and path.is_file() else None
 
 
 def _plain_numbers(summary: dict | None) -> dict[str, float]:

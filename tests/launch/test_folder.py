@@ -7,7 +7,7 @@ import pytest
 
 from launch import folder as folder_module
 from launch.arguments import parse_args
-from launch.folder import check_resume, claim, find_trained, run_folder
+from launch.folder import check_resume, claim, find_trained, notes_on_resuming, run_folder
 from launch.resolve import resolve
 
 PROJECT = Path(__file__).parents[2]
@@ -191,6 +191,15 @@ def _claim_elsewhere(folder, messages):
         messages.put("claimed")
     except RuntimeError as error:
         messages.put(str(error))
+
+
+def test_going_on_with_other_threads_is_said(tmp_path):
+    claim(tmp_path, resolved("THREADS", 1).cfg, ["python", "train.py"])
+    assert notes_on_resuming(tmp_path, resolved("THREADS", 2).cfg) == []  # nothing was computed yet
+    (tmp_path / "resume.pt").touch()
+    assert notes_on_resuming(tmp_path, resolved("THREADS", 1).cfg) == []
+    (note,) = notes_on_resuming(tmp_path, resolved("THREADS", 2).cfg)
+    assert "begun with THREADS 1 and goes on with 2" in note
 
 
 def test_two_processes_cannot_run_in_one_folder(tmp_path, monkeypatch):

@@ -1,11 +1,13 @@
 """From arguments to a config: what wins over what, names, recipes, and errors that say what to do."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from dassl.config.identity import config_digest
 from launch import resolve as resolve_module
 from launch.arguments import parse_args
 from launch.resolve import load_recipe, resolve
@@ -114,6 +116,13 @@ def test_backbone_and_input_size_follow_the_data_set_then_the_default(tmp_path):
     assert config("--trainer", "CLIPFit", "--seed", 1, dataset=own).MODEL.BACKBONE.NAME == "RN50"
     with pytest.raises(ValueError, match=r"INPUT.SIZE is \(32, 32\), but the backbone ViT-B/16 takes"):
         config("--trainer", "CLIPFit", "--seed", 1, "INPUT.SIZE", "(32, 32)")
+
+
+def test_threads_are_settled_and_decide_no_result():
+    few, many = (config("--trainer", "CLIPFit", "--seed", 1, "THREADS", n) for n in (1, 2))
+    assert (few.THREADS, many.THREADS) == (1, 2) and config_digest(few) == config_digest(many)
+    unsaid = config("--trainer", "CLIPFit", "--seed", 1).THREADS
+    assert unsaid == min(4, len(os.sched_getaffinity(0)))
 
 
 def resolved(*words):

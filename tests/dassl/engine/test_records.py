@@ -52,7 +52,14 @@ def test_the_result_says_what_was_run_and_what_came_out(folder, build):
         **{"trainer_version": 1},
         **{"seed": 1, "shots": 2, "subsample_classes": "all", "split": "test", "num_classes": 2},
         **{"trainable_params": 2 * 192 + 2, "epoch": 3, "max_epoch": 3, "train_images": 4},
-        **{"model_dir": None, "load_epoch": None, "extras": [], "template": None, "precision": None},
+        **{
+            "model_dir": None,
+            "model_digest": None,
+            "load_epoch": None,
+            "extras": [],
+            "template": None,
+            "precision": None,
+        },
         "config_digest": config_digest(cfg),
     }
     assert {key: result[key] for key in expected} == expected

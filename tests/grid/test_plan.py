@@ -1,0 +1,242 @@
+"""What a plan says about folders that are laid out by hand."""
+
+import json
+import shlex
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+import datasets  # noqa: F401 - registers the data sets
+import trainers  # noqa: F401 - registers the trainers
+from dassl.config.identity import config_digest, write_config
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.engine import TRAINER_REGISTRY
+from datasets.demo import DrawnDataset
+from grid import plan as plan_module
+from grid.failures import Failure
+from grid.plan import plan
+from grid.source import dataset_folder, trainer_version
+from grid.spec import Spec
+from launch.arguments import parse_args
+from launch.folder import run_folder
+from launch.resolve import PROJECT, resolve, shipped_trainers
+
+TRAINING = Spec("CLIPFit", "base2new", "demo", 16, 1)
+TEST = replace(TRAINING, eval_only=True)
+
+
+@pytest.fixture(autouse=True)
+def in_the_project(monkeypatch):
+    monkeypatch.chdir(PROJECT)
+
+
+@pytest.fixture
+def look(tmp_path):
+    """Plan one spec, under an output folder of its own."""
+
+    def look(spec=TRAINING, record=(), root="data", **options):
+        return plan([(spec, record)], tmp_path, root, **options)[spec]
+
+    return look
+
+
+def config(planned):
+    """The config that the planned command leads to."""
+    return resolve(parse_args(planned.command[2:])).cfg
+
+
+def settle(cfg, precision):
+    for node in cfg.TRAINER.values():
+        if isinstance(node, dict) and node.get("PREC") == "auto":
+            node.PREC = precision
+    return cfg
+
+
+def finish(planned, precision="fp32", **changes):
+    """Leave what a finished run of the planned command leaves."""
+    result = {
+        "config_digest": config_digest(settle(config(planned), precision)),
+        "trainer_version": 1,
+        "accuracy": 50.0,
+        **changes,
+    }
+    planned.folder.mkdir(parents=True, exist_ok=True)
+    (planned.folder / "result.json").write_text(json.dumps(result))
+    return result
+
+
+def interrupt(planned, *pairs):
+    """Leave what a run of the planned command leaves that was interrupted."""
+    cfg = resolve(parse_args([*planned.command[2:], *pairs])).cfg
+    planned.folder.mkdir(parents=True)
+    write_config(settle(cfg, "fp32"), planned.folder / "config.yaml", command="python train.py")
+    (planned.folder / "metrics.jsonl").write_text('{"epoch": 1}\n')
+
+
+def test_a_run_that_is_not_there_is_to_be_done(look):
+    planned = look()
+    assert (planned.state, planned.runnable, planned.result) == ("todo", True, None)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "amp"])
+def test_a_result_counts_wherever_it_was_computed(look, precision):
+    result = finish(look(), precision)
+    planned = look()
+    assert (planned.state, planned.result, planned.runnable) == ("done", result, False)
+
+
+def test_a_result_of_another_config_or_version_is_stale(look):
+    finish(look(), config_digest="0" * 64)
+    assert (look().state, look().reason, look().result) == ("stale", "its config has changed", None)
+    finish(look(), trainer_version=0)
+    assert (look().state, look().reason) == ("stale", "trainer version 0, now 1")
+
+
+def test_a_test_of_a_model_that_is_trained_otherwise_now_is_stale(look):
+    training = look(TEST).needs
+    finish(look(TEST), model_digest=finish(training)["config_digest"])
+    assert look(TEST).state == "done"
+    finish(look(TEST), model_digest="0" * 64)
+    assert (look(TEST).state, look(TEST).reason) == ("stale", "it tested a model of another config")
+
+
+def test_an_interrupted_run_goes_on_only_with_the_same_config(look):
+    interrupt(look())
+    assert look().state == "unfinished" and look().runnable
+    other = look(replace(TRAINING, seed=2))
+    interrupt(other, "OPTIM.LR", "1.0")
+    assert look(replace(TRAINING, seed=2)).state == "stale"
+
+
+def test_a_failure_is_told_until_the_run_is_there(look, tmp_path):
+    planned = look()
+    Failure(planned.command, "error: no memory", ["step 1", "error: no memory"]).write(tmp_path, planned.name)
+    assert (look().state, look().reason, look().runnable) == ("failed", "error: no memory", True)
+    finish(planned)
+    assert look().state == "done"
+
+
+def test_missing_images_are_named_and_such_a_run_is_not_tried(look, tmp_path):
+    spec = Spec("CLIPFit", "few_shot", "dtd", 4, 1)
+    missing = str(tmp_path / "dtd")
+    planned = look(spec, root=str(tmp_path))
+    assert (planned.state, planned.runnable) == ("no data", False) and missing in planned.reason
+    finish(planned, trainer_version=0)
+    planned = look(spec, root=str(tmp_path))
+    assert (planned.state, planned.runnable, planned.missing_data) == ("stale", False, missing)
+    (tmp_path / "dtd").mkdir()
+    assert look(spec, root=str(tmp_path)).runnable
+
+
+def test_a_test_needs_the_images_of_its_training_too(look, tmp_path):
+    (tmp_path / "dtd").mkdir()
+    test = Spec("CLIPFit", "cross_dataset", "dtd", 16, 1, eval_only=True, source="imagenet")
+    planned = look(test, root=str(tmp_path))
+    assert planned.state == "no data" and str(tmp_path / "imagenet") in planned.reason
+
+
+def test_embedded_data_are_never_missing(look, tmp_path):
+    assert look(root=str(tmp_path / "nowhere")).state == "todo"
+
+
+def test_a_finished_run_without_an_asked_record_keeps_its_result(look):
+    result = finish(look())
+    planned = look(record=["change"])
+    assert (planned.state, planned.result, planned.runnable) == ("unfinished", result, True)
+    assert planned.reason == "change not recorded"
+    (planned.folder / plan_module.RECORD_FILES["change"]).touch()
+    assert look(record=["change"]).state == "done"
+
+
+def test_tests_bring_their_training_along_and_one_training_serves_all(tmp_path):
+    shift = [
+        Spec("CLIPFit", "domain_shift", target, 16, 1, eval_only=True, source="demo")
+        for target in ("demo_v2", "demo_sketch")
+    ]
+    few_shot = Spec("CLIPFit", "few_shot", "demo", 16, 1)
+    planned = plan([(spec, ()) for spec in shift] + [(few_shot, ["change"])], tmp_path, "data")
+    training = planned[few_shot]
+    assert planned[shift[0]].needs is planned[shift[1]].needs is training
+    assert list(dict.fromkeys(planned.values())) == [training, planned[shift[0]], planned[shift[1]]]
+    assert training.record == {"change"} and "['change']" in training.command
+    assert planned[shift[0]].record == frozenset()
+
+
+def test_the_training_of_a_transfer_is_that_of_its_source(look):
+    test = Spec("CLIPFit", "cross_dataset", "dtd", 16, 1, eval_only=True, source="imagenet")
+    needs = look(test).needs.spec
+    assert (needs.protocol, needs.dataset, needs.eval_only) == ("cross_dataset", "imagenet", False)
+    assert look(Spec("ZeroshotCLIP", "base2new", "dtd", 16, 1, eval_only=True)).needs is None
+
+
+def test_requests_for_one_folder_are_one_run(tmp_path):
+    plain = Spec("CLIPFit", "few_shot", "demo", 4, 1)
+    spelled_out = replace(plain, pairs=("OPTIM.MAX_EPOCH", "30"))  # the recipe's own
+    longer = replace(plain, pairs=("OPTIM.MAX_EPOCH", "31"))
+    planned = plan([(plain, ["change"]), (spelled_out, ["gradient"]), (longer, [])], tmp_path, "data")
+    assert planned[plain] is planned[spelled_out] is not planned[longer]
+    assert planned[plain].record == {"change", "gradient"}
+
+
+def test_all_seeds_are_planned_as_if_alone(tmp_path):
+    specs = [replace(TRAINING, seed=seed) for seed in (1, 2, 7)]
+    planned = plan([(spec, ()) for spec in specs], tmp_path, "data")
+    for spec in specs:
+        run = resolve(parse_args(planned[spec].command[2:]))
+        assert planned[spec].folder == run_folder(run, str(tmp_path))
+        assert config_digest(settle(run.cfg, "fp32")) in planned[spec].digests
+
+
+def test_the_command_is_the_plain_one_where_train_py_finds_everything_itself(tmp_path):
+    planned = plan([(TEST, ())], "output", "data")[TEST]
+    assert shlex.join(planned.command) == (
+        "python train.py --trainer CLIPFit --protocol base2new "
+        "--dataset-config-file configs/datasets/demo.yaml --shots 16 --seed 1 --root data --eval-only"
+    )
+    assert planned.folder == run_folder(resolve(parse_args(planned.command[2:])))
+    elsewhere = plan([(TEST, ())], tmp_path, "data")[TEST]
+    args = parse_args(elsewhere.command[2:])
+    assert args.output_dir == str(tmp_path / planned.name) == str(elsewhere.folder)
+    assert args.model_dir == str(elsewhere.needs.folder) and elsewhere.name == planned.name
+
+
+def test_commands_work_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    spec = replace(TRAINING, config_file="configs/_base_/demo.yaml")
+    planned = plan([(spec, ())], "output", "data")[spec]
+    assert planned.command[1] == str(PROJECT / "train.py")
+    assert planned.folder == run_folder(resolve(parse_args(planned.command[2:])))
+
+
+def test_precision_and_threads_are_passed_on(look):
+    planned = look(prec="fp16", threads=3)
+    cfg = config(planned)
+    assert cfg.TRAINER.CLIPFIT.PREC == "fp16" and cfg.THREADS == 3
+    assert planned.name != look().name and planned.name == look(prec="fp16").name
+    finish(planned, "fp16")
+    assert look(prec="fp16").state == "done" and look().state == "todo"
+    assert look(prec="auto").name == look().name
+
+
+def test_planning_imports_no_torch(tmp_path):
+    code = (
+        "import sys; from grid.plan import plan; from grid.spec import Spec; import grid.scheduler\n"
+        "plan([(Spec('CLIPFit', 'cross_dataset', 'dtd', 16, 1, True), ())], 'output', 'data')\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
+
+
+@pytest.mark.parametrize("name", shipped_trainers())
+def test_versions_read_from_the_source_are_those_of_the_classes(name):
+    assert trainer_version(name) == TRAINER_REGISTRY.get(name).version
+
+
+@pytest.mark.parametrize("name", DATASET_REGISTRY.registered_names())
+def test_folders_read_from_the_source_are_those_of_the_classes(name):
+    dataset = DATASET_REGISTRY.get(name)
+    if dataset.__module__.startswith("datasets."):
+        expected = None if issubclass(dataset, DrawnDataset) else dataset.dataset_dir
+        assert dataset_folder(name) == expected

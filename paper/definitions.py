@@ -215,11 +215,10 @@ def overrides(trainer: str, dataset: str, shots: int) -> dict[str, object]:
 def _cases() -> list[dict]:
     """The WHEN list of overrides.yaml. Raises: KeyError for a case with an unknown key or no source."""
     cases = load_yaml(OVERRIDES)["WHEN"]
+    known = ("method", "dataset", "shots", "set", "source")
     for case in cases:
-        if unknown := case.keys() - {"method", "dataset", "shots", "set", "source"}:
-            raise KeyError(
-                f"{OVERRIDES}: WHEN knows method, dataset, shots, set and source, not {sorted(unknown)}"
-            )
+        if unknown := [key for key in case if key not in known]:
+            raise KeyError(f"{OVERRIDES}, WHEN: {unknown_name('key', unknown[0], known)}")
         if not case.get("source"):
             raise KeyError(f"{OVERRIDES}: a case lacks its source: {case}")
     return cases

@@ -1,7 +1,7 @@
-"""The numbers that the paper prints, from paper/printed/: one CSV per table, with what is doubtful about a value.
+"""The numbers that the paper prints, from paper/printed/: one CSV per table, with what is doubtful in it.
 
-The CSVs hold the print, uncorrected. NOTES.md there says where it contradicts itself; notes.csv says which cells
-each of these notes (A1, B4, ...) is about.
+The CSVs hold the print, uncorrected. NOTES.md there says where it contradicts itself; notes.csv says which
+cells each of these notes (A1, B4, ...) is about.
 """
 
 import csv
@@ -15,7 +15,12 @@ FOLDER = Path(__file__).with_name("printed")
 AVERAGE = "average"
 UNREADABLE = "?"
 METHOD_COLUMNS = ("method", "strategy", "configuration", "id")
-SUFFIXES = ("K", "k", "M", "ds")  # units that are part of the printed number; the others are said in table heads
+SUFFIXES = (
+    "K",
+    "k",
+    "M",
+    "ds",
+)  # units that are part of a printed number; heads of tables say the others
 METRICS = {"train_time_per_image": "ms"}  # names of the CSVs that are others here
 
 Key = tuple[str, str, int | None, str]  # method, data set, shots, metric
@@ -74,7 +79,7 @@ def _note(remarks: list[tuple[str, str]], own: str) -> str:
 
 @cache
 def _remarks() -> dict[str, dict[Key, list[tuple[str, str]]]]:
-    """Table -> cell -> (letter of NOTES.md, note), from notes.csv, of which a line is about all cells it spans."""
+    """Table -> cell -> (letter of NOTES.md, note), from notes.csv; a line is about all cells it spans."""
     remarks: dict = defaultdict(lambda: defaultdict(list))
     for row in _rows(FOLDER / "notes.csv"):
         shots = int(row["shots"]) if row["shots"] else None

@@ -30,7 +30,7 @@ Outcomes = Mapping[Spec, Planned]
 
 
 def tables(definition: Definition, selection: Selection, outcomes: Outcomes) -> list[Table]:
-    """The selected part of a table: one for the paper's data sets, one for the embedded, if they are selected.
+    """The selected part of a table: one for the paper's data sets, one for the embedded, if selected.
 
     Args: outcomes, of the runs that ``definition.specs(selection)`` names; one that is not there was not run
     """
@@ -140,7 +140,7 @@ class Measured(Quantity):
         return NOT_DEFINED if seed in self.values else REASONS.get(run.state, run.state)
 
     def runs(self) -> list[Planned]:
-        return [run for run in self._runs.values() if run]
+        return list(dict.fromkeys(run for run in self._runs.values() if run))
 
     @property
     def settled(self) -> bool:

@@ -1,4 +1,4 @@
-"""Methods compared over data sets: average rank, and the Wilcoxon signed-rank test between any two of them."""
+"""Methods compared over data sets: average rank, and Wilcoxon's signed-rank test between any two of them."""
 
 from itertools import combinations
 from statistics import fmean
@@ -66,17 +66,19 @@ def _compare(first: str, second: str, scores: Scores) -> Comparison:
 def wilcoxon(differences: list[float]) -> tuple[float | None, str]:
     """Two-sided p of Wilcoxon's signed-rank test, and a note; data sets without a difference are left out.
 
-    p is None where fewer than six data sets are left: the test could not tell any difference then.
+    p is exact, equal differences or not: over all 2^n signs. It is None where fewer than six data sets are
+    left, of which no outcome would be significant at 0.05.
     """
     kept = [rounded for value in differences if (rounded := round(value, SAME))]
     equal = len(differences) - len(kept)
     if len(kept) < FEWEST:
         what = "with a difference" if equal else ""
         return None, f"too few data sets {what}".rstrip() + f": {len(kept)}, at least {FEWEST} are needed"
-    from scipy.stats import wilcoxon as signed_rank  # half a second, and not always needed
+    from scipy import stats  # half a second, and not always needed
 
+    every_sign = stats.PermutationMethod(n_resamples=2 ** len(kept))
     note = f"{equal} without a difference left out" if equal else ""
-    return float(signed_rank(kept, alternative="two-sided").pvalue), note
+    return float(stats.wilcoxon(kept, method=every_sign).pvalue), note
 
 
 def _shared(scores: list[dict[str, float]]) -> list[str]:

@@ -6,7 +6,9 @@ import sys
 from collections import Counter
 
 import pytest
+import yaml
 
+from dassl.config import load_yaml
 from grid.plan import plan
 from grid.spec import Spec
 from launch.resolve import PROJECT
@@ -192,22 +194,18 @@ def test_a_broken_row_is_named_with_its_place(entry, error, message):
 
 
 @pytest.mark.parametrize(
-    "text, error, message",
+    "change, error, message",
     [
-        ("title: x\nmetric: [base]\n", KeyError, "did you mean 'metrics'"),
-        ("title: x\n", ValueError, "lacks source"),
-        ("{layout: {rows: [methods], columns: [data]}, METRICS}", ValueError, "did you mean 'method'"),
-        ("{layout: {rows: [method], columns: [data]}, metrics: [bas]}", ValueError, "did you mean 'base'"),
+        ({"metric": ["base"]}, KeyError, "did you mean 'metrics'"),
+        ({"source": ""}, ValueError, "lacks source"),
+        ({"layout": {"rows": ["methods"], "columns": ["data"]}}, ValueError, "did you mean 'method'"),
+        ({"metrics": ["bas"]}, ValueError, "did you mean 'base'"),
+        ({"rows": [{"name": "no trainer"}]}, ValueError, "lacks trainer"),
     ],
 )
-def test_a_broken_table_is_named_with_its_place(tmp_path, monkeypatch, text, error, message):
-    rest = (
-        "title: x\nsource: x\nprotocol: few_shot\nshots: [1]\nrows: [{name: a, trainer: CoOp}]\ndata: each\n"
-    )
-    if text.startswith("{"):
-        inner = text[1:-1].replace("METRICS", "metrics: [accuracy]").replace(", metrics", "\nmetrics")
-        text = rest + inner
-    (tmp_path / "broken.yaml").write_text(text, encoding="utf-8")
+def test_a_broken_table_is_named_with_its_place(tmp_path, monkeypatch, change, error, message):
+    content = load_yaml(PROJECT / "paper/tables/table01.yaml")
+    (tmp_path / "broken.yaml").write_text(yaml.safe_dump({**content, **change}), encoding="utf-8")
     monkeypatch.setattr(definitions, "TABLES", tmp_path)
     with pytest.raises(error, match=message) as raised:
         load()

@@ -35,7 +35,7 @@ OVERRIDES = HERE / "overrides.yaml"
 AXES = ("method", "data", "shots", "metric")
 COST = ("params", "ms")  # of the training run, whatever it is tested on
 METRICS = ("accuracy", "base", "new", "hm", *COST)
-UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")  # the seed decides nothing: one run stands for all of them
+UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")  # one run stands for all seeds
 THE_SEED = 1  # of that run
 
 
@@ -84,16 +84,17 @@ class Row:
             protocol=protocol,
             dataset=dataset,
             shots=shots,
-            seed=seed,
+            seed=THE_SEED if self.settled else seed,
             eval_only=eval_only,
             source=source,
             config_file=self.config,
             pairs=_words(settings),
         )
 
-    def seeds(self, seeds: tuple[int, ...]) -> tuple[int, ...]:
-        """The seeds that have runs of their own."""
-        return (THE_SEED,) if self.trainer in UNTRAINED else seeds
+    @property
+    def settled(self) -> bool:
+        """Whether the seed decides nothing."""
+        return self.trainer in UNTRAINED
 
     @property
     def baseline(self) -> "Row":
@@ -158,7 +159,7 @@ class Definition:
 
     def _specs_of(self, family: Family, row: Row, dataset: str, shots: int, seeds) -> Iterator[Spec]:
         for member in (row.baseline, row) if row.gain else (row,):
-            for seed in member.seeds(seeds):
+            for seed in seeds:
                 for metric in self.metrics:
                     for part in ("base", "new") if metric == "hm" else (metric,):
                         yield self.spec(family, member, dataset, shots, seed, part)
@@ -214,11 +215,10 @@ def overrides(trainer: str, dataset: str, shots: int) -> dict[str, object]:
 def _cases() -> list[dict]:
     """The WHEN list of overrides.yaml. Raises: KeyError for a case with an unknown key or no source."""
     cases = load_yaml(OVERRIDES)["WHEN"]
+    known = ("method", "dataset", "shots", "set", "source")
     for case in cases:
-        if unknown := case.keys() - {"method", "dataset", "shots", "set", "source"}:
-            raise KeyError(
-                f"{OVERRIDES}: WHEN knows method, dataset, shots, set and source, not {sorted(unknown)}"
-            )
+        if unknown := [key for key in case if key not in known]:
+            raise KeyError(f"{OVERRIDES}, WHEN: {unknown_name('key', unknown[0], known)}")
         if not case.get("source"):
             raise KeyError(f"{OVERRIDES}: a case lacks its source: {case}")
     return cases

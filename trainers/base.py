@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dassl.data.datasets import validates_on_test
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -34,6 +35,7 @@ class CLIPTrainer(TrainerX):
     also_saved        buffers of the model that checkpoints hold beside the trained tensors
     rate_per_step     the learning rate follows its schedule from step to step, not from epoch to epoch
     version           of its results: raised whenever the same config gives other numbers than before
+    reads_template    DATASET.PROMPT_TEMPLATE means something to it
     """
 
     node = ""
@@ -43,6 +45,7 @@ class CLIPTrainer(TrainerX):
     rebuilt: tuple[str, ...] = ()
     also_saved: tuple[str, ...] = ()
     rate_per_step = False
+    reads_template = True
 
     @property
     def hp(self):
@@ -82,15 +85,19 @@ class CLIPTrainer(TrainerX):
         )
         self.tokens = self.tokenize(self.template)
         self.prompts = self.clip.embed_prompts(self.tokens)
+        if cfg.DATASET.PROMPT_TEMPLATE and not self.reads_template:
+            print(f"Note: {cfg.TRAINER.NAME} learns its prompts and does not read DATASET.PROMPT_TEMPLATE")
         self.scaler = None
         self._test_features = None
 
         self.model = self.clip
         self.setup()
         if cfg.TRAINER.UPDATE_LAYERNORM:
-            self.unfreeze(["image.layernorm"])
+            self.update_layernorm()
         if trained := self.trained_parameters():
             self._build_optimizer(trained)
+        elif self.also_saved:
+            self.register_model(self.registered_name, self.model)
 
     def setup(self):
         """Choose what trains, precompute what stays; CLIP is frozen and ``self.prompts`` are embedded."""
@@ -116,6 +123,16 @@ class CLIPTrainer(TrainerX):
             print(f"  {group}: {groups.count(parameters.values()):,} parameters in {len(parameters)} tensors")
             for parameter in parameters.values():
                 parameter.requires_grad_(True)
+
+    def update_layernorm(self) -> None:
+        """+UL: let the LayerNorms of the image encoder train beside what the method trains."""
+        try:
+            self.unfreeze(["image.layernorm"])
+        except ValueError:
+            raise ValueError(
+                "TRAINER.UPDATE_LAYERNORM: this image tower is a ResNet, which has no LayerNorms; "
+                "choose a ViT backbone, or leave it False"
+            ) from None
 
     def trained_parameters(self) -> dict[str, torch.nn.Parameter]:
         """Name -> parameter of everything that trains, in the model's order."""
@@ -198,9 +215,8 @@ class CLIPTrainer(TrainerX):
         return torch.autocast(self.device.type, AMP_DTYPES[self.cfg.TRAINER.AMP_DTYPE])
 
     def parse_batch_train(self, batch):
-        return batch["img"].to(self.device, non_blocking=True), batch["label"].to(
-            self.device, non_blocking=True
-        )
+        images, labels = batch["img"], batch["label"]
+        return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
     # Testing ----------------------------------------------------------------------------------------
 
@@ -270,12 +286,11 @@ class CLIPTrainer(TrainerX):
         return ["test epoch" if validates_on_test(self.dm.dataset) else "val epoch"]
 
 
-def validates_on_test(dataset) -> bool:
-    """Whether a data set has no validation images, or (as ImageNet) only test images for the purpose."""
-    validation, test = ({item.impath for item in items or []} for items in (dataset.val, dataset.test))
-    return not validation or not validation.isdisjoint(test)
-
-
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """Softmax cross entropy of logits (B, K), in fp32 whatever the precision of the model."""
     return F.cross_entropy(logits.float(), labels)
+
+
+def mean_distance(w: Tensor, w0: Tensor) -> Tensor:
+    """Mean over classes k of 1 - cos(w_k, w0_k), for (K, D) and (K, D), in fp32."""
+    return 1 - F.cosine_similarity(w.float(), w0.float(), eps=1e-7).mean()

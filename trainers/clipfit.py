@@ -7,14 +7,13 @@ one minus it, as in the authors' code.
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from dassl.engine import TRAINER_REGISTRY
 from models import groups
 from models.clip import normalize
 from models.loading import load_clip
 
-from .base import CLIPTrainer, cross_entropy
+from .base import CLIPTrainer, cross_entropy, mean_distance
 
 
 @TRAINER_REGISTRY.register()
@@ -54,7 +53,7 @@ class CLIPFit(CLIPTrainer):
     def regularizer(self, w: Tensor) -> Tensor | float:
         """R for unit text features w (K, D), in fp32."""
         if self.hp.REGULARIZER == "kd":
-            return 1 - F.cosine_similarity(w.float(), self.w0, eps=1e-7).mean()
+            return mean_distance(w, self.w0)
         if self.hp.REGULARIZER == "mse":
             distances = [
                 (b.float() - b0.float()).square().sum() for b, b0 in zip(self.b, self.b0, strict=True)

@@ -25,6 +25,7 @@ class CoOp(CLIPTrainer):
     node = "COOP"
     phrase = "a photo of a"  # what CTX_INIT True means
     rebuilt = ("token_prefix", "token_suffix", "token_midfix")
+    reads_template = False
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

@@ -7,11 +7,10 @@ half; CTX_INIT and CLASS_TOKEN_POSITION mean what they mean for CoOp (there: alw
 """
 
 from torch import Tensor
-from torch.nn import functional as F
 
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import cross_entropy
+from .base import cross_entropy, mean_distance
 from .coop import CoOp
 
 
@@ -20,6 +19,7 @@ class KgCoOp(CoOp):
     """loss = CE(logits, y) + W * mean_k [1 - cos(w_k, w0_k)],  w0 = text features of hand-written prompts."""
 
     template_column = "kgcoop"
+    reads_template = True  # the hand-written prompts
     rebuilt = (
         *CoOp.rebuilt,
         *("bias_vectors", "meta_net.linear1.weight", "meta_net.linear1.bias"),  # the authors never train them
@@ -33,5 +33,4 @@ class KgCoOp(CoOp):
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         w = self.text_features()  # (K, D): one text pass serves both terms
         logits = self.clip.logits(self.image_features(images), w)
-        distance = 1 - F.cosine_similarity(w.float(), self.w0.float(), eps=1e-7).mean()
-        return cross_entropy(logits, labels) + self.hp.W * distance, logits
+        return cross_entropy(logits, labels) + self.hp.W * mean_distance(w, self.w0), logits

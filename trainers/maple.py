@@ -32,6 +32,7 @@ class MaPLe(CLIPTrainer):
     phrase = "a photo of a"  # what CTX_INIT True means
     registered_name = "MultiModalPromptLearner"
     rebuilt = ("prompt_learner.token_prefix", "prompt_learner.token_suffix")
+    reads_template = False
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

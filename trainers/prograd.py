@@ -32,6 +32,7 @@ class ProGrad(CoOp):
     """
 
     template_column = "prograd"
+    reads_template = True  # the hand-written prompts, and where the context starts
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

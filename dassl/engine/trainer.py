@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from dassl.config.identity import config_digest
 from dassl.data import DataManager
+from dassl.data.datasets import validates_on_test
 from dassl.evaluation import build_evaluator
 from dassl.modeling import SimpleNet
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -126,13 +127,11 @@ class SimpleTrainer(TrainerBase):
             )
 
     def _warn_of_test_selection(self):
-        if self.cfg.TEST.FINAL_MODEL != "best_val" or self.cfg.TEST.NO_TEST:
-            return
-        dataset = self.dm.dataset
-        if not dataset.val:
-            print("Warning: there are no validation images, so best_val chooses the epoch on the test images")
-        elif [item.impath for item in dataset.val] == [item.impath for item in dataset.test]:
-            print("Warning: the validation images are the test images, so best_val chooses the epoch on them")
+        chosen = self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
+        if chosen and validates_on_test(self.dm.dataset):
+            print(
+                "Warning: the only images to validate on are test images; best_val chooses the epoch on them"
+            )
 
     def _open_records(self):
         mkdir_if_missing(self.output_dir)

@@ -17,7 +17,10 @@ from models.openai import VOCABULARY_SIZE, OpenAIModel
 
 PROJECT = Path(__file__).parents[2]
 SMALL = "small.pt"
-ON_SMALL = {"MaPLe": ["TRAINER.MAPLE.PROMPT_DEPTH", "3"]}  # defaults that need more than its three blocks
+ON_SMALL = {  # it has three blocks, and little is enough to look for or to average
+    "MaPLe": ["TRAINER.MAPLE.PROMPT_DEPTH", "3"],
+    "TipAdapter": ["TRAINER.TIPADAPTER.AUGMENT_EPOCH", "2", "TRAINER.TIPADAPTER.SEARCH_STEP", "[20, 5]"],
+}
 
 
 @pytest.fixture(scope="session")

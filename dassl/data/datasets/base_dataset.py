@@ -285,6 +285,12 @@ def sample_per_label(items, num_shots: int, rng, repeat: bool = False) -> list:
     return picked
 
 
+def validates_on_test(dataset: DatasetBase) -> bool:
+    """Whether what is chosen on the validation images is chosen on test images: there are no others."""
+    validation, test = ({item.impath for item in items or []} for items in (dataset.val, dataset.test))
+    return not validation or not validation.isdisjoint(test)
+
+
 def _for_classes(items):
     """Items that show every label with its name: all of them, or fewer where one per class is enough."""
     return items.one_per_class() if isinstance(items, FolderImages) else items

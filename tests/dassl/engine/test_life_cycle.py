@@ -133,7 +133,7 @@ def test_without_validation_images_the_best_epoch_is_chosen_on_the_test_set_and_
     assert trainer.val_loader is None
     trainer.train()
     printed = capsys.readouterr().out
-    assert "best_val chooses the epoch on the test images" in printed
+    assert "the only images to validate on are test images; best_val chooses the epoch on them" in printed
     assert Path(cfg.OUTPUT_DIR, "linear/model-best.pth.tar").is_file()
 
 

@@ -37,6 +37,6 @@ def forget_failure(output: Path, name: str) -> None:
 
 def last_lines(path: Path, count: int = LOG_LINES) -> list[str]:
     """The last lines of a log, none if there is no file."""
-    with suppress(FileNotFoundError), open(path, encoding="utf-8", errors="replace") as file:
+    with suppress(OSError), open(path, encoding="utf-8", errors="replace") as file:
         return [line.rstrip("\n") for line in deque(file, maxlen=count)]
     return []

@@ -119,10 +119,7 @@ def reset_peak_memory(device: torch.device) -> None:
 
 def _imported_versions() -> dict[str, str]:
     distributions = {
-        name
-        for module, names in _distributions().items()
-        if module in sys.modules
-        for name in names
+        name for module, names in _distributions().items() if module in sys.modules for name in names
     }
     return {name: metadata.version(name) for name in sorted(distributions, key=str.lower)}
 

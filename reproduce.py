@@ -1,0 +1,198 @@
+"""Every table and figure of the paper: plan its runs, do them, and set ours beside the printed numbers.
+
+python reproduce.py list
+python reproduce.py run table1 --datasets dtd --seeds 1 2 3
+python reproduce.py run --datasets demo --seeds 1         the whole paper on the embedded data
+"""
+
+import argparse
+import shlex
+import sys
+from collections import Counter
+from pathlib import Path
+
+from tabulate import tabulate
+
+from dassl.utils import unknown_name
+from grid import scheduler
+from grid.executors.local import LocalExecutor
+from grid.executors.ray import RayExecutor
+from grid.plan import Planned, plan
+from grid.progress import Progress
+from paper import definitions, report
+from paper.assemble import assemble
+from paper.selection import Selection
+from train import ERRORS
+
+COMMANDS = {
+    "list": "every table and figure with the number of its runs, and what is done",
+    "plan": "each run with its state and its train.py command",
+    "run": "do what is not done yet, then report",
+    "report": "tables and figures of what is done: terminal, HTML, Markdown, LaTeX, CSV",
+}
+STATES = ("done", "unfinished", "stale", "failed", "no data", "todo")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line. Returns the exit status: 0, 1 if a run failed, 130 after Ctrl-C."""
+    args = parse_args(argv)
+    try:
+        return COMMAND_FUNCTIONS[args.command](args)
+    except ERRORS as error:
+        message = error.args[0] if isinstance(error, KeyError) and error.args else error
+        sys.exit(f"error: {message}")
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on where it stopped")
+        return 130
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="reproduce.py", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for name, description in COMMANDS.items():
+        command = commands.add_parser(name, help=description, description=description)
+        _add_selection(command)
+        if name == "plan":
+            command.add_argument(
+                "--commands", action="store_true", help="only commands, one a line, in an order that works"
+            )
+        if name == "run":
+            _add_execution(command)
+        if name in ("run", "report"):
+            command.add_argument("--report", metavar="DIR", help="default: <output>/report")
+    return parser.parse_args(argv)
+
+
+def _add_selection(command: argparse.ArgumentParser) -> None:
+    which = command.add_argument_group("which")
+    which.add_argument("what", nargs="*", help="table1 ... figure11; default: all")
+    which.add_argument(
+        "--datasets",
+        nargs="+",
+        default=["paper"],
+        help="data sets; paper (default): the paper's; demo: the embedded",
+    )
+    which.add_argument("--methods", nargs="+", default=[], help="default: all of a table")
+    which.add_argument("--shots", type=int, nargs="+", default=[], help="default: all of a table")
+    which.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    where = command.add_argument_group("where and how")
+    where.add_argument("--root", default="data", help="folder of the data sets")
+    where.add_argument("--output", default="output", help="folder of the runs")
+    where.add_argument(
+        "--prec", default="", choices=["", "auto", "fp32", "amp", "fp16"], help="precision of every run"
+    )
+    where.add_argument("--threads", type=int, default=0, help="CPU threads of every run")
+
+
+def _add_execution(command: argparse.ArgumentParser) -> None:
+    how = command.add_argument_group("execution")
+    how.add_argument("--executor", default="local", choices=["local", "ray"])
+    how.add_argument(
+        "--jobs", type=int, default=0, help="local: runs at once; default: what cores or GPUs allow"
+    )
+    how.add_argument(
+        "--per-gpu", type=int, default=1, help="local: at most so many runs on a GPU, memory permitting"
+    )
+    how.add_argument("--ray-address", default="auto", help="ray: address of the cluster")
+    how.add_argument("--cpus-per-run", type=float, default=0, help="ray: default: a run's threads")
+    how.add_argument("--gpus-per-run", type=float, help="ray: e.g. 0.5; default: 1 if there are GPUs")
+
+
+# Commands -------------------------------------------------------------------------------------------
+
+
+def show_list(args) -> int:
+    selection, what = select(args), chosen(args.what)
+    planned = runs_of(what, args, selection)
+    rows = []
+    for definition in what:
+        runs = {planned[spec] for spec, _ in definition.specs(selection)}
+        rows.append(
+            [definition.id, definition.title, *_counts(runs | {run.needs for run in runs if run.needs})]
+        )
+    rows.append(["", "all, shared runs once", *_counts(set(planned.values()))])
+    print(
+        tabulate(rows, ["", "", "runs", *STATES], tablefmt="simple", disable_numparse=True, colalign=_RIGHT)
+    )
+    return 0
+
+
+_RIGHT = ("left", "left", *["right"] * (1 + len(STATES)))
+
+
+def _counts(runs: set[Planned]) -> list[str]:
+    states = Counter(run.state for run in runs)
+    return [f"{len(runs):,}", *(f"{states[state]:,}" if states[state] else "" for state in STATES)]
+
+
+def show_plan(args) -> int:
+    for run in distinct(runs_of(chosen(args.what), args, select(args))):
+        if not args.commands:
+            print(f"{run.state:10}  {run.name}" + (f"   ({run.reason})" if run.reason else ""))
+            print(f"            {shlex.join(run.command)}")
+        elif run.state != "done":
+            print(shlex.join(run.command))
+    return 0
+
+
+def run_all(args) -> int:
+    what, selection = chosen(args.what), select(args)
+    runs = distinct(runs_of(what, args, selection))
+    waiting = [run for run in runs if run.runnable]
+    print(f"{len(runs):,} runs, {len(waiting):,} to do")
+    summary = None
+    if waiting:
+        summary = scheduler.run(waiting, _executor(args), Progress())
+    write_report(args)
+    if summary is None:
+        return 0
+    return 130 if summary.interrupted else int(bool(summary.failed))
+
+
+def _executor(args):
+    if args.executor == "ray":
+        return RayExecutor(args.ray_address, args.cpus_per_run, args.gpus_per_run)
+    return LocalExecutor(args.jobs, args.per_gpu)
+
+
+def write_report(args) -> int:
+    what, selection = chosen(args.what), select(args)
+    folder = Path(args.report or Path(args.output) / "report")
+    made = assemble(what, selection, runs_of(what, args, selection), folder)
+    print(report.terminal(made))
+    for path in report.write(made, folder):
+        print(path)
+    return 0
+
+
+COMMAND_FUNCTIONS = {"list": show_list, "plan": show_plan, "run": run_all, "report": write_report}
+
+
+# What they share ------------------------------------------------------------------------------------
+
+
+def chosen(what: list[str]) -> list:
+    """Definitions by id, in the paper's order. Raises: ValueError for an unknown id."""
+    known = {**definitions.load()}
+    for name in what:
+        if name not in known:
+            raise ValueError(unknown_name("table or figure", name, list(known)))
+    return [known[name] for name in known if not what or name in what]
+
+
+def select(args) -> Selection:
+    return Selection(tuple(args.datasets), tuple(args.methods), tuple(args.shots), tuple(args.seeds))
+
+
+def runs_of(what: list, args, selection: Selection) -> dict:
+    """Spec -> planned run of everything that these tables and figures need."""
+    wanted = [run for definition in what for run in definition.specs(selection)]
+    return plan(wanted, args.output, args.root, prec=args.prec, threads=args.threads)
+
+
+def distinct(planned: dict) -> list[Planned]:
+    return list(dict.fromkeys(planned.values()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,99 @@
+"""reproduce.py as a user calls it, on the quickest runs there are: zero-shot CLIP on embedded data."""
+
+import json
+import shlex
+from pathlib import Path
+
+import pytest
+
+import reproduce
+import train
+from dassl.utils import close_logger
+
+QUICK = ["--datasets", "demo_garden", "--methods", "zsclip", "--seeds", "1"]
+
+
+@pytest.fixture
+def run(demo_root, tmp_path, capsys):
+    """Run a command on the quick selection; returns exit status and what it printed."""
+
+    def _run(command, *words, selection=QUICK):
+        where = ["--root", str(demo_root), "--output", str(tmp_path / "out")]
+        status = reproduce.main([command, *words, *selection, *where])
+        return status, capsys.readouterr().out
+
+    return _run
+
+
+def accuracy(folder):
+    return json.loads(next(folder.glob("*/*/*/seed1/result.json")).read_text())["accuracy"]
+
+
+def test_a_table_is_run_then_shown_and_not_run_again(run, tmp_path):
+    status, printed = run("run", "table1")
+    assert status == 0 and "2 runs, 2 to do" in printed
+    base = accuracy(tmp_path / "out/base2new/train_base/demo_garden")
+    new = accuracy(tmp_path / "out/base2new/test_new/demo_garden")
+    for value in (base, new, 2 * base * new / (base + new)):
+        assert f"{value:.2f}" in printed
+    report = tmp_path / "out/report"
+    assert {"report.html", "report.md"} <= {path.name for path in report.iterdir()}
+
+    status, again = run("run", "table1")
+    assert status == 0 and "2 runs, 0 to do" in again and f"{base:.2f}" in again
+
+
+def test_list_counts_shared_runs_once(run):
+    status, printed = run(
+        "list", "table1", "table7", selection=[*QUICK[:2], "--methods", "coop", "--seeds", "1"]
+    )
+    lines = {line.split()[0]: line.split() for line in printed.splitlines()[2:]}
+    assert status == 0
+    assert lines["table1"][-2:] == lines["table7"][-2:] == ["2", "2"]  # runs, todo
+    assert lines["all,"][-2:] == ["2", "2"]
+
+
+def test_planned_commands_make_the_results_that_reports_read(run, capsys):
+    _, printed = run("plan", "table1", "--commands")
+    commands = [shlex.split(line) for line in printed.splitlines()]
+    assert len(commands) == 2
+    for command in commands:
+        assert command[0] == "python" and Path(command[1]).name == "train.py"
+        train.main(command[2:])
+        close_logger()
+    capsys.readouterr()
+    assert run("plan", "table1", "--commands") == (0, "")
+    _, states = run("plan", "table1")
+    assert [line.split()[0] for line in states.splitlines()[::2]] == ["done", "done"]
+
+
+def test_an_empty_cell_says_why(run):
+    status, printed = run("report", "table1")
+    assert status == 0 and "not run" in printed
+    _, printed = run(
+        "report", "table1", selection=["--datasets", "dtd", "--methods", "zsclip", "--seeds", "1"]
+    )
+    assert "data missing" in printed and "54.30" not in printed.split("printed")[0]
+
+
+def test_a_failed_run_is_told_and_ends_in_status_1(run, tmp_path):
+    place = tmp_path / "out/base2new/train_base/demo_garden/shots_16/ZeroshotCLIP"
+    place.mkdir(parents=True)
+    (place / "demo").write_text("a file in the way")
+    status, printed = run("run", "table1")
+    assert status == 1 and "failed" in printed
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["report", "table13"], "did you mean"),
+        (["report", "table1", "--datasets", "dtdd"], "dtd"),
+        (["report", "table1", "--methods", "clipfitt"], "CLIPFit"),
+        (["report", "table2", "--shots", "3"], "1, 2, 4, 8, 16"),
+    ],
+)
+def test_unknown_names_are_answered_with_valid_ones(words, message, capsys):
+    with pytest.raises(SystemExit) as stop:
+        reproduce.main(words)
+    assert message in str(stop.value)

@@ -221,6 +221,14 @@ def _judge(planned: Planned) -> tuple[str, str]:
 
 
 def _what_is_there(planned: Planned) -> tuple[str, str]:
+    try:
+        return _compare(planned)
+    except (ValueError, FileNotFoundError) as error:  # files that are damaged, or nothing of ours
+        return "stale", str(error)
+
+
+def _compare(planned: Planned) -> tuple[str, str]:
+    """Raises: ValueError for a damaged file, FileNotFoundError for a run without config.yaml"""
     result = read_result(planned.folder)
     if result is not None:
         if changed := _changed(planned, result):

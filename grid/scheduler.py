@@ -59,12 +59,19 @@ def run(planned: Iterable[Planned], executor: Executor, progress: Progress) -> S
 def move_aside(planned: Planned) -> Path:
     """Move a stale run's folder to ``.stale/seed1-<first 8 of its config's digest>`` beside it."""
     folder = planned.folder
-    old = (read_result(folder) or {}).get("config_digest") or digest(experiment(read_config(folder / CONFIG)))
-    name = f"{folder.name}-{old[:8]}"
+    name = f"{folder.name}-{_old_digest(folder)[:8]}"
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
     target = next(path for path in map((folder.parent / ".stale").joinpath, names) if not path.exists())
     target.parent.mkdir(exist_ok=True)
     return folder.rename(target)
+
+
+def _old_digest(folder: Path) -> str:
+    try:
+        result = read_result(folder) or {}
+        return result.get("config_digest") or digest(experiment(read_config(folder / CONFIG)))
+    except (ValueError, FileNotFoundError):
+        return "damaged"
 
 
 class _Grid:

@@ -5,10 +5,11 @@ same paths too (shared storage). Nothing is shipped but command lines. A Ray wor
 another, so imports are paid once per process; with GPUs Ray itself begins a new process for every run.
 
 When a node is lost, Ray tells so and the scheduler starts the run again on another node, where it goes on
-from its newest checkpoint. The process on the lost node may live a little longer: Ray's workers end themselves
-when their node's raylet is gone, and until then the lock of the run folder keeps the new process waiting.
+from its newest checkpoint. The process on the lost node may live a little longer: Ray's workers end
+themselves when their raylet is gone, and until then the lock of the run folder keeps the new process waiting.
 """
 
+import os
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -33,19 +34,21 @@ class RayExecutor:
         self._address, self._cpus, self._gpus = address, cpus_per_run, gpus_per_run
         self._ray = _import_ray()
         self._running = {}  # the reference of a run's answer -> the run
-
-    @property
-    def slots(self) -> int:
-        """Runs that the living nodes hold at once."""
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        return sum(_places(node, self._cpus, self._gpus) for node in nodes)
+        self.slots = 0  # runs that the living nodes hold at once
 
     def open(self, planned: Iterable[Planned]) -> None:
         """Connect to the cluster. Raises: ConnectionError if there is none."""
-        self._ray.init(address=self._address, log_to_driver=False, logging_level="ERROR")
+        try:
+            self._ray.init(address=self._address, log_to_driver=False, logging_level="ERROR")
+        except ConnectionError as error:
+            raise ConnectionError(
+                f"there is no Ray cluster at {self._address!r}; begin one with `ray start --head`, add nodes "
+                f"with `ray start --address <head>:6379`, or give its address ({_first_line(error)})"
+            ) from error
         if self._gpus is None:
             self._gpus = 1 if self._ray.cluster_resources().get("GPU") else 0
         self._cpus = self._cpus or max((run.threads for run in planned if run.runnable), default=1)
+        self._count_slots()
         if not self.slots:
             warnings.warn(
                 f"no node has the {self._cpus} CPUs and {self._gpus} GPUs of a run: waiting for one that has"
@@ -56,15 +59,15 @@ class RayExecutor:
         )
 
     def takes(self, planned: Planned) -> bool:
-        return True  # Ray keeps the queue
+        """As many runs wait as go on: no node is idle, and a cluster that can grow sees why it should."""
+        return len(self._running) < 2 * max(self.slots, 1)
 
     def start(self, planned: Planned) -> None:
         answer = self._task.remote(str(PROJECT), str(Path.cwd()), LOCK_PATIENCE, train_arguments(planned))
         self._running[answer] = planned
 
     def wait(self) -> list[Outcome]:
-        if not self._running:
-            return []
+        self._count_slots()
         ended, _ = self._ray.wait(list(self._running), timeout=HEARTBEAT)
         return [self._outcome(self._running.pop(answer), answer) for answer in ended]
 
@@ -75,10 +78,19 @@ class RayExecutor:
             self._ray.cancel(answer, force=True)
         self._ray.shutdown()
 
+    def _count_slots(self) -> None:
+        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        self.slots = sum(_places(node, self._cpus, self._gpus) for node in nodes)
+
     def _outcome(self, planned: Planned, answer) -> Outcome:
         errors = self._ray.exceptions
         try:
-            return Outcome(planned, self._ray.get(answer) or "")
+            error = self._ray.get(answer) or ""
+            if planned.folder.is_dir():
+                os.listdir(
+                    planned.folder
+                )  # makes NFS look again: it remembers for a while that a file was not there
+            return Outcome(planned, error)
         except (errors.NodeDiedError, errors.LocalRayletDiedError) as error:
             return Outcome(planned, _first_line(error), lost=True)
         except errors.RayError as error:  # its process ended, or the run cannot even begin there

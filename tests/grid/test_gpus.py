@@ -4,6 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from grid.executors import local
+from grid.executors.local import LocalExecutor
 from grid.gpus import GPU, PeakMemory, fits, select_gpus
 
 ANSWER = "0, GPU-aa11, 81559\n1, GPU-bb22, 81559\n2, GPU-cc33, 24576\n"
@@ -48,3 +50,19 @@ def test_a_peak_is_the_largest_seen_of_its_kind():
     assert peaks.of(run_of("dtd")) == 1000.0 and peaks.of(run_of("eurosat")) is None
     later.result = {"peak_memory_mb": 1100.0}  # it has finished meanwhile
     assert peaks.of(run_of("dtd")) == 1100.0
+
+
+def test_unknown_runs_get_a_gpu_each_and_known_ones_share(monkeypatch):
+    monkeypatch.setattr(local, "visible_gpus", lambda: [GPU("0", 24_576.0), GPU("1", 24_576.0)])
+    monkeypatch.setattr(local._Slot, "give", lambda self, planned: setattr(self, "planned", planned))
+    known, unknown = [run_of("dtd") for _ in range(4)], [run_of("eurosat") for _ in range(4)]
+
+    def placed(runs):
+        executor = LocalExecutor(per_gpu=2)
+        executor.open([run_of("dtd", 8000.0), *runs])
+        for run in runs:
+            if executor.takes(run):
+                executor.start(run)
+        return sorted(slot.gpu.name for slot in executor._slots if slot.planned)
+
+    assert placed(known) == ["0", "0", "1", "1"] and placed(unknown) == ["0", "1"]

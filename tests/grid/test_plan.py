@@ -17,6 +17,7 @@ from datasets.demo import DrawnDataset
 from grid import plan as plan_module
 from grid.failures import Failure
 from grid.plan import plan
+from grid.scheduler import move_aside
 from grid.source import dataset_folder, trainer_version
 from grid.spec import Spec
 from launch.arguments import parse_args
@@ -108,6 +109,24 @@ def test_an_interrupted_run_goes_on_only_with_the_same_config(look):
     other = look(replace(TRAINING, seed=2))
     interrupt(other, "OPTIM.LR", "1.0")
     assert look(replace(TRAINING, seed=2)).state == "stale"
+
+
+@pytest.mark.parametrize(
+    "files, reason",
+    [
+        ({"result.json": "{"}, "not valid JSON"),
+        ({"resume.pt": "", "config.yaml": "[1"}, "damaged"),
+        ({"metrics.jsonl": "{}"}, "config.yaml"),
+    ],
+)
+def test_a_damaged_folder_is_stale_and_stops_no_plan(look, files, reason):
+    folder = look().folder
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_text(content)
+    planned = look()
+    assert planned.state == "stale" and reason in planned.reason
+    assert move_aside(planned).name == "seed1-damaged" and look().state == "todo"
 
 
 def test_a_failure_is_told_until_the_run_is_there(look, tmp_path):

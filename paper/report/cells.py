@@ -190,7 +190,7 @@ def _as_displayed(table: Table, place: tuple[int, int]) -> float | None:
     if cell is None or cell.ours.mean is None:
         return None
     row, column = table.rows[place[0]], table.columns[place[1]]
-    shown = round(cell.ours.mean, DECIMALS.get(cell_unit(row, column), 2))
+    shown = _rounded(cell.ours.mean, cell_unit(row, column))
     return -shown if row.lower_is_better or column.lower_is_better else shown
 
 
@@ -244,7 +244,7 @@ def ranked(statistics: Statistics) -> list[tuple[str, float]]:
 
 
 def number(value: float, unit: str = "%") -> str:
-    return f"{value:,.{DECIMALS.get(unit, 2)}f}".replace("-", "−")
+    return f"{_rounded(value, unit):,.{DECIMALS.get(unit, 2)}f}".replace("-", "−")
 
 
 def number_or_empty(value: float | None, unit: str) -> str:
@@ -253,8 +253,12 @@ def number_or_empty(value: float | None, unit: str) -> str:
 
 def signed(value: float, unit: str = "%") -> str:
     """With its sign; a difference that rounds to nothing is +0.00."""
-    value = round(value, DECIMALS.get(unit, 2))
-    return ("+" if value >= 0 else "") + number(value, unit)
+    return ("+" if _rounded(value, unit) >= 0 else "") + number(value, unit)
+
+
+def _rounded(value: float, unit: str) -> float:
+    """As shown; what rounds to nothing has no sign."""
+    return round(value, DECIMALS.get(unit, 2)) + 0.0
 
 
 def p_value(value: float | None) -> str:

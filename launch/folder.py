@@ -6,6 +6,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from dassl.config import RECORD_FILES
 from dassl.config.identity import differences, read_config, write_config
 from dassl.utils import read_json
 
@@ -98,7 +99,10 @@ def notes_on_resuming(folder: Path, cfg) -> list[str]:
 
 
 def _finished(folder: Path, cfg) -> dict | None:
-    """The result if the folder holds one of this config. Raises: ValueError if it holds another's."""
+    """The result if the folder holds one of this config, with the records that the config asks for.
+
+    Raises: ValueError if it holds another's
+    """
     result = read_result(folder)
     if result is None and not has_progress(folder):
         return None
@@ -108,7 +112,13 @@ def _finished(folder: Path, cfg) -> dict | None:
             f"{folder} holds {'an unfinished' if result is None else 'a finished'} run with another config:\n"
             f"{lines}\nchoose another --output-dir, or delete that folder"
         )
-    return result
+    return result if _is_recorded(folder, cfg) else None
+
+
+def _is_recorded(folder: Path, cfg) -> bool:
+    return cfg.RUN.EVAL_ONLY or all(
+        (folder / RECORD_FILES.get(kind, "")).is_file() for kind in cfg.TRAIN.RECORD
+    )
 
 
 def check_resume(folder: str, cfg) -> None:

@@ -23,11 +23,11 @@ from dassl.utils import atomic_write, list_digest
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux: peak memory, its reset
 
 
-class MetricsLog:
-    """Appends one JSON object per finished training step to ``metrics.jsonl``."""
+class StepLog:
+    """Appends one JSON object per finished training step, with its ``epoch`` from 1, to a file."""
 
-    def __init__(self, folder: str | os.PathLike):
-        self.path = Path(folder) / "metrics.jsonl"
+    def __init__(self, path: str | os.PathLike):
+        self.path = Path(path)
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - lives as long as the training
 
     def append(self, step: dict) -> None:

@@ -29,6 +29,7 @@ def save_resume_point(trainer, folder: str, finished_epochs: int) -> None:
         "seconds_train": trainer.seconds_train,
         "random": _random_states(),
         "plugin": trainer.extra_state(),
+        "record": trainer.recorder.state() if trainer.recorder is not None else None,
     }
     save_whole(state, Path(folder) / RESUME_FILE)
 
@@ -57,6 +58,8 @@ def load_resume_point(trainer, folder: str) -> int:
     trainer.best_result = state["best_result"]
     trainer.seconds_train = state["seconds_train"]
     trainer.load_extra_state(state["plugin"])
+    if trainer.recorder is not None:
+        trainer.recorder.load_state(state["record"])
     _restore_random_states(state["random"])
     return state["epoch"]
 

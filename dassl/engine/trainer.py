@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from dassl.config import RECORD_FILES
 from dassl.config.identity import config_digest
 from dassl.data import DataManager
 from dassl.data.datasets import validates_on_test
@@ -36,7 +37,8 @@ from dassl.utils import (
 )
 
 from .progress import Progress
-from .records import MetricsLog, environment_record, fewshot_record, peak_memory_mb, reset_peak_memory
+from .recording import Recorder, check_kinds, settle_past
+from .records import StepLog, environment_record, fewshot_record, peak_memory_mb, reset_peak_memory
 from .resume import RESUME_FILE, save_resume_point
 from .trainer_base import TrainerBase
 
@@ -57,6 +59,7 @@ class SimpleTrainer(TrainerBase):
 
     def __init__(self, cfg):
         super().__init__()
+        check_kinds(cfg.TRAIN.RECORD)
         self.check_cfg(cfg)
         self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
         self.start_epoch = self.epoch = 0
@@ -111,6 +114,7 @@ class SimpleTrainer(TrainerBase):
         else:
             self.refuse_test_images()
             self._warn_of_test_selection()
+            self._settle_past()
             self._open_records()
             self._resume()
         self.time_start = self._time_epoch = time.time()
@@ -133,10 +137,17 @@ class SimpleTrainer(TrainerBase):
                 "Warning: the only images to validate on are test images; best_val chooses the epoch on them"
             )
 
+    def _settle_past(self):
+        goes_on_here = os.path.isfile(os.path.join(self.output_dir, RESUME_FILE))
+        resumed = "" if goes_on_here else self.cfg.RESUME
+        settle_past(self.output_dir, self.cfg.TRAIN.RECORD, self._models, resumed)
+
     def _open_records(self):
         mkdir_if_missing(self.output_dir)
         self.write_records()
-        self.metrics_log = MetricsLog(self.output_dir)
+        self.metrics_log = StepLog(Path(self.output_dir, "metrics.jsonl"))
+        if kinds := self.cfg.TRAIN.RECORD:
+            self.recorder = Recorder(self._models, self._optims, self.output_dir, kinds)
         self.init_writer(os.path.join(self.output_dir, "tensorboard"))
 
     def _resume(self):
@@ -151,23 +162,27 @@ class SimpleTrainer(TrainerBase):
             self._take_over(source)
         else:
             self.start_epoch = self.resume_model_if_exist(self.output_dir)
-        self.metrics_log.keep_epochs(self.start_epoch)
+        for log in filter(None, (self.metrics_log, self.recorder)):
+            log.keep_epochs(self.start_epoch)
         self._tested_epoch = self.start_epoch
         if self._checkpoint_due(self.start_epoch) and not self._is_saved(self.start_epoch):
             # The run was killed between writing its resume point and this checkpoint.
             self.save_model(self.start_epoch - 1, self.output_dir)
 
     def _take_over(self, source):
-        """Copy what a resumed run needs of its past into another output folder: best models and metrics."""
+        """Copy what a resumed run needs of its past to another folder: best models, metrics, records."""
         if os.path.realpath(source) == os.path.realpath(self.output_dir):
             return
         for path in [
             *Path(source).glob("*/model-best.pth.tar"),
-            *Path(source).glob(self.metrics_log.path.name),
+            *(Path(source, name) for name in self._step_files() if Path(source, name).is_file()),
         ]:
             target = Path(self.output_dir, path.relative_to(source))
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, target)
+
+    def _step_files(self) -> list[str]:
+        return ["metrics.jsonl", *(RECORD_FILES[kind] for kind in self.cfg.TRAIN.RECORD)]
 
     def _is_saved(self, epoch: int) -> bool:
         return all(Path(self.output_dir, name, f"model.pth.tar-{epoch}").is_file() for name in self._models)
@@ -212,8 +227,8 @@ class SimpleTrainer(TrainerBase):
             self.final_test()
         print(f"Elapsed: {datetime.timedelta(seconds=round(time.time() - self.time_start))}")
         self.close_writer()
-        if self.metrics_log is not None:
-            self.metrics_log.close()
+        for log in filter(None, (self.metrics_log, self.recorder)):
+            log.close()
         self.save_result()
 
     # Testing ----------------------------------------------------------------------------------------
@@ -363,6 +378,8 @@ class TrainerX(SimpleTrainer):
             self.metrics_log.append(
                 {"epoch": self.epoch + 1, "batch": self.batch_idx + 1, "lr": lr, **summary}
             )
+        if self.recorder is not None:
+            self.recorder.append(self.epoch + 1, self.batch_idx + 1)
         step = self.epoch * self.num_batches + self.batch_idx
         for name, meter in losses.meters.items():
             self.write_scalar(f"train/{name}", meter.avg, step)

@@ -29,6 +29,7 @@ class TrainerBase:
         self._scheds = OrderedDict()
         self._writer = None
         self.metrics_log = None
+        self.recorder = None  # of TRAIN.RECORD
         self.best_result = -np.inf
         self.seconds_train = 0.0
         self._tested_epoch = None  # finished epochs of the model that tests see, None while unknown

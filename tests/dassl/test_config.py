@@ -24,6 +24,7 @@ OURS = {
     "RUN.EVAL_ONLY": False,
     "RUN.MODEL_DIR": "",
     "RUN.LOAD_EPOCH": -1,
+    "TRAIN.RECORD": [],
 }
 
 

@@ -1,8 +1,8 @@
 """Runs a training that kills itself (SIGKILL) at a given moment, then again to the end. See test_resume.py.
 
-python kill_worker.py <folder> <trainer> <moment> [<moment> ...]
+python kill_worker.py [--record] <folder> <trainer> <moment> [<moment> ...]
 A moment is ``step:<n>``, in the n-th training step, or ``<file>:<n>``, just before the n-th time that a file
-of that name replaces its predecessor.
+of that name replaces its predecessor. --record: with TRAIN.RECORD.
 """
 
 import os
@@ -48,7 +48,7 @@ def kill_at(moment: str, trainer_class) -> None:
         os.replace = watched
 
 
-def run(folder: str, trainer: str, moment: str | None) -> None:
+def run(folder: str, trainer: str, moment: str | None, record: list[str]) -> None:
     cfg = make_cfg(
         folder,
         trainer,
@@ -56,6 +56,7 @@ def run(folder: str, trainer: str, moment: str | None) -> None:
         OPTIM__MAX_EPOCH=5,
         TEST__FINAL_MODEL="best_val",
         TRAIN__CHECKPOINT_FREQ=2,
+        TRAIN__RECORD=record,
     )
     trainer_class = TRAINER_REGISTRY.get(trainer)
     trainer_class.resume_interval = 0.0
@@ -82,8 +83,9 @@ def run_in_child(*arguments) -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    folder, trainer, *moments = sys.argv[1:]
-    assert run_in_child(folder, trainer, None) == 0
+    record = ["gradient", "change"] if "--record" in sys.argv else []
+    folder, trainer, *moments = (word for word in sys.argv[1:] if word != "--record")
+    assert run_in_child(folder, trainer, None, record) == 0
     for moment in moments:
-        assert run_in_child(folder, trainer, moment) == -signal.SIGKILL, moment
-        assert run_in_child(folder, trainer, moment) == 0, moment
+        assert run_in_child(folder, trainer, moment, record) == -signal.SIGKILL, moment
+        assert run_in_child(folder, trainer, moment, record) == 0, moment

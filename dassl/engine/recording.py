@@ -1,0 +1,129 @@
+"""TRAIN.RECORD: what happens to every trained tensor at every iteration (file format: docs/recording.md).
+
+gradient   squared gradient sum |g|^2, of the gradient that the optimizer steps with, unscaled
+change     squared distance |v - v0|^2 of the tensor from its value v0 when training started
+
+It works for any trainer: gradients are read by a hook on the registered optimizers, values after the step.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import torch
+
+from dassl.config import RECORD_FILES
+
+from .records import StepLog
+from .resume import RESUME_FILE
+
+
+def check_kinds(kinds: Iterable[str]) -> None:
+    """Raises: ValueError naming what TRAIN.RECORD may hold."""
+    for kind in kinds:
+        if kind not in RECORD_FILES:
+            raise ValueError(f"TRAIN.RECORD names {kind!r}; choose from {', '.join(RECORD_FILES)}, or []")
+
+
+def settle_past(folder: str | Path, kinds: Iterable[str], models: Iterable[str], resumed: str = "") -> None:
+    """Make sure that the records in a run folder are without holes when training goes on in it.
+
+    Records that are not asked for would miss what comes now: they are removed. Where an asked one is
+    missing, the epochs before were not recorded: everything that training would go on from is removed, so
+    that it starts from scratch. A run that somebody named for resuming is left alone.
+
+    Args:   models, the names of the registered models; resumed, the folder that ``--resume`` names, if any
+    Raises: ValueError if the resumed run lacks an asked record
+    """
+    folder = Path(folder)
+    for kind in RECORD_FILES.keys() - set(kinds):
+        (folder / RECORD_FILES[kind]).unlink(missing_ok=True)
+    source = Path(resumed or folder)
+    past = _past(source, models)
+    if not past or all((source / RECORD_FILES[kind]).is_file() for kind in kinds):
+        return
+    if resumed:
+        raise ValueError(
+            f"--resume {resumed}: that run did not record {' and '.join(kinds)}; leave TRAIN.RECORD out, or "
+            "leave --resume out to start from scratch"
+        )
+    print(f"{folder} has no record of its {' and '.join(kinds)}: training starts from scratch")
+    for path in [*past, *(folder / RECORD_FILES[kind] for kind in kinds)]:
+        path.unlink(missing_ok=True)
+
+
+def _past(folder: Path, models: Iterable[str]) -> list[Path]:
+    """The files that call a run finished or that training goes on from, in the order to remove them."""
+    past = [folder / "result.json", folder / RESUME_FILE]
+    for model in models:
+        past += [folder / model / "checkpoint", *(folder / model).glob("model*.pth.tar*")]
+    return [path for path in past if path.is_file()]
+
+
+class Recorder:
+    """Watches the trained tensors of registered models and writes a line per iteration and kind.
+
+    Args: models and optims by registered name; only torch optimizers are watched
+    """
+
+    def __init__(self, models: dict, optims: dict, folder: str | Path, kinds: Iterable[str]):
+        trained = {
+            f"{model}/{name}": parameter
+            for model, module in models.items()
+            for name, parameter in module.named_parameters()
+            if parameter.requires_grad
+        }
+        self.names, self._parameters = list(trained), list(trained.values())
+        self._logs = {kind: StepLog(Path(folder, RECORD_FILES[kind])) for kind in kinds}
+        self._gradient = [0.0] * len(self.names)  # of this iteration: numbers, then 0-d tensors
+        self._from_scratch = True
+        self._take_start()
+        optimizers = {id(o): o for o in optims.values() if isinstance(o, torch.optim.Optimizer)}
+        self._hooks = [o.register_step_pre_hook(self._before_step) for o in optimizers.values()]
+
+    @torch.no_grad()
+    def append(self, epoch: int, batch: int) -> None:
+        """Write the lines of a finished iteration, both numbers from 1."""
+        rows = {"gradient": self._gradient, "change": self._changes() if "change" in self._logs else []}
+        for kind, log in self._logs.items():
+            log.append({"epoch": epoch, "batch": batch, "values": [float(value) for value in rows[kind]]})
+        self._gradient = [0.0] * len(self.names)
+
+    def keep_epochs(self, finished: int) -> None:
+        """Drop what lies behind the first ``finished`` epochs, as a resumed run repeats it."""
+        self._from_scratch = finished == 0
+        for log in self._logs.values():
+            log.keep_epochs(finished)
+            if not log.path.stat().st_size:
+                log.append({"epoch": 0, "names": self.names})
+
+    def close(self) -> None:
+        for hook in self._hooks:
+            hook.remove()
+        for log in self._logs.values():
+            log.close()
+
+    def state(self) -> dict:
+        """What a resume point must hold: the values at the start, which no trainer needs but this record."""
+        return {"start": self._start}
+
+    def load_state(self, state: dict) -> None:
+        self._start = [value.to(p.device) for value, p in zip(state["start"], self._parameters, strict=True)]
+
+    @torch.no_grad()
+    def _before_step(self, optimizer, args, kwargs) -> None:
+        if self._from_scratch:  # a trainer may have set its tensors after this recorder was made
+            self._take_start()
+            self._from_scratch = False
+        if "gradient" not in self._logs:
+            return
+        stepped = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+        for index, parameter in enumerate(self._parameters):
+            if id(parameter) in stepped and parameter.grad is not None:
+                self._gradient[index] = self._gradient[index] + parameter.grad.double().square().sum()
+
+    def _changes(self) -> list[torch.Tensor]:
+        pairs = zip(self._parameters, self._start, strict=True)
+        return [(value.double() - start.double()).square().sum() for value, start in pairs]
+
+    def _take_start(self) -> None:
+        self._start = [parameter.detach().clone() for parameter in self._parameters]

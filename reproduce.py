@@ -19,7 +19,7 @@ from grid.executors.local import LocalExecutor
 from grid.executors.ray import RayExecutor
 from grid.plan import Planned, plan
 from grid.progress import Progress
-from paper import definitions, report
+from paper import definitions, figures, report
 from paper.assemble import assemble
 from paper.selection import Selection
 from train import ERRORS
@@ -173,7 +173,7 @@ COMMAND_FUNCTIONS = {"list": show_list, "plan": show_plan, "run": run_all, "repo
 
 def chosen(what: list[str]) -> list:
     """Definitions by id, in the paper's order. Raises: ValueError for an unknown id."""
-    known = {**definitions.load()}
+    known = {**definitions.load(), **figures.load()}
     for name in what:
         if name not in known:
             raise ValueError(unknown_name("table or figure", name, list(known)))

@@ -223,9 +223,9 @@ def heading(id: str, title: str) -> str:
 
 
 def short_name(id: str, title: str) -> str:
-    """ "Table 3" from "table3" and "table03"; otherwise the title."""
+    """ "Table 3" from "table3" and "table03"; otherwise the title up to its first comma or colon."""
     match = re.fullmatch(r"(table|figure)[-_ ]?0*(\d+)([a-z]?)", id)
-    return f"{match[1].capitalize()} {match[2]}{match[3]}" if match else title
+    return f"{match[1].capitalize()} {match[2]}{match[3]}" if match else re.split("[,:]", title)[0]
 
 
 def tally(view: View) -> Tally:
@@ -268,4 +268,5 @@ def p_value(value: float | None) -> str:
 
 
 def _printed(text: str, unit: str) -> str:
-    return number(float(text), unit) if unit in COUNTS else text
+    """As printed: "83.72", "44k", "?"; long counts in groups of three digits."""
+    return number(float(text), unit) if unit in COUNTS and text.isdecimal() else text

@@ -192,7 +192,7 @@ def _printed(reading: Reading) -> str:
         return ""
     doubt = escape(reading.doubt) + _raised(reading.printed_notes)
     difference = f" {escape(reading.difference)}" if reading.difference else ""
-    return rf"{{\tiny {reading.printed}{doubt}{difference}{escape(reading.mark)}}}"
+    return rf"{{\tiny {escape(reading.printed)}{doubt}{difference}{escape(reading.mark)}}}"
 
 
 def _remarks(view: View, shown: list[Reading], with_notes: bool) -> list[str]:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from paper.model import RunRecord
+from paper.results import milliseconds_per_image
+from paper.selection import FAMILIES
 
+EMBEDDED = {stem for family in FAMILIES if family.embedded for stem in family.every}
 LISTS = "lists"  # digests of image lists belong to a data set, not to an environment
 
 
@@ -18,7 +21,7 @@ class RunRow:
     embedded: bool
     accuracy: float | None  # percent
     params: int | None  # trained parameters
-    ms_per_image: float | None  # of training
+    ms_per_image: float | None  # of training, per epoch
     memory_mb: float | None
     help: tuple[str, ...]  # what it used beside the training images
     environment: int | None  # number of its environment, from 1
@@ -79,7 +82,7 @@ def _row(record: RunRecord, environment: int | None) -> RunRow:
         embedded=is_embedded(record),
         accuracy=result.get("accuracy"),
         params=result.get("trainable_params"),
-        ms_per_image=_ms_per_image(result),
+        ms_per_image=milliseconds_per_image(result),
         memory_mb=result.get("peak_memory_mb"),
         help=tuple(result.get("extras") or ()),
         environment=environment,
@@ -90,13 +93,7 @@ def is_embedded(record: RunRecord) -> bool:
     """Whether a run reads an embedded data set, by its result or else by its folder."""
     stem = record.result.get("dataset_file")
     stems = [stem] if stem else PurePosixPath(record.name).parts
-    return any(stem == "demo" or stem.startswith("demo_") for stem in stems)
-
-
-def _ms_per_image(result: dict) -> float | None:
-    """Milliseconds of training for one image in one epoch."""
-    seconds, images, epochs = (result.get(name) for name in ("seconds_train", "train_images", "max_epoch"))
-    return 1000 * seconds / (images * epochs) if seconds and images and epochs else None
+    return not EMBEDDED.isdisjoint(stems)
 
 
 def states(records: tuple[RunRecord, ...]) -> str:

@@ -5,7 +5,7 @@ from collections import Counter
 
 from tabulate import SEPARATING_LINE, DataRow, Line, TableFormat, tabulate
 
-from paper.model import Figure, Head, Report, Statistics, Table
+from paper.model import Figure, Head, Report, RunRecord, Statistics, Table
 from paper.report.cells import (
     BAND_TEXT,
     DOUBTFUL,
@@ -40,19 +40,18 @@ def terminal(shown: Report | Table, width: int = 110) -> str:
     """
     if isinstance(shown, Table):
         return _table(read(shown), width)
-    parts = [_underlined(shown.title, "=")]
+    parts = [_title(shown.title, "=", width)]
     parts += [_table(read(table), width) for table in shown.tables]
     parts += [_statistics(statistics, width) for statistics in shown.statistics]
-    parts += [_figures(shown.figures)] if shown.figures else []
-    parts += [_runs(shown)] if shown.runs else []
+    parts += [_figures(shown.figures, width)] if shown.figures else []
+    parts += [_runs(shown.runs, width)] if shown.runs else []
     return "\n\n\n".join(parts)
 
 
 def _table(view: View, width: int) -> str:
-    title = _labelled(view.heading, view.table.embedded)
-    return "\n".join(
-        [_underlined(title, "-"), view.about, "", _pieces(view, width), "", *_legend(view, width)]
-    )
+    title = _title(_labelled(view.heading, view.table.embedded), "-", width)
+    about = textwrap.fill(view.about, width)
+    return "\n".join([title, about, "", _pieces(view, width), "", *_legend(view, width)])
 
 
 def _pieces(view: View, width: int) -> str:
@@ -133,7 +132,7 @@ def _marks(view: View) -> str:
 
 
 def _statistics(statistics: Statistics, width: int) -> str:
-    title = _underlined(_labelled(statistics.title, statistics.embedded), "-")
+    title = _title(_labelled(statistics.title, statistics.embedded), "-", width)
     ranks = [[method, f"{rank:.2f}"] for method, rank in ranked(statistics)]
     parts = [title, _aligned([["", "average rank"], SEPARATING_LINE, *ranks], "lr")]
     if statistics.comparisons:
@@ -152,16 +151,16 @@ def _comparisons(statistics: Statistics, width: int) -> list[str]:
     return [_aligned(lines, "lrrr"), *notes]
 
 
-def _figures(figures: tuple[Figure, ...]) -> str:
+def _figures(figures: tuple[Figure, ...], width: int) -> str:
     titles = [_labelled(heading(figure.id, figure.title), figure.embedded) for figure in figures]
     places = [figure.png or figure.reason for figure in figures]
-    return f"{_underlined('Figures', '-')}\n{_aligned(list(zip(titles, places, strict=True)), 'll')}"
+    return f"{_title('Figures', '-', width)}\n{_aligned(list(zip(titles, places, strict=True)), 'll')}"
 
 
-def _runs(report: Report) -> str:
+def _runs(runs: tuple[RunRecord, ...], width: int) -> str:
     """How many runs are in which state, and why some are not done."""
-    title = _underlined(f"Runs: {states(report.runs)}", "-")
-    reasons = Counter(f"{run.state}: {run.reason}" for run in report.runs if run.reason)
+    title = _title(f"Runs: {states(runs)}", "-", width)
+    reasons = Counter(f"{run.state}: {run.reason}" for run in runs if run.reason)
     counted = [[count, reason] for reason, count in reasons.most_common()]
     return f"{title}\n{_aligned(counted, 'rl')}".rstrip()
 
@@ -170,8 +169,10 @@ def _labelled(title: str, embedded: bool) -> str:
     return f"{title} [{EMBEDDED}]" if embedded else title
 
 
-def _underlined(title: str, line: str) -> str:
-    return f"{title}\n{line * len(title)}"
+def _title(text: str, line: str, width: int) -> str:
+    """Underlined; in several lines where it is too long."""
+    lines = textwrap.wrap(text, width)
+    return "\n".join([*lines, line * max(map(len, lines))])
 
 
 def _aligned(lines: list, sides: str) -> str:

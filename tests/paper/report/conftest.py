@@ -44,7 +44,7 @@ def wide_table():
     columns = (Head("ImageNet", "Source"), *(Head(f"DataSet{n}", "Target") for n in range(1, 12)))
     rows = tuple(map(Head, ("CoOp", "CoCoOp", "ProGrad", "KgCoOp", "CLIPFit")))
     cells = {(r, c): scored(50.0 + r + c, 0.1, "55.00") for r in range(5) for c in range(12)}
-    return Table("table9", "Cross-dataset transfer", rows, columns, cells, False, SEEDS, "rows")
+    return Table("table9", f"Transfer{12 * ' to another'}", rows, columns, cells, False, SEEDS, "rows")
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 
 from paper.model import Cell, Head, Printed, Score, Table
-from paper.report.cells import best_cells, blocks, number, p_value, read, short_name, signed, tally
+from paper.report.cells import best_cells, blocks, heading, number, p_value, read, short_name, signed, tally
 
 
 def one_cell(cell, column=None, seeds=(1, 2, 3)):
@@ -41,6 +41,14 @@ def test_the_band_says_nothing_about_times_and_counts():
     assert (time.verdict, time.difference) == ("", "+0.06")
     assert (count.verdict, count.mean, count.sd, count.printed) == ("", "46,080", "", "44,000")
     assert count.difference == "+2,080"
+
+
+@pytest.mark.parametrize(
+    "text, shown, difference", [("44k", "44k", "+2,080"), ("2048", "2,048", "+44,032"), ("?", "?", "")]
+)
+def test_the_print_of_a_count_is_shown_as_printed(text, shown, difference):
+    reading, _ = one_cell(Cell(Score(46080, 0.0), Printed(text)), Head("Parameters", unit="params"))
+    assert (reading.printed, reading.difference) == (shown, difference)
 
 
 def test_a_single_seed_has_no_deviation():
@@ -137,7 +145,9 @@ def test_numbers():
 def test_names():
     assert short_name("table07", "Efficiency") == "Table 7"
     assert short_name("figure11a", "Gradient") == "Figure 11a"
-    assert short_name("fewshot-curves", "Few-shot curves") == "Few-shot curves"
+    assert short_name("layers", "Which layers need to move, few-shot") == "Which layers need to move"
+    assert heading("layers", "Which layers need to move, few-shot") == "Which layers need to move, few-shot"
+    assert heading("table7", "Efficiency") == "Table 7: Efficiency"
 
 
 def test_blocks_are_nearly_equal():

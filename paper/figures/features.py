@@ -17,19 +17,19 @@ SEED = 0  # of the choice of images and of t-SNE
 class FeatureFigure(RunFigure):
     def panels_of(self, family, runs):
         (row, run), *_ = runs.items()
-        before, after, labels, classes = image_features(run.command)
+        before, after, labels, classes = image_features(run.command, run.folder)
         return [
             Cloud(title, plane(features), labels, classes)
             for title, features in (("Zero-shot CLIP", before), (row, after))
         ]
 
 
-def image_features(command: list[str]):
+def image_features(command: list[str], folder):
     """Unit features of test images by the original and by the trained model of a run.
 
     Nothing is written. At most MOST_IMAGES images, drawn by chance among the first MOST_CLASSES classes.
 
-    Args:    command of the finished training run, as it is planned
+    Args:    command of the finished training run, as it is planned, and its folder
     Returns: two arrays (N, D); their N labels; names of the classes
     """
     import torch
@@ -37,7 +37,7 @@ def image_features(command: list[str]):
     from models.clip import normalize
 
     with redirect_stdout(StringIO()):
-        trainer, folder = build(command)
+        trainer = build(command)
         items = chosen([item for item in trainer.dm.dataset.test if item.label < MOST_CLASSES])
         loader = test_loader(trainer, items)
 
@@ -56,21 +56,19 @@ def image_features(command: list[str]):
 
 
 def build(command: list[str]):
-    """The trainer of a training run as it was before the first step, and the run's folder."""
+    """The trainer of a training run as it was before the first step."""
     import datasets  # noqa: F401 - every file in these two folders registers itself
     import trainers  # noqa: F401
     from dassl.engine import build_trainer
     from launch.arguments import parse_args
-    from launch.folder import run_folder
     from launch.resolve import resolve
     from launch.runtime import settle_precision
 
-    run = resolve(parse_args(command[2:]))  # behind "python train.py"
-    folder = run.cfg.OUTPUT_DIR if run.has_folder else str(run_folder(run))
-    settle_precision(run.cfg)
-    run.cfg.RUN.EVAL_ONLY = True  # nothing that only training needs
-    run.cfg.freeze()
-    return build_trainer(run.cfg), folder
+    cfg = resolve(parse_args(command[2:])).cfg  # behind "python train.py"
+    settle_precision(cfg)
+    cfg.RUN.EVAL_ONLY = True  # nothing that only training needs
+    cfg.freeze()
+    return build_trainer(cfg)
 
 
 def test_loader(trainer, items):

@@ -45,24 +45,20 @@ class FewShotCurves(TableFigure):
     """A table with rows (shots; method) and data sets as columns: a panel per data set."""
 
     def panels_of(self, table):
-        methods = list(dict.fromkeys(row.label for row in table.rows))
-        shots = sorted({_shots(row.group) for row in table.rows})
-        panels = []
-        for column, head in enumerate(table.columns):
-            points = {method: [] for method in methods}
-            for place, row in enumerate(table.rows):
-                if (mean := _mean(table, place, column)) is not None:
-                    points[row.label].append((_shots(row.group), mean))
-            lines = tuple(
-                Line(method, *zip(*sorted(of_method), strict=True))
-                for method, of_method in points.items()
-                if of_method
-            )
-            if lines:
-                panels.append(
-                    Lines(head.label, "shots", "accuracy (%)", lines, xticks=tuple(shots), evenly=True)
-                )
-        return panels
+        panels = (self._panel(table, column) for column in range(len(table.columns)))
+        return [panel for panel in panels if panel.lines]
+
+    @staticmethod
+    def _panel(table: Table, column: int) -> Lines:
+        points: dict[str, list[tuple[int, float]]] = {}
+        for place, row in enumerate(table.rows):
+            if (mean := _mean(table, place, column)) is not None:
+                points.setdefault(row.label, []).append((_shots(row.group), mean))
+        lines = tuple(Line(method, *zip(*of_method, strict=True)) for method, of_method in points.items())
+        of = f" of {lines[0].label}" if len(lines) == 1 else ""  # a lone line is in no legend
+        shots = tuple(dict.fromkeys(_shots(row.group) for row in table.rows))
+        title = table.columns[column].label
+        return Lines(title, "shots", f"accuracy{of} (%)", lines, xticks=shots, evenly=True)
 
 
 @dataclass(frozen=True, kw_only=True)

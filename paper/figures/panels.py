@@ -28,6 +28,7 @@ class Lines:
     evenly: bool = False  # the marks stand at equal distances, whatever their values
     markers: bool = True  # a mark at every point
     from_zero: bool = False  # the vertical axis starts at zero
+    least_span: float = 0.0  # the vertical axis shows at least so much, lest noise look like a trend
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def _labels_below(panels: Sequence[Panel]) -> list[str]:
     labels = _labels(panels)
     alike = len(panels) > 1 and all(_labels([panel]) == labels for panel in panels)
     crowded = len(panels) >= MOST_COLUMNS or any(isinstance(panel, Scatter) for panel in panels)
-    return labels if len(labels) > 1 and (alike or crowded) else []
+    return labels if alike or crowded else []
 
 
 def _legend_columns(labels: Sequence[str], width: float) -> int:
@@ -131,6 +131,9 @@ def _lines(axis: Axes, panel: Lines, looks: dict[str, dict]) -> None:
         axis.set_xticks(panel.xticks)
     if panel.from_zero:
         axis.set_ylim(bottom=0)
+    bottom, top = axis.get_ylim()
+    if (more := panel.least_span - (top - bottom)) > 0:
+        axis.set_ylim(bottom - more / 2, top + more / 2)
 
 
 def _cloud(axis: Axes, panel: Cloud, looks: dict[str, dict]) -> None:

@@ -7,6 +7,7 @@ from .definition import FigureDefinition, Missing, Sketch, asked_for, check_done
 from .panels import Line, Lines
 
 PROTOCOL = "base2new"
+LEAST_SPAN = 4.0  # points of the vertical axis
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,4 +92,6 @@ class SensitivityFigure(FigureDefinition):
         means = [mean(name, seeds) for name in names]
         deviations = [pstdev([mean(name, [seed]) for seed in seeds]) for name in names]
         line = Line("harmonic mean", values, means, deviations)
-        return Lines("", self.xlabel, "harmonic mean (%)", (line,), xticks=values, evenly=True)
+        return Lines(
+            "", self.xlabel, "harmonic mean (%)", (line,), xticks=values, evenly=True, least_span=LEAST_SPAN
+        )

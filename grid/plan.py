@@ -4,8 +4,9 @@ A run is identified by the digest of its resolved config (without paths, workers
 ``version`` of its trainer class. What lies in its folder is compared with that:
 
 done         the result is there, and everything that was to be recorded
-unfinished   started, interrupted; or finished without something that was to be recorded
-stale        the folder holds another config, another version's result, or a test of another model
+unfinished   started, interrupted
+stale        the folder holds another config, another version's result, a test of another model, or a training
+             that did not record what it was to record
 failed       its last start ended in an error
 no data      its data set (or that of the training it tests) is not there
 todo         nothing is there yet
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from dassl.config.identity import digest, experiment, read_config
 from launch.arguments import parse_args
-from launch.folder import CONFIG, has_progress, read_result, run_folder
+from launch.folder import CONFIG, has_progress, read_result, run_folder, unrecorded
 from launch.resolve import TRANSFERS, resolve, trainer_defaults
 
 from .failures import Failure
@@ -26,7 +27,6 @@ from .source import FIRST_VERSION, dataset_folder, trainer_version
 from .spec import Spec, arguments, project_file
 
 DEFAULT_OUTPUT = "output"  # where train.py puts its folders by itself
-RECORD_FILES = {"gradient": "gradient.jsonl", "change": "change.jsonl"}
 
 
 @dataclass(eq=False)
@@ -234,12 +234,17 @@ def _compare(planned: Planned) -> tuple[str, str]:
         if changed := _changed(planned, result):
             return "stale", changed
         planned.result = result
-        if lacking := [kind for kind in sorted(planned.record) if not _is_recorded(planned, kind)]:
-            return "unfinished", f"{' and '.join(lacking)} not recorded"
-        return "done", ""
     begun = has_progress(planned.folder)
-    if begun and digest(experiment(read_config(planned.folder / CONFIG))) not in planned.digests:
+    if (
+        result is None
+        and begun
+        and digest(experiment(read_config(planned.folder / CONFIG))) not in planned.digests
+    ):
         return "stale", "begun with another config"
+    if begun and (lacking := unrecorded(planned.folder, planned.record)):
+        return "stale", f"{' and '.join(lacking)} not recorded"
+    if result is not None:
+        return "done", ""
     if failure := Failure.read(planned.output, planned.name):
         return "failed", failure.error
     return "unfinished" if begun else "todo", ""
@@ -256,7 +261,3 @@ def _changed(planned: Planned, result: dict) -> str:
     if planned.needs and model and model not in planned.needs.digests:
         return "it tested a model of another config"
     return ""
-
-
-def _is_recorded(planned: Planned, kind: str) -> bool:
-    return (planned.folder / RECORD_FILES[kind]).is_file()

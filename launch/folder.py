@@ -1,7 +1,7 @@
 """The run folder: where it lies, what an existing one means, and the lock that keeps a run alone in it."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -99,9 +99,9 @@ def notes_on_resuming(folder: Path, cfg) -> list[str]:
 
 
 def _finished(folder: Path, cfg) -> dict | None:
-    """The result if the folder holds one of this config, with the records that the config asks for.
+    """The result if the folder holds one of this config.
 
-    Raises: ValueError if it holds another's
+    Raises: ValueError if it holds another's, or a run without the records that the config asks for
     """
     result = read_result(folder)
     if result is None and not has_progress(folder):
@@ -112,13 +112,19 @@ def _finished(folder: Path, cfg) -> dict | None:
             f"{folder} holds {'an unfinished' if result is None else 'a finished'} run with another config:\n"
             f"{lines}\nchoose another --output-dir, or delete that folder"
         )
-    return result if _is_recorded(folder, cfg) else None
+    if lacking := unrecorded(folder, cfg.TRAIN.RECORD):
+        raise ValueError(
+            f"{folder} holds a run that did not record its {' and '.join(lacking)}; leave TRAIN.RECORD out, "
+            "choose another --output-dir, or move that folder away"
+        )
+    return result
 
 
-def _is_recorded(folder: Path, cfg) -> bool:
-    return cfg.RUN.EVAL_ONLY or all(
-        (folder / RECORD_FILES.get(kind, "")).is_file() for kind in cfg.TRAIN.RECORD
-    )
+def unrecorded(folder: Path, kinds: Iterable[str]) -> list[str]:
+    """The kinds of TRAIN.RECORD that the training in a run folder has left no file of."""
+    if not (folder / "metrics.jsonl").is_file():
+        return []  # nothing was trained there
+    return [kind for kind in sorted(kinds) if not (folder / RECORD_FILES.get(kind, "")).is_file()]
 
 
 def check_resume(folder: str, cfg) -> None:

@@ -27,36 +27,28 @@ def check_kinds(kinds: Iterable[str]) -> None:
 def settle_past(folder: str | Path, kinds: Iterable[str], models: Iterable[str], resumed: str = "") -> None:
     """Make sure that the records in a run folder are without holes when training goes on in it.
 
-    Records that are not asked for would miss what comes now: they are removed. Where an asked one is
-    missing, the epochs before were not recorded: everything that training would go on from is removed, so
-    that it starts from scratch. A run that somebody named for resuming is left alone.
+    Records that are not asked for would miss what comes now: they are removed.
 
     Args:   models, the names of the registered models; resumed, the folder that ``--resume`` names, if any
-    Raises: ValueError if the resumed run lacks an asked record
+    Raises: ValueError if there are epochs to go on from that lack an asked record
     """
     folder = Path(folder)
     for kind in RECORD_FILES.keys() - set(kinds):
         (folder / RECORD_FILES[kind]).unlink(missing_ok=True)
     source = Path(resumed or folder)
-    past = _past(source, models)
-    if not past or all((source / RECORD_FILES[kind]).is_file() for kind in kinds):
-        return
-    if resumed:
+    lacking = [kind for kind in kinds if not (source / RECORD_FILES[kind]).is_file()]
+    if lacking and _has_past(source, models):
         raise ValueError(
-            f"--resume {resumed}: that run did not record {' and '.join(kinds)}; leave TRAIN.RECORD out, or "
-            "leave --resume out to start from scratch"
+            f"the run in {source} did not record its {' and '.join(lacking)}; leave TRAIN.RECORD out to go "
+            "on with it, or choose another --output-dir to start from scratch"
         )
-    print(f"{folder} has no record of its {' and '.join(kinds)}: training starts from scratch")
-    for path in [*past, *(folder / RECORD_FILES[kind] for kind in kinds)]:
-        path.unlink(missing_ok=True)
 
 
-def _past(folder: Path, models: Iterable[str]) -> list[Path]:
-    """The files that call a run finished or that training goes on from, in the order to remove them."""
-    past = [folder / "result.json", folder / RESUME_FILE]
-    for model in models:
-        past += [folder / model / "checkpoint", *(folder / model).glob("model*.pth.tar*")]
-    return [path for path in past if path.is_file()]
+def _has_past(folder: Path, models: Iterable[str]) -> bool:
+    """Whether there is something that training goes on from."""
+    return (folder / RESUME_FILE).is_file() or any(
+        (folder / name / "checkpoint").is_file() for name in models
+    )
 
 
 class Recorder:

@@ -63,7 +63,7 @@ class FigureDefinition(ABC):
         title += " (embedded data)" if sketch.embedded else ""
         png = pdf = None
         if sketch.panels is not None:
-            stem = f"{self.id}_demo" if sketch.embedded else self.id
+            stem = f"{self.id}-embedded" if sketch.embedded else self.id
             png, pdf = (folder / f"{stem}.{kind}" for kind in ("png", "pdf"))
             made_from = digest({"title": title, "inputs": sketch.inputs, "code": _code()})
             if not (png.is_file() and pdf.is_file() and _drawn_from(folder).get(stem) == made_from):

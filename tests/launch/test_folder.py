@@ -132,15 +132,19 @@ def test_an_unfinished_run_is_taken_up_again_and_a_finished_one_returns_its_resu
     assert claim(tmp_path / "run", cfg, ["python", "train.py"]) == {"accuracy": 50.0}
 
 
-def test_a_finished_run_without_the_records_asked_for_is_taken_up_again(tmp_path):
+@pytest.mark.parametrize("state", ["finished", "unfinished"])
+def test_a_run_without_the_records_asked_for_is_refused_and_kept(state, tmp_path):
     claim(tmp_path, resolved().cfg, ["python", "train.py"])
-    (tmp_path / "result.json").write_text('{"accuracy": 50.0}')
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    if state == "finished":
+        (tmp_path / "result.json").write_text('{"accuracy": 50.0}')
     recorded = resolved("TRAIN.RECORD", "['change']").cfg
     folder_module.release()
-    assert claim(tmp_path, recorded, ["python", "train.py"]) is None
-    folder_module.release()
+    with pytest.raises(ValueError, match="did not record its change"):
+        claim(tmp_path, recorded, ["python", "train.py"])
     (tmp_path / "change.jsonl").touch()
-    assert claim(tmp_path, recorded, ["python", "train.py"]) == {"accuracy": 50.0}
+    finished = {"accuracy": 50.0} if state == "finished" else None
+    assert claim(tmp_path, recorded, ["python", "train.py"]) == finished
 
 
 @pytest.mark.parametrize("state", ["finished", "unfinished"])

@@ -448,7 +448,7 @@ def test_a_figure_is_drawn_again_only_when_what_it_shows_has_changed(outcomes, t
         (figure,) = FIGURES["figure3"].draw(DEMO, runs, tmp_path)
     assert drawn == [figure.title]
     assert figure.title.endswith(": demo_garden (embedded data)")
-    assert (figure.png, figure.pdf) == (tmp_path / "figure3_demo.png", tmp_path / "figure3_demo.pdf")
+    assert (figure.png, figure.pdf) == (tmp_path / "figure3-embedded.png", tmp_path / "figure3-embedded.pdf")
 
     run = runs[few_shot("demo_garden")]
     run.result = {**run.result, "seconds_train": 1.5}  # trained again

@@ -142,9 +142,9 @@ class Definition:
         """The run whose result holds one number (metric: any but hm)."""
         if self.protocol not in TRANSFERS:
             return row.spec(dataset, self.protocol, shots, seed, eval_only=metric == "new")
-        if metric not in COST and dataset != family.source:
+        if dataset != family.source and (metric not in COST or row.settled):
             return row.spec(dataset, self.protocol, shots, seed, eval_only=True)
-        _, trained_by = load_recipe(row.trainer, self.protocol, _registered(family.source), shots)
+        _, trained_by = load_recipe(row.trainer, self.protocol, registered_name(family.source), shots)
         return row.spec(family.source, trained_by or self.protocol, shots, seed)
 
     def specs(self, selection: Selection) -> Iterator[tuple[Spec, tuple[str, ...]]]:
@@ -203,7 +203,7 @@ def overrides(trainer: str, dataset: str, shots: int) -> dict[str, object]:
     """Config keys that this paper sets for a method trained on a data set (stem); none for embedded ones."""
     if family_of(dataset).embedded:
         return {}
-    registered, settings = _registered(dataset), {}
+    registered, settings = registered_name(dataset), {}
     for case in _cases():
         wanted = {"method": trainer, "dataset": registered, "shots": shots}
         if all(value in case.get(key, [value]) for key, value in wanted.items()):
@@ -225,7 +225,7 @@ def _cases() -> list[dict]:
 
 
 @cache
-def _registered(dataset: str) -> str:
+def registered_name(dataset: str) -> str:
     """DATASET.NAME of a stem."""
     return load_yaml(CONFIGS / f"datasets/{dataset}.yaml")["DATASET"]["NAME"]
 

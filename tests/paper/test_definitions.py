@@ -73,6 +73,11 @@ def test_zero_shot_clip_runs_once_whatever_the_seeds():
     assert {spec.seed for spec in specs("table1", seeds=(2, 3), methods=("zsclip",))} == {1}
 
 
+def test_the_cost_of_zero_shot_clip_needs_no_run_on_the_source():
+    wanted = specs("table3", "imagenetv2", methods=("zsclip",))
+    assert wanted == [Spec("ZeroshotCLIP", "domain_shift", "imagenetv2", 16, 1, eval_only=True)]
+
+
 def test_the_freezing_study_changes_one_thing_at_a_time():
     files = [spec.config_file for spec in specs("layers", "dtd", seeds=(1,))]
     assert len(files) == len(set(files)) == 10

@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from dassl.config import RECORD_FILES
 from dassl.config.identity import digest, experiment, read_config
 from launch.arguments import parse_args
 from launch.folder import CONFIG, has_progress, read_result, run_folder
@@ -26,7 +27,6 @@ from .source import FIRST_VERSION, dataset_folder, trainer_version
 from .spec import Spec, arguments, project_file
 
 DEFAULT_OUTPUT = "output"  # where train.py puts its folders by itself
-RECORD_FILES = {"gradient": "gradient.jsonl", "change": "change.jsonl"}
 
 
 @dataclass(eq=False)

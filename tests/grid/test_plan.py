@@ -10,11 +10,11 @@ import pytest
 
 import datasets  # noqa: F401 - registers the data sets
 import trainers  # noqa: F401 - registers the trainers
+from dassl.config import RECORD_FILES
 from dassl.config.identity import config_digest, write_config
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from datasets.demo import DrawnDataset
-from grid import plan as plan_module
 from grid.failures import Failure
 from grid.plan import plan
 from grid.scheduler import move_aside
@@ -165,7 +165,7 @@ def test_a_finished_run_without_an_asked_record_keeps_its_result(look):
     planned = look(record=["change"])
     assert (planned.state, planned.result, planned.runnable) == ("unfinished", result, True)
     assert planned.reason == "change not recorded"
-    (planned.folder / plan_module.RECORD_FILES["change"]).touch()
+    (planned.folder / RECORD_FILES["change"]).touch()
     assert look(record=["change"]).state == "done"
 
 

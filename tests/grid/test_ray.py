@@ -5,6 +5,7 @@ import pytest
 ray = pytest.importorskip("ray", reason="Ray is optional: pip install -r requirements-ray.txt")
 
 from grid import scheduler  # noqa: E402
+from grid.executors import ray as ray_executor  # noqa: E402
 from grid.executors.local import LocalExecutor  # noqa: E402
 from grid.executors.ray import RayExecutor, _places  # noqa: E402
 
@@ -14,9 +15,10 @@ EPOCHS = 6
 
 @pytest.fixture
 def cluster(monkeypatch):
-    """Two nodes for one run each."""
+    """One node for one run at a time."""
     from ray.cluster_utils import Cluster
 
+    monkeypatch.setattr(ray_executor, "HEARTBEAT", 0.02)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     memory = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=memory)
@@ -39,14 +41,14 @@ def test_a_node_that_dies_in_the_middle_of_a_grid_changes_no_bit(
     killed = []
 
     def show(counts):
-        if not killed and counts.done and sum(map(in_the_middle, runs)) == 2:
+        if not killed and counts.done and any(map(in_the_middle, runs)):
             cluster.remove_node(second, allow_graceful=False)
             killed.append(counts)
 
     progress.show = show
     summary = scheduler.run(runs, RayExecutor(cluster.address), progress)
-    assert killed and summary.done and set(summary.done) == set(runs)
-    assert len(progress.said) == 1 and "lost its machine" in progress.said[0]
+    assert killed and set(summary.done) == set(runs)
+    assert any("lost its machine" in line for line in progress.said), progress.said
 
     undisturbed = short_runs(tmp_path / "local", SEEDS, EPOCHS)
     assert len(scheduler.run(undisturbed, LocalExecutor(), progress).done) == len(runs)

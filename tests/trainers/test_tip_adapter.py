@@ -128,8 +128,8 @@ def test_without_validation_images_of_its_own_the_published_values_stay(
 
 
 def test_the_oracle_keeps_the_keys_of_the_best_epoch_and_is_labelled(build, small_clip, result):
-    words = ("TRAINER.TIPADAPTER.SEARCH", "test", "OPTIM.MAX_EPOCH", 3, "DATASET.NUM_SHOTS", 4)
-    trainer = tip(build, small_clip, *words)
+    words = ("TRAINER.TIPADAPTER.SEARCH", "test", "OPTIM.MAX_EPOCH", 3, "OPTIM.LR", 0.3)
+    trainer = tip(build, small_clip, *words, "DATASET.NUM_SHOTS", 4)
     epochs, original = [], trainer.after_epoch
 
     def recording():

@@ -1,4 +1,9 @@
-"""Print base-to-new runs as a table: base, new, their harmonic mean, and the gain over zero-shot CLIP.
+"""Print base-to-new runs as a table: base, new, their harmonic mean, the gain over zero-shot CLIP, the cost.
+
+params   values that train
+ms       training time per image seen, in milliseconds
+MB       peak memory of the training run: of the GPU, or of the process on a CPU
+Time and memory compare only between runs on one machine that did nothing else.
 
 python scripts/base2new_table.py demo --seeds 1 2 3
 """
@@ -8,13 +13,14 @@ import json
 from pathlib import Path
 from statistics import mean, pstdev
 
-from tabulate import tabulate
-
 ZERO_SHOT = "ZeroshotCLIP"
+HEADERS = ["method", "config", "base", "new", "HM", "gain", "params", "ms", "MB"]
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dataset", help="stem of the data set's YAML, e.g. demo")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--shots", type=int, default=16)
@@ -25,33 +31,67 @@ def main(argv: list[str] | None = None) -> None:
 
 def table(folder: Path, dataset: str, shots: int, seeds: list[int]) -> str:
     """One row per (method, config) with finished base and new runs of every seed; mean ± sd over seeds."""
-    scores = {}
+    runs = {}  # (method, config) -> results of the base runs, results of the new runs
     for row in sorted((folder / "train_base" / dataset / f"shots_{shots}").glob("*/*")):
         place = row.relative_to(folder / "train_base")
-        base = [_accuracy(folder / "train_base" / place / f"seed{seed}") for seed in seeds]
-        new = [_accuracy(folder / "test_new" / place / f"seed{seed}") for seed in seeds]
+        base, new = (
+            [_result(folder / kind / place / f"seed{seed}") for seed in seeds]
+            for kind in ("train_base", "test_new")
+        )
         if None not in base + new:
-            scores[row.parent.name, row.name] = base, new
-    if not scores:
+            runs[row.parent.name, row.name] = base, new
+    if not runs:
         raise SystemExit(
             f"no base-to-new runs of {dataset} with {shots} shots and seeds {seeds} in {folder}; "
             f"run scripts/<method>/base2new_train.sh and base2new_test.sh first"
         )
 
     zero_shot = next(
-        (harmonic_mean(mean(b), mean(n)) for (m, _), (b, n) in scores.items() if m == ZERO_SHOT), None
+        (_hm(base, new) for (method, _), (base, new) in runs.items() if method == ZERO_SHOT), None
     )
-    rows = []
-    for (method, config), (base, new) in sorted(scores.items(), key=lambda item: item[0][0] != ZERO_SHOT):
-        hm = harmonic_mean(mean(base), mean(new))
-        gain = "" if zero_shot is None or method == ZERO_SHOT else f"{hm - zero_shot:+.2f}"
-        rows.append([method, config, _spread(base), _spread(new), f"{hm:.2f}", gain])
+    ordered = sorted(runs.items(), key=lambda item: item[0][0] != ZERO_SHOT)
+    rows = [
+        [*name, *_scores(base, new, None if name[0] == ZERO_SHOT else zero_shot), *_cost(base)]
+        for name, (base, new) in ordered
+    ]
     title = f"{dataset}, base-to-new, {shots} shots, seeds {', '.join(map(str, seeds))}"
-    headers = ["method", "config", "base", "new", "HM", "gain"]
-    return f"{title}\n{tabulate(rows, headers, tablefmt='simple', disable_numparse=True, colalign=_ALIGN)}"
+    return "\n".join([title, *_aligned([HEADERS, *rows])])
 
 
-_ALIGN = ("left", "left", "right", "right", "right", "right")
+def _aligned(rows: list[list[str]]) -> list[str]:
+    """Lines of a table, a rule under its first row; method and config stand left, numbers right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    sides = [str.ljust, str.ljust, *[str.rjust] * (len(widths) - 2)]
+    return [
+        "  ".join(side(cell, width) for side, cell, width in zip(sides, row, widths, strict=True)).rstrip()
+        for row in rows
+    ]
+
+
+def _scores(base: list[dict], new: list[dict], zero_shot: float | None) -> list[str]:
+    hm = _hm(base, new)
+    gain = "" if zero_shot is None else f"{hm - zero_shot:+.2f}"
+    return [_spread(_accuracies(base)), _spread(_accuracies(new)), f"{hm:.2f}", gain]
+
+
+def _cost(base: list[dict]) -> list[str]:
+    """The columns params, ms and MB, mean over the runs; empty where unknown."""
+    times = [
+        1000 * run["seconds_train"] / (run["train_images"] * run["max_epoch"])
+        for run in base
+        if run["seconds_train"] and run["max_epoch"]
+    ]
+    memory = [run["peak_memory_mb"] for run in base if run["peak_memory_mb"]]
+    return [
+        _short(base[0]["trainable_params"]),
+        f"{mean(times):.1f}" if len(times) == len(base) else "",
+        f"{mean(memory):,.0f}" if len(memory) == len(base) else "",
+    ]
+
+
+def _hm(base: list[dict], new: list[dict]) -> float:
+    return harmonic_mean(mean(_accuracies(base)), mean(_accuracies(new)))
 
 
 def harmonic_mean(base: float, new: float) -> float:
@@ -60,12 +100,25 @@ def harmonic_mean(base: float, new: float) -> float:
 
 
 def _spread(values: list[float]) -> str:
-    return f"{mean(values):.2f}" + (f" ± {pstdev(values):.2f}" if len(values) > 1 else "")
+    return f"{mean(values):.2f}" + (f"±{pstdev(values):.2f}" if len(values) > 1 else "")
 
 
-def _accuracy(folder: Path) -> float | None:
+def _short(count: int) -> str:
+    """768, 46.1K, 3.56M: as the paper's tables write it."""
+    if count < 1_000:
+        return str(count)
+    return f"{count / 1e3:.1f}K" if count < 1e6 else f"{count / 1e6:.2f}M"
+
+
+def _accuracies(runs: list[dict]) -> list[float]:
+    return [run["accuracy"] for run in runs]
+
+
+def _result(folder: Path) -> dict | None:
+    """The result of a finished run that was tested."""
     path = folder / "result.json"
-    return json.loads(path.read_text(encoding="utf-8"))["accuracy"] if path.is_file() else None
+    result = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"accuracy": None}
+    return None if result["accuracy"] is None else result
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from models.prompts import fill
-from tests.trainers.plain_prompts import LR, SGD, embed, encode, plain_clip, rate, record_training, unit
+from tests.trainers.plain import LR, SGD, embed, encode, plain_clip, rate, record_training, unit
 
 RATIO = 0.2
 
@@ -65,30 +65,13 @@ def test_half_precision_optimises_the_same_loss_with_an_fp32_adapter(precision, 
     assert all(p.dtype == torch.float32 and p.isfinite().all() for p in trainer.trained_parameters().values())
 
 
-def test_layernorm_updating_trains_the_image_encoder_under_the_adapter(build, small_clip):
-    trainer = adapter(build, small_clip, "TRAINER.UPDATE_LAYERNORM", "True", "OPTIM.MAX_EPOCH", 2)
-    before = {name: p.detach().clone() for name, p in trainer.trained_parameters().items()}
-    trainer.train()
-    assert len(before) == 2 + 16
-    assert not any(torch.equal(p, before[name]) for name, p in trainer.trained_parameters().items())
-
-
-@pytest.mark.parametrize(
-    "backbone, width, more",
-    [("ViT-B/16", 512, ("TRAINER.UPDATE_LAYERNORM", "True")), ("RN50", 1024, ())],
-)
-def test_what_trains_on_full_size_backbones(backbone, width, more, build, capsys):
-    trainer = build("CLIPAdapter", "--backbone=random:" + backbone, *more)
-    shapes = {name: tuple(p.shape) for name, p in trainer.trained_parameters().items()}
-    assert shapes.pop("fc.0.weight") == (width // 4, width)
-    assert shapes.pop("fc.2.weight") == (width, width // 4)
-    assert len(shapes) == (52 if more else 0)
-    assert f"Training {171_008 if more else 524_288:,} of" in capsys.readouterr().out
-
-
-def test_layernorm_updating_on_a_resnet_is_refused(build):
-    with pytest.raises(ValueError, match="image tower is a ResNet, which has no LayerNorms; choose a ViT"):
-        build("CLIPAdapter", "--backbone=random:RN50", "TRAINER.UPDATE_LAYERNORM", "True")
+def test_what_trains_on_vit_b16(build, shared_random_weights, capsys):
+    trainer = build("CLIPAdapter", "--backbone=random:ViT-B/16")
+    assert {name: tuple(p.shape) for name, p in trainer.trained_parameters().items()} == {
+        "fc.0.weight": (128, 512),
+        "fc.2.weight": (512, 128),
+    }
+    assert "Training 131,072 of" in capsys.readouterr().out
 
 
 def test_the_text_is_encoded_once(build, small_clip):
@@ -104,18 +87,3 @@ def test_the_text_is_encoded_once(build, small_clip):
 def test_settings_without_a_meaning_are_refused(key, value, build, small_clip):
     with pytest.raises(ValueError, match=f"TRAINER.CLIPADAPTER.{key} is {value}; choose"):
         adapter(build, small_clip, f"TRAINER.CLIPADAPTER.{key}", value)
-
-
-def test_a_short_run_on_the_demo_learns_and_carries_over_to_new_classes(build, result, tmp_path):
-    zero_shot = build("ZeroshotCLIP").test()
-    trainer = build("CLIPAdapter", "OPTIM.MAX_EPOCH", 15)
-    losses = [summary["loss"] for summary in record_training(trainer)[1]]
-    assert sum(losses[-3:]) < 0.8 * sum(losses[:3])
-    record = result(trainer.output_dir)
-    assert record["accuracy"] > zero_shot
-    assert record["trainable_params"] == 2 * trainer.w.shape[1] ** 2 // 4
-
-    new = build("CLIPAdapter", "--eval-only")
-    new.load_model(tmp_path / "run")
-    assert torch.equal(new.model.fc[0].weight, trainer.model.fc[0].weight)
-    assert new.test() > 0

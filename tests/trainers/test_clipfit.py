@@ -1,7 +1,6 @@
 """CLIPFit against the paper's formulas, written out plainly: two text passes, 77 tokens, nothing cached."""
 
 import copy
-import math
 
 import pytest
 import torch
@@ -9,20 +8,9 @@ from torch.nn import functional as F
 
 from dassl.utils import load_checkpoint, save_checkpoint
 from models import loading
-from models.openai import OpenAIModel, package
+from models.openai import convert_weights, package
 from models.prompts import fill
-
-LR, MOMENTUM, DECAY = 0.002, 0.9, 5e-4
-
-
-def plain_clip(path) -> OpenAIModel:
-    model = OpenAIModel(32, 48, 3, 64, 8, 77, 49_408, 64, 1, 3)
-    model.load_state_dict(torch.load(path))
-    return model.eval()
-
-
-def unit(x):
-    return x / x.norm(dim=-1, keepdim=True)
+from tests.trainers.plain import LR, SGD, plain_clip, rate, record_training, unit
 
 
 class PlainCLIPFit:
@@ -37,7 +25,6 @@ class PlainCLIPFit:
         self.start = [bias.clone() for bias in self.biases]
         norms = [m for m in model.visual.modules() if isinstance(m, torch.nn.LayerNorm)]
         self.trained = [*self.biases, *(p for norm in norms for p in norm.parameters())]
-        self.buffers = [None] * len(self.trained)
         for parameter in self.trained:
             parameter.requires_grad_(True)
 
@@ -57,21 +44,6 @@ class PlainCLIPFit:
             ) / len(self.biases)
         return loss
 
-    def step(self, images, labels, lr):
-        loss = self.loss(images, labels)
-        gradients = torch.autograd.grad(loss, self.trained)
-        with torch.no_grad():
-            for i, (parameter, gradient) in enumerate(zip(self.trained, gradients, strict=True)):
-                d = gradient + DECAY * parameter
-                self.buffers[i] = d if self.buffers[i] is None else MOMENTUM * self.buffers[i] + d
-                parameter -= lr * self.buffers[i]
-        return loss.item()
-
-
-def rate(epoch, max_epoch):
-    """One warm-up epoch at 1e-5, then half a cosine that counts from the warm-up's end."""
-    return 1e-5 if epoch == 0 else LR / 2 * (1 + math.cos(math.pi * (epoch - 1) / max_epoch))
-
 
 @pytest.mark.parametrize("regularizer, beta", [("kd", 8.0), ("mse", 5.0), ("none", 8.0)])
 def test_the_loss_follows_the_formulas_step_by_step(regularizer, beta, build, small_clip):
@@ -80,20 +52,15 @@ def test_the_loss_follows_the_formulas_step_by_step(regularizer, beta, build, sm
         *("CLIPFit", "--backbone=" + str(small_clip), "OPTIM.MAX_EPOCH", epochs, "OPTIM.LR", LR),
         *("TRAINER.CLIPFIT.REGULARIZER", regularizer, "TRAINER.CLIPFIT.BETA", beta),
     )
-    batches, losses = [], []
-    original = trainer.forward_backward
-
-    def recording(batch):
-        summary = original(batch)
-        batches.append((trainer.epoch, batch["img"].clone(), batch["label"].clone()))
-        losses.append(summary["loss"])
-        return summary
-
-    trainer.forward_backward = recording
-    trainer.train()
+    steps, summaries = record_training(trainer)
 
     plain = PlainCLIPFit(plain_clip(small_clip), trainer.dm.dataset.classnames, beta, regularizer)
-    expected = [plain.step(images, labels, rate(epoch, epochs)) for epoch, images, labels in batches]
+    sgd, expected = SGD(plain.trained), []
+    for epoch, images, labels in steps:
+        loss = plain.loss(images, labels)
+        sgd.step(torch.autograd.grad(loss, plain.trained), rate(epoch, epochs))
+        expected.append(loss.item())
+    losses = [summary["loss"] for summary in summaries]
     assert len(losses) == 4 * 5
     assert losses == pytest.approx(expected, rel=1e-5)
     assert losses[-1] < losses[0]
@@ -130,26 +97,11 @@ def test_every_precision_optimises_the_same_loss(precision, tolerance, regulariz
     assert loss.item() == pytest.approx(expected, rel=tolerance)
 
 
-@pytest.mark.parametrize("precision", ["amp", "fp16"])
-def test_half_precision_trains_and_only_amp_keeps_all_trained_tensors_in_fp32(precision, build, small_clip):
-    trainer = build(
-        "CLIPFit", "--backbone=" + str(small_clip), "TRAINER.CLIPFIT.PREC", precision, "OPTIM.MAX_EPOCH", 3
-    )
-    before = {name: p.detach().clone() for name, p in trainer.trained_parameters().items()}
-    trainer.train()
-    dtypes = {p.dtype for p in trainer.trained_parameters().values()}
-    assert dtypes == ({torch.float32} if precision == "amp" else {torch.float16, torch.float32})
-    assert any(not torch.equal(before[name], p) for name, p in trainer.trained_parameters().items())
-    assert all(p.isfinite().all() for p in trainer.trained_parameters().values())
-
-
 def test_an_fp16_teacher_gives_the_original_codes_kd_term(build, small_clip):
     trainer = build("CLIPFit", "--backbone=" + str(small_clip), "TRAINER.CLIPFIT.TEACHER_PREC", "fp16")
     half = plain_clip(small_clip)
     tokens = package.tokenize(fill("a photo of a {}.", trainer.dm.dataset.classnames))
     student = unit(half.encode_text(tokens))
-    from models.openai import convert_weights
-
     convert_weights(half)
     teacher = unit(half.encode_text(tokens))
     assert teacher.dtype == torch.float16
@@ -158,7 +110,9 @@ def test_an_fp16_teacher_gives_the_original_codes_kd_term(build, small_clip):
     assert trainer.w0.dtype == torch.float16
 
 
-def test_clipfit_trains_46080_numbers_in_64_tensors_of_vit_b16(build, tmp_path, capsys):
+def test_clipfit_trains_46080_numbers_in_64_tensors_of_vit_b16(
+    build, shared_random_weights, tmp_path, capsys
+):
     trainer = build("CLIPFit", "--backbone=random:ViT-B/16")
     expected = {f"text_encoder.transformer.resblocks.{i}.mlp.c_proj.bias": (512,) for i in range(12)}
     norms = ["ln_pre", "ln_post", *(f"transformer.resblocks.{i}.ln_{n}" for i in range(12) for n in (1, 2))]
@@ -176,16 +130,6 @@ def test_clipfit_trains_46080_numbers_in_64_tensors_of_vit_b16(build, tmp_path, 
     path = tmp_path / "prompt_learner/model.pth.tar-1"
     assert path.stat().st_size < 1e6
     assert load_checkpoint(path)["state_dict"].keys() == expected.keys()
-
-
-def test_on_a_resnet_the_default_groups_are_refused_and_the_text_biases_alone_train(build):
-    with pytest.raises(ValueError, match="image.layernorm: this image tower is a ResNet.*text.ffn_proj_bias"):
-        build("CLIPFit", "--backbone=random:RN50")
-    trainer = build("CLIPFit", "--backbone=random:RN50", "TRAINER.CLIPFIT.UNFREEZE", "['text.ffn_proj_bias']")
-    assert sum(p.numel() for p in trainer.trained_parameters().values()) == 6_144
-    trainer.set_model_mode("train")
-    norms = [m for m in trainer.clip.image_encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)]
-    assert norms and not any(norm.training for norm in norms)  # pre-trained statistics in every mode
 
 
 @pytest.mark.parametrize("bias", ["text.ffn_bias", "text.bias"])
@@ -230,14 +174,6 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(change, m
     with pytest.raises(ValueError, match=message):
         trainer.load_model_state("prompt_learner", state)
     assert all(torch.equal(p, before[name]) for name, p in trainer.model_state("prompt_learner").items())
-
-
-def test_an_evaluation_builds_no_teacher(build, small_clip, monkeypatch):
-    monkeypatch.setattr("trainers.clipfit.load_clip", None)
-    trainer = build(
-        "CLIPFit", "--backbone=" + str(small_clip), "--eval-only", "TRAINER.CLIPFIT.TEACHER_PREC", "fp16"
-    )
-    assert not hasattr(trainer, "w0")
 
 
 def test_the_class_text_features_are_computed_once_per_test(build, small_clip):

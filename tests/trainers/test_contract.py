@@ -1,4 +1,4 @@
-"""What holds for every trainer of the project, on the small CLIP."""
+"""What holds for every trainer of the project."""
 
 import json
 from pathlib import Path
@@ -6,11 +6,27 @@ from pathlib import Path
 import pytest
 import torch
 
+from dassl.data import data_manager
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import load_checkpoint
 from launch.resolve import shipped_trainers
+from tests.trainers.plain import record_training
 
-TRAINED = [name for name in shipped_trainers() if not name.startswith("ZeroshotCLIP")]
+METHODS = shipped_trainers()
+TRAINED = [name for name in METHODS if not name.startswith("ZeroshotCLIP")]
+WITHOUT_UPDATE = ["ZeroshotCLIP", "ZeroshotCLIP2", "TipAdapter"]  # +UL has no meaning for them
+FEW = ("DATASET.NUM_SHOTS", 2, "DATALOADER.TRAIN_X.BATCH_SIZE", 10)  # two batches from ten classes
+AUGMENTED = "('random_resized_crop', 'random_flip', 'normalize')"
+
+
+@pytest.fixture
+def small(build, small_clip):
+    """Build a method on the small CLIP."""
+    return lambda method, *words, **more: build(method, f"--backbone={small_clip}", *words, **more)
+
+
+def node(method):
+    return f"TRAINER.{TRAINER_REGISTRY.get(method)._node()}"
 
 
 def step(trainer):
@@ -24,41 +40,117 @@ def snapshot(trainer):
     return {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
 
 
+def moved(trainer, before):
+    return {name for name, p in snapshot(trainer).items() if not torch.equal(p, before[name])}
+
+
 def test_every_shipped_yaml_has_a_registered_trainer():
-    assert set(shipped_trainers()) <= set(TRAINER_REGISTRY.registered_names())
+    assert set(METHODS) <= set(TRAINER_REGISTRY.registered_names())
+
+
+# Training -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("method", TRAINED)
-def test_one_step_moves_only_what_the_method_trains(method, build, small_clip):
-    trainer = build(method, "--backbone=" + str(small_clip))
+def test_one_step_moves_only_what_the_method_trains(method, small):
+    trainer = small(method, *FEW)
     before = snapshot(trainer)
     step(trainer)
-    moved = {name for name, p in snapshot(trainer).items() if not torch.equal(p, before[name])}
-    assert moved == set(trainer.trained_parameters())
+    assert moved(trainer, before) == set(trainer.trained_parameters())
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_method_reads_a_test_image_before_its_test(method, small, monkeypatch):
+    read, original = set(), data_manager.read_image
+
+    def recording(path):
+        read.add(path)
+        return original(path)
+
+    monkeypatch.setattr(data_manager, "read_image", recording)
+    trainer = small(method, *FEW, "OPTIM.MAX_EPOCH", 1, "TEST.NO_TEST", True)
+    trainer.train()
+    dataset = trainer.dm.dataset
+    training, test = ({item.impath for item in items} for items in (dataset.train_x, dataset.test))
+    assert read.isdisjoint(test)
+    assert training <= read if method in TRAINED else not read
 
 
 @pytest.mark.parametrize("method", TRAINED)
-def test_the_checkpoint_holds_the_trained_names_and_no_others(method, build, small_clip, tmp_path):
-    trainer = build(method, "--backbone=" + str(small_clip))
+def test_half_precision_starts_from_the_same_loss_and_trains(method, small, tmp_path):
+    first = {}
+    for precision, dtype in (("fp32", "fp16"), ("fp16", "fp16"), ("amp", "fp16"), ("amp", "bf16")):
+        trainer = small(
+            *(method, *FEW, f"--output-dir={tmp_path / precision / dtype}", "OPTIM.MAX_EPOCH", 2),
+            *(f"{node(method)}.PREC", precision, "TRAINER.AMP_DTYPE", dtype, "TEST.NO_TEST", True),
+        )
+        before = snapshot(trainer)
+        summary = record_training(trainer)[1][0]
+        first[precision, dtype] = [value for name, value in summary.items() if "loss" in name]
+        trained = trainer.trained_parameters().values()
+        assert all(p.isfinite().all() for p in trained) and moved(trainer, before)
+        assert precision == "fp16" or {p.dtype for p in trained} == {torch.float32}
+    expected = first.pop(("fp32", "fp16"))
+    for (_, dtype), losses in first.items():
+        assert losses == pytest.approx(expected, rel=0.03 if dtype == "bf16" else 0.02)
+
+
+# Epochs and images per class that are enough on the embedded data, and what is left of the loss then at most.
+# (TipAdapter's first epoch has the cache already, and the full learning rate.)
+SHORT = {
+    "CLIPFit": (4, 8, 0.8),
+    "CoOp": (6, 8, 0.8),
+    "CoCoOp": (3, 4, 0.8),
+    "KgCoOp": (8, 8, 0.8),
+    "ProGrad": (12, 8, 0.8),
+    "MaPLe": (3, 8, 0.8),
+    "CLIPAdapter": (15, 16, 0.8),
+    "TipAdapter": (8, 8, 0.95),
+}
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_a_short_run_on_the_demo_learns_and_carries_over_to_new_classes(method, build, result, tmp_path):
+    zero_shot = build("ZeroshotCLIP").test()
+    epochs, shots, left = SHORT[method]
+    trainer = build(method, "OPTIM.MAX_EPOCH", epochs, "DATASET.NUM_SHOTS", shots, transforms=AUGMENTED)
+    losses = [summary["loss"] for summary in record_training(trainer)[1]]
+    steps = len(losses) // epochs
+    assert sum(losses[-steps:]) < left * sum(losses[:steps])
+    assert result(trainer.output_dir)["accuracy"] > zero_shot + 5
+    if method == "TipAdapter":
+        return  # its cache knows the base classes only
+    new = build(method, "--eval-only")  # the other half of the classes
+    new.load_model(tmp_path / "run")
+    assert new.classnames != trainer.classnames
+    assert all(torch.equal(p, trainer.trained_parameters()[n]) for n, p in new.trained_parameters().items())
+    assert new.test() > 30  # of ten classes
+
+
+# Files ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", TRAINED)
+def test_the_checkpoint_holds_the_trained_names_and_no_others(method, small, tmp_path):
+    trainer = small(method, *FEW)
     step(trainer)
     trainer.save_model(0, tmp_path)
     saved = load_checkpoint(tmp_path / trainer.registered_name / "model.pth.tar-1")["state_dict"]
     assert set(saved) == {*trainer.trained_parameters(), *trainer.also_saved}
 
-    fresh = build(method, "--backbone=" + str(small_clip))
+    fresh = small(method, *FEW)
     fresh.load_model(tmp_path, epoch=1)
-    assert all(torch.equal(p, saved[name]) for name, p in fresh.trained_parameters().items())
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in fresh.saved_tensors().items())
 
 
 @pytest.mark.parametrize("precision", ["fp32", "amp"])
 @pytest.mark.parametrize("method", TRAINED)
-def test_an_interrupted_run_goes_on_in_the_same_bits(method, precision, build, small_clip, tmp_path):
+def test_an_interrupted_run_goes_on_in_the_same_bits(method, precision, small, tmp_path):
     def make(folder):
-        trainer = build(
-            *(method, "--backbone=" + str(small_clip), f"--output-dir={tmp_path / folder}"),
-            *(f"TRAINER.{TRAINER_REGISTRY.get(method)._node()}.PREC", precision, "OPTIM.MAX_EPOCH", 3),
-            *("DATALOADER.TRAIN_X.BATCH_SIZE", 32, "TEST.NO_TEST", True),
-            transforms="('random_resized_crop', 'random_flip', 'normalize')",
+        trainer = small(
+            *(method, *FEW, f"--output-dir={tmp_path / folder}", f"{node(method)}.PREC", precision),
+            *("OPTIM.MAX_EPOCH", 3, "TEST.NO_TEST", True),
+            transforms=AUGMENTED,
         )
         trainer.resume_interval = 0.0
         return trainer
@@ -81,50 +173,67 @@ def test_an_interrupted_run_goes_on_in_the_same_bits(method, precision, build, s
     resumed.train()
 
     assert resumed.start_epoch == 2
-    for name, parameter in undisturbed.trained_parameters().items():
-        assert torch.equal(parameter, resumed.trained_parameters()[name])
+    for name, tensor in undisturbed.saved_tensors().items():
+        assert torch.equal(tensor, resumed.saved_tensors()[name])
     metrics = [
         Path(tmp_path, folder, "metrics.jsonl").read_text() for folder in ("undisturbed", "interrupted")
     ]
     assert metrics[0] == metrics[1]
 
 
-def test_zero_shot_clip_is_the_softmax_over_cosines(build, small_clip):
-    trainer = build("ZeroshotCLIP", "--backbone=" + str(small_clip))
-    assert trainer.trained_parameters() == {} and trainer.get_model_names() == []
-    images = next(iter(trainer.test_loader))["img"][:4]
-    with torch.no_grad():
-        logits = trainer.model_inference(images)
-        image = trainer.clip.encode_image(images)
-        text = trainer.clip.text_encoder(trainer.prompts)
-    cosines = torch.nn.functional.cosine_similarity(image[:, None], text[None], dim=-1)
-    torch.testing.assert_close(logits, trainer.clip.logit_scale.exp() * cosines, rtol=1e-4, atol=1e-4)
+@pytest.mark.parametrize("method", ["CLIPFit", "KgCoOp", "ProGrad"])
+def test_an_evaluation_builds_no_teacher(method, small):
+    assert hasattr(small(method), "w0") and not hasattr(small(method, "--eval-only"), "w0")
 
 
-def test_layernorm_updating_is_refused_where_nothing_trains(build, small_clip):
-    with pytest.raises(ValueError, match="UPDATE_LAYERNORM: zero-shot CLIP trains nothing"):
-        build("ZeroshotCLIP", "--backbone=" + str(small_clip), "TRAINER.UPDATE_LAYERNORM", "True")
+# Settings -------------------------------------------------------------------------------------------
 
 
-def test_layernorm_updating_adds_a_parameter_group(build, small_clip):
-    words = ("CLIPFit", "--backbone=" + str(small_clip), "TRAINER.CLIPFIT.UNFREEZE", "['text.ffn_proj_bias']")
-    plain = build(*words).trained_parameters()
-    with_norms = build(*words, "TRAINER.UPDATE_LAYERNORM", "True").trained_parameters()
-    added = [name for name in with_norms if name not in plain]
-    assert len(added) == 16 and all(
-        name.startswith("image_encoder.") and ".ln_" in f".{name}" for name in added
-    )
+@pytest.mark.parametrize("method", [name for name in TRAINED if name not in WITHOUT_UPDATE])
+def test_layernorm_updating_adds_the_image_encoders_norms_and_all_train(method, small):
+    plain = ["TRAINER.CLIPFIT.UNFREEZE", "['text.ffn_proj_bias']"] if method == "CLIPFit" else []
+    without = small(method, *FEW, *plain).trained_parameters()
+    trainer = small(method, *FEW, *plain, "TRAINER.UPDATE_LAYERNORM", True)
+    norms = {
+        f"image_encoder.{name}.{kind}"
+        for name, module in trainer.clip.image_encoder.named_modules()
+        if isinstance(module, torch.nn.LayerNorm)
+        for kind in ("weight", "bias")
+    }
+    assert set(trainer.trained_parameters()) == {*without, *norms} and len(norms) == 2 * (2 + 2 * 3)
+    before = snapshot(trainer)
+    step(trainer)
+    assert moved(trainer, before) == set(trainer.trained_parameters())
 
 
-def test_a_class_name_that_does_not_fit_the_context_is_named(build, small_clip):
+@pytest.mark.parametrize("method", WITHOUT_UPDATE)
+def test_layernorm_updating_is_refused_where_it_has_no_meaning(method, small):
+    with pytest.raises(ValueError, match="UPDATE_LAYERNORM: .* choose another --trainer"):
+        small(method, "TRAINER.UPDATE_LAYERNORM", True)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_template_that_changes_nothing_is_said(method, small, capsys):
+    losses, notes = [], []
+    for template in ("a photo of a {}.", "one bright {}."):
+        trainer = small(method, *FEW, "DATASET.PROMPT_TEMPLATE", template)
+        batch = next(iter(trainer.train_loader_x))
+        losses.append(trainer.loss(batch["img"], batch["label"])[0].item())
+        notes.append("does not read DATASET.PROMPT_TEMPLATE" in capsys.readouterr().out)
+    changes_nothing = losses[0] == losses[1]
+    assert notes == [changes_nothing, changes_nothing]
+
+
+def test_a_class_name_that_does_not_fit_the_context_is_named(small):
     with pytest.raises(ValueError, match="striped red star.*77"):
-        build("CLIPFit", "--backbone=" + str(small_clip), "DATASET.PROMPT_TEMPLATE", "photo " * 80 + "of {}")
+        small("CLIPFit", "DATASET.PROMPT_TEMPLATE", "photo " * 80 + "of {}")
 
 
-def test_the_result_states_precision_and_template(build, small_clip, result):
-    trainer = build(
-        "CLIPFit", "--backbone=" + str(small_clip), "TRAINER.CLIPFIT.PREC", "amp", "OPTIM.MAX_EPOCH", 1
-    )
+# Results --------------------------------------------------------------------------------------------
+
+
+def test_the_result_states_precision_and_template(small, small_clip, result):
+    trainer = small("CLIPFit", "TRAINER.CLIPFIT.PREC", "amp", "OPTIM.MAX_EPOCH", 1)
     trainer.train()
     record = result(trainer.output_dir)
     assert (record["precision"], record["template"]) == ("amp fp16", "a photo of a {}.")
@@ -134,23 +243,9 @@ def test_the_result_states_precision_and_template(build, small_clip, result):
 
 
 @pytest.mark.parametrize("own, extras", [(True, ["val epoch"]), (False, ["test epoch"])])
-def test_the_result_says_on_which_images_the_epoch_was_chosen(own, extras, build, small_clip, result):
-    trainer = build(
-        "CLIPFit", "--backbone=" + str(small_clip), "OPTIM.MAX_EPOCH", 1, "TEST.FINAL_MODEL", "best_val"
-    )
+def test_the_result_says_on_which_images_the_epoch_was_chosen(own, extras, small, result):
+    trainer = small("CLIPFit", "OPTIM.MAX_EPOCH", 1, "TEST.FINAL_MODEL", "best_val")
     if not own:  # as on ImageNet
         trainer.dm.dataset._val = trainer.dm.dataset.test
     trainer.train()
     assert result(trainer.output_dir)["extras"] == extras
-
-
-def test_no_method_trains_on_test_images(build, small_clip):
-    """Nor does any read one before its test: the images of the loader are those of the training list."""
-    trainer = build("CLIPFit", "--backbone=" + str(small_clip), "OPTIM.MAX_EPOCH", 1)
-    dataset = trainer.dm.dataset
-    seen = {path for batch in trainer.train_loader_x for path in batch["impath"]}
-    assert seen <= {item.impath for item in dataset.train_x}
-    assert seen.isdisjoint(item.impath for item in dataset.test)
-    dataset._train_x = [*dataset.train_x, dataset.test[0]]
-    with pytest.raises(ValueError, match="1 of 161 training images are test images too"):
-        trainer.train()

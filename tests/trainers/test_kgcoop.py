@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from models.prompts import fill
-from tests.trainers.plain_prompts import LR, SGD, embed, encode, logits, plain_clip, rate, record_training
+from tests.trainers.plain import LR, SGD, embed, encode, logits, plain_clip, rate, record_training
 
 PETS = "a photo of a {}, a type of pet."
 
@@ -51,7 +51,8 @@ def test_the_loss_follows_the_formulas_step_by_step(build, small_clip):
 @pytest.mark.parametrize("precision", ["amp", "fp16"])
 def test_half_precision_optimises_the_same_loss(precision, build, small_clip):
     """With a weight that makes the distance most of the loss."""
-    trainer = kgcoop(build, small_clip, "TRAINER.COOP.PREC", precision, "TRAINER.COOP.W", 100)
+    batch = ("DATALOADER.TRAIN_X.BATCH_SIZE", 32)
+    trainer = kgcoop(build, small_clip, *batch, "TRAINER.COOP.PREC", precision, "TRAINER.COOP.W", 100)
     plain = PlainKgCoOp(plain_clip(small_clip), trainer.classnames, PETS, weight=100)
     batch = next(iter(trainer.train_loader_x))
     with trainer.autocast():
@@ -64,11 +65,10 @@ def test_half_precision_optimises_the_same_loss(precision, build, small_clip):
     assert trainer.model.ctx.isfinite().all()
 
 
-def test_what_trains_on_vit_b16(build, capsys):
-    trainer = build("KgCoOp", "--backbone=random:ViT-B/16", "TRAINER.UPDATE_LAYERNORM", "True")
-    shapes = {name: tuple(p.shape) for name, p in trainer.trained_parameters().items()}
-    assert shapes.pop("ctx") == (4, 512) and len(shapes) == 52
-    assert "Training 41,984 of" in capsys.readouterr().out  # 4 x 512 + 39,936
+def test_what_trains_on_vit_b16(build, shared_random_weights, capsys):
+    trainer = build("KgCoOp", "--backbone=random:ViT-B/16")
+    assert {name: tuple(p.shape) for name, p in trainer.trained_parameters().items()} == {"ctx": (4, 512)}
+    assert "Training 2,048 of" in capsys.readouterr().out
 
 
 def test_layernorm_updating_leaves_the_teacher_alone(build, small_clip):
@@ -77,21 +77,6 @@ def test_layernorm_updating_leaves_the_teacher_alone(build, small_clip):
     trainer.train()
     assert torch.equal(trainer.w0, w0)
     assert not any(torch.equal(p, before[name]) for name, p in trainer.trained_parameters().items())
-
-
-def test_a_short_run_on_the_demo_learns_and_beats_zero_shot(build, result, tmp_path):
-    zero_shot = build("ZeroshotCLIP").test()
-    trainer = build("KgCoOp", "OPTIM.MAX_EPOCH", 8, "DATASET.NUM_SHOTS", 8)
-    losses = [summary["loss"] for summary in record_training(trainer)[1]]
-    assert sum(losses[-3:]) < 0.7 * sum(losses[:3])
-    record = result(trainer.output_dir)
-    assert record["accuracy"] > zero_shot and record["trainable_params"] == 4 * 64
-
-    new = build("KgCoOp", "--eval-only")  # the other half of the classes; no teacher is needed
-    assert not hasattr(new, "w0")
-    new.load_model(tmp_path / "run")
-    assert torch.equal(new.model.ctx, trainer.model.ctx)
-    assert new.test() > 0
 
 
 def test_a_checkpoint_of_the_original_repository_is_accepted(build, small_clip):

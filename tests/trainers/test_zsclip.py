@@ -1,10 +1,10 @@
-"""The prompt ensemble against its formula, and what a run without training says about itself."""
+"""Zero-shot CLIP and its prompt ensemble against their formulas, and what their runs say of themselves."""
 
 import pytest
 import torch
 
 from models.prompts import ENSEMBLE, fill
-from tests.trainers.plain_prompts import embed, encode, logits, plain_clip, unit
+from tests.trainers.plain import embed, encode, logits, plain_clip, unit
 
 
 def plain_ensemble(small_clip, templates, names):
@@ -14,6 +14,18 @@ def plain_ensemble(small_clip, templates, names):
         tokens, rows = embed(model, fill(template, names))
         each.append(encode(model, rows, tokens))
     return model, unit(torch.stack(each).mean(dim=0))
+
+
+def test_zero_shot_clip_is_the_softmax_over_cosines(build, small_clip):
+    trainer = build("ZeroshotCLIP", "--backbone=" + str(small_clip))
+    assert trainer.trained_parameters() == {} and trainer.get_model_names() == []
+    images = next(iter(trainer.test_loader))["img"][:4]
+    with torch.no_grad():
+        actual = trainer.model_inference(images)
+        image = trainer.clip.encode_image(images)
+        text = trainer.clip.text_encoder(trainer.prompts)
+    cosines = torch.nn.functional.cosine_similarity(image[:, None], text[None], dim=-1)
+    torch.testing.assert_close(actual, trainer.clip.logit_scale.exp() * cosines, rtol=1e-4, atol=1e-4)
 
 
 def test_the_ensemble_is_the_normalized_mean_of_seven_templates_and_the_data_sets_own(build, small_clip):
@@ -54,8 +66,3 @@ def test_a_run_needs_no_training_and_its_result_names_the_ensemble(build, result
     assert (record["trainable_params"], record["extras"]) == (0, ["prompt ensemble"])
     assert record["accuracy"] > 15  # of ten classes
     assert record["template"].count(" | ") == 7 and "a origami {}." in record["template"]
-
-
-def test_layernorm_updating_is_refused(build, small_clip):
-    with pytest.raises(ValueError, match="UPDATE_LAYERNORM: zero-shot CLIP trains nothing"):
-        build("ZeroshotCLIP2", "--backbone=" + str(small_clip), "TRAINER.UPDATE_LAYERNORM", "True")

@@ -1,4 +1,4 @@
-"""The slow, obvious computation that prompt learners are tested against.
+"""The slow, obvious computation that methods are tested against.
 
 77 tokens through the clip package's own modules, nothing cached, shared or cut; SGD and the schedule from
 their formulas.

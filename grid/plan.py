@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dassl.config import RECORD_FILES
 from dassl.config.identity import digest, experiment, read_config
 from launch.arguments import parse_args
 from launch.folder import CONFIG, has_progress, read_result, run_folder, unrecorded

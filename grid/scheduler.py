@@ -57,13 +57,18 @@ def run(planned: Iterable[Planned], executor: Executor, progress: Progress) -> S
 
 
 def move_aside(planned: Planned) -> Path:
-    """Move a stale run's folder to ``.stale/seed1-<first 8 of its config's digest>`` beside it."""
+    """Move a stale run's folder to where `place_aside` says."""
+    target = place_aside(planned)
+    target.parent.mkdir(exist_ok=True)
+    return planned.folder.rename(target)
+
+
+def place_aside(planned: Planned) -> Path:
+    """``.stale/seed1-<first 8 of its config's digest>`` beside a stale run's folder, numbered if need be."""
     folder = planned.folder
     name = f"{folder.name}-{_old_digest(folder)[:8]}"
     names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    target = next(path for path in map((folder.parent / ".stale").joinpath, names) if not path.exists())
-    target.parent.mkdir(exist_ok=True)
-    return folder.rename(target)
+    return next(path for path in map((folder.parent / ".stale").joinpath, names) if not path.exists())
 
 
 def _old_digest(folder: Path) -> str:

@@ -98,10 +98,11 @@ class RayExecutor:
 
 
 def _import_ray():
+    """The package. Raises: RuntimeError with the command that installs it"""
     try:
         import ray
     except ImportError as error:
-        raise ImportError(f"Ray is not installed ({error}); pip install -r requirements-ray.txt") from error
+        raise RuntimeError(f"Ray is not installed ({error}); pip install -r requirements-ray.txt") from error
     return ray
 
 

@@ -1,5 +1,7 @@
 """A real Ray cluster of two nodes on loopback: a node dies in the middle of a grid, and no bit changes."""
 
+import sys
+
 import pytest
 
 ray = pytest.importorskip("ray", reason="Ray is optional: pip install -r requirements-ray.txt")
@@ -62,3 +64,18 @@ def test_a_node_that_dies_in_the_middle_of_a_grid_changes_no_bit(
 )
 def test_a_node_holds_as_many_runs_as_its_scarcest_resource(cpus, gpus, places):
     assert _places({"CPU": 16.0, "GPU": 2.0}, cpus, gpus) == places
+
+
+def test_without_a_cluster_the_error_says_how_to_begin_one(progress, monkeypatch):
+    def refuse(**options):
+        raise ConnectionError(f"nobody answers at {options['address']}")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(ConnectionError, match="no Ray cluster at 'auto'; begin one with `ray start --head`"):
+        scheduler.run([], RayExecutor("auto"), progress)
+
+
+def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", None)
+    with pytest.raises(RuntimeError, match="pip install -r requirements-ray.txt"):
+        RayExecutor()

@@ -44,7 +44,7 @@ class Run:
     cfg: CfgNode
     trained_by: str  # protocol whose run a test loads; empty: nothing to load
     config_name: str  # stem of --config-file, else the backbone
-    variant: dict  # pairs that differ from what the project and the files say
+    variant: dict  # flags and pairs that differ from what the project and the files say
     has_folder: bool  # somebody named the output folder
     drew_seed: bool  # nobody gave one
     notes: list[str]  # what the user should read in the log
@@ -84,9 +84,9 @@ def resolve(args) -> Run:
         if args.protocol == "base2new":
             cfg.DATASET.SUBSAMPLE_CLASSES = "new" if args.eval_only else "base"
         cfg.merge_from_mapping(config_file, source=args.config_file)
+        shipped = experiment(cfg)
         for key, value in flags.items():
             _assign(cfg, key, value)
-        before_pairs = experiment(cfg)
         cfg.merge_from_list(args.pairs)
     notes = [f"Warning: {warning.message}" for warning in caught]
     notes += _unread_keys(trainer, declared, [pairs, flatten(config_file)])
@@ -106,7 +106,7 @@ def resolve(args) -> Run:
         cfg=cfg,
         trained_by=trained_by if args.eval_only else "",
         config_name=own_name or backbones.slug(cfg.MODEL.BACKBONE.NAME),
-        variant=_variant(cfg, pairs, before_pairs, named_by_config_file=bool(own_name)),
+        variant=_variant(cfg, [*flags, *pairs], shipped, named_by_config_file=bool(own_name)),
         has_folder=any("OUTPUT_DIR" in source for source in given),
         drew_seed=bool(drawn),
         notes=notes + drawn,
@@ -255,16 +255,18 @@ def _unread_keys(trainer: str, declared: dict, given: list[dict]) -> list[str]:
     return [f"Warning: {trainer} does not read {', '.join(dict.fromkeys(unread))}"] if unread else []
 
 
-def _variant(cfg, pairs: dict, before: dict, named_by_config_file: bool) -> dict:
+def _variant(cfg, given: list[str], shipped: dict, named_by_config_file: bool) -> dict:
+    """The given keys whose values differ from the shipped ones and do not stand in the path anyway."""
     ignored = IN_THE_PATH | NOT_PART_OF_THE_EXPERIMENT
     if not named_by_config_file:
         ignored |= {"MODEL.BACKBONE.NAME"}
     now = experiment(cfg)
-    return {key: now[key] for key in pairs if key not in ignored and now[key] != before[key]}
+    shipped["MODEL.BACKBONE.NAME"] = shipped["MODEL.BACKBONE.NAME"] or DEFAULT_BACKBONE
+    return {key: now[key] for key in given if key not in ignored and now[key] != shipped[key]}
 
 
 def variant_suffix(variant: dict) -> str:
-    """``-<8 hex>`` of the pairs that set a run apart, empty when none does."""
+    """``-<8 hex>`` of the settings that set a run apart, empty when none does."""
     return f"-{digest(variant)[:8]}" if variant else ""
 
 

@@ -118,9 +118,8 @@ class TipAdapter(CLIPTrainer):
 
     def before_train(self):
         super().before_train()
-        self.choose(
-            self.hp.INIT_ALPHA, self.hp.INIT_BETA, "no search"
-        )  # a longer run goes on behind a search
+        # Anew: a finished run that goes on for more epochs has been searched already.
+        self.choose(self.hp.INIT_ALPHA, self.hp.INIT_BETA, "no search")
         if self.start_epoch == 0:
             self.build_cache()
         if not self.hp.FINETUNE:
@@ -131,7 +130,8 @@ class TipAdapter(CLIPTrainer):
         """Set the keys, in the order of the training list."""
         items, views = self.dm.dataset.train_x, self.hp.AUGMENT_EPOCH
         print(f"Building the cache: {views} views of {len(items):,} images")
-        loader = self.loader("cache", items, is_train=True)
+        loader = self.loader("train_x", items, is_train=True)
+        loader.sampler.set_epoch(-1)  # views of their own: those of the epochs come later
         self.cache.keys.copy_(normalize(sum(self.encode(loader)[0].float() for _ in range(views))))
 
     def loader(self, stream: str, items: list, sampler: str = "SequentialSampler", is_train: bool = False):

@@ -51,6 +51,15 @@ def test_pairs_that_change_the_experiment_get_a_folder_of_their_own():
     assert all(path.parent.name.startswith("vit_b16-") and len(path.parent.name) == 16 for path in folders)
 
 
+def test_flags_that_the_path_does_not_show_get_a_folder_of_their_own():
+    config = ["--protocol", "base2new", "--config-file", str(PROJECT / "configs/ablations/bias_d.yaml")]
+    plain = run_folder(resolved(*config))
+    assert plain.parent.name == "bias_d"
+    assert run_folder(resolved(*config, "--backbone", "ViT-B/16")) == plain  # what it is anyway
+    for flags in (["--backbone", "RN50"], ["--transforms", "normalize"]):
+        assert run_folder(resolved(*config, *flags)).parent.name.startswith("bias_d-")
+
+
 def finish(run):
     """Leave a result where a run would."""
     folder = run_folder(run)

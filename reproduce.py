@@ -126,13 +126,25 @@ def _counts(runs: set[Planned]) -> list[str]:
 
 
 def show_plan(args) -> int:
-    for run in distinct(runs_of(chosen(args.what), args, select(args))):
+    runs = distinct(runs_of(chosen(args.what), args, select(args)))
+    for run in runs:
         if not args.commands:
             print(f"{run.state:10}  {run.name}" + (f"   ({run.reason})" if run.reason else ""))
             print(f"            {shlex.join(run.command)}")
-        elif run.state != "done":
-            print(shlex.join(run.command))
+        elif run.runnable:
+            print(_command(run))
+    if args.commands:
+        tell_of_missing_data(runs)
     return 0
+
+
+def _command(run: Planned) -> str:
+    """The command of a run; what is stale in its folder is moved aside first."""
+    if run.state != "stale":
+        return shlex.join(run.command)
+    aside = scheduler.place_aside(run)
+    steps = [["mkdir", "-p", str(aside.parent)], ["mv", str(run.folder), str(aside)], run.command]
+    return " && ".join(map(shlex.join, steps))
 
 
 def run_all(args) -> int:
@@ -140,12 +152,9 @@ def run_all(args) -> int:
     runs = distinct(runs_of(what, args, selection))
     waiting = [run for run in runs if run.runnable]
     print(f"{len(runs):,} runs, {len(waiting):,} to do")
-    summary = None
-    if waiting:
-        summary = scheduler.run(waiting, _executor(args), Progress())
+    tell_of_missing_data(runs)
+    summary = scheduler.run(runs, _executor(args), Progress()) if waiting else scheduler.Summary()
     write_report(args)
-    if summary is None:
-        return 0
     return 130 if summary.interrupted else int(bool(summary.failed))
 
 
@@ -188,6 +197,18 @@ def runs_of(what: list, args, selection: Selection) -> dict:
     """Spec -> planned run of everything that these tables and figures need."""
     wanted = [run for definition in what for run in definition.specs(selection)]
     return plan(wanted, args.output, args.root, prec=args.prec, threads=args.threads)
+
+
+def tell_of_missing_data(runs: list[Planned]) -> None:
+    """Which runs are left out for want of images, and who can help."""
+    lacking = [run for run in runs if run.missing_data and run.state != "done"]
+    if lacking:
+        folders = ", ".join(sorted({run.missing_data for run in lacking}))
+        print(
+            f"{len(lacking):,} runs are left out, their data are not there: {folders}\n"
+            "(--root is the folder of all; python -m datasets.doctor all --root ... says what is missing)",
+            file=sys.stderr,
+        )
 
 
 def distinct(planned: dict) -> list[Planned]:

@@ -97,3 +97,22 @@ def test_unknown_names_are_answered_with_valid_ones(words, message, capsys):
     with pytest.raises(SystemExit) as stop:
         reproduce.main(words)
     assert message in str(stop.value)
+
+
+@pytest.mark.parametrize("command", [["run"], ["plan", "--commands"]])
+def test_runs_without_their_data_are_left_out_and_said(command, demo_root, tmp_path, capsys):
+    words = ["table1", "--datasets", "dtd", "--methods", "zsclip", "--seeds", "1"]
+    where = ["--root", str(demo_root), "--output", str(tmp_path)]
+    assert reproduce.main([*command, *words, *where]) == 0
+    printed = capsys.readouterr()
+    assert "train.py" not in printed.out
+    assert "2 runs are left out" in printed.err and str(demo_root / "dtd") in printed.err
+
+
+def test_the_command_of_a_stale_run_moves_its_folder_aside(run, tmp_path, capsys):
+    run("run", "table1")
+    folder = next((tmp_path / "out/base2new/train_base/demo_garden").glob("*/*/*/seed1"))
+    result = json.loads((folder / "result.json").read_text())
+    (folder / "result.json").write_text(json.dumps({**result, "trainer_version": 0}))
+    status, printed = run("plan", "table1", "--commands")
+    assert status == 0 and printed.startswith("mkdir -p ") and f" && mv {folder} " in printed

@@ -12,6 +12,7 @@ from grid.executors.local import LocalExecutor  # noqa: E402
 from grid.executors.ray import RayExecutor, _places  # noqa: E402
 
 SEEDS = range(1, 9)
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
 EPOCHS = 16  # long enough that both nodes are at work before the last run begins
 
 
@@ -22,8 +23,7 @@ def cluster(monkeypatch):
 
     monkeypatch.setattr(ray_executor, "HEARTBEAT", 0.02)
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-    memory = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
-    cluster = Cluster(initialize_head=True, head_node_args=memory)
+    cluster = Cluster(initialize_head=True, head_node_args={**NODE, "include_dashboard": False})
     yield cluster
     ray.shutdown()
     cluster.shutdown()
@@ -39,7 +39,7 @@ def at_work(planned) -> bool:
 def test_a_node_that_dies_in_the_middle_of_a_grid_changes_no_bit(
     tmp_path, cluster, short_runs, progress, equal_bits
 ):
-    second = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    second = cluster.add_node(**NODE)
     runs = short_runs(tmp_path / "ray", SEEDS, EPOCHS)
     killed = []
 

@@ -149,12 +149,13 @@ def _command(run: Planned) -> str:
 
 def run_all(args) -> int:
     what, selection = chosen(args.what), select(args)
-    runs = distinct(runs_of(what, args, selection))
+    planned = runs_of(what, args, selection)
+    runs = distinct(planned)
     waiting = [run for run in runs if run.runnable]
     print(f"{len(runs):,} runs, {len(waiting):,} to do")
     tell_of_missing_data(runs)
     summary = scheduler.run(runs, _executor(args), Progress()) if waiting else scheduler.Summary()
-    write_report(args)
+    write_report(args, what, selection, planned)
     return 130 if summary.interrupted else int(bool(summary.failed))
 
 
@@ -164,17 +165,13 @@ def _executor(args):
     return LocalExecutor(args.jobs, args.per_gpu)
 
 
-def write_report(args) -> int:
+def show_report(args) -> int:
     what, selection = chosen(args.what), select(args)
-    folder = Path(args.report or Path(args.output) / "report")
-    made = assemble(what, selection, runs_of(what, args, selection), folder)
-    print(report.terminal(made))
-    for path in report.write(made, folder):
-        print(path)
+    write_report(args, what, selection, runs_of(what, args, selection))
     return 0
 
 
-COMMAND_FUNCTIONS = {"list": show_list, "plan": show_plan, "run": run_all, "report": write_report}
+COMMAND_FUNCTIONS = {"list": show_list, "plan": show_plan, "run": run_all, "report": show_report}
 
 
 # What they share ------------------------------------------------------------------------------------
@@ -197,6 +194,15 @@ def runs_of(what: list, args, selection: Selection) -> dict:
     """Spec -> planned run of everything that these tables and figures need."""
     wanted = [run for definition in what for run in definition.specs(selection)]
     return plan(wanted, args.output, args.root, prec=args.prec, threads=args.threads)
+
+
+def write_report(args, what: list, selection: Selection, planned: dict) -> None:
+    """Print the tables, and write the report's files."""
+    folder = Path(args.report or Path(args.output) / "report")
+    made = assemble(what, selection, planned, folder)
+    print(report.terminal(made))
+    page, *others = report.write(made, folder)
+    print(f"\n{page}   and {len(others)} more files there: Markdown, LaTeX, CSV")
 
 
 def tell_of_missing_data(runs: list[Planned]) -> None:

@@ -60,16 +60,16 @@ class FigureDefinition(ABC):
 
     def _drawn(self, sketch: Sketch, folder: Path) -> Figure:
         title = f"{self.title}: {sketch.where}" if sketch.where else self.title
-        title += " (embedded data)" if sketch.embedded else ""
+        drawn_title = f"{title} (embedded data)" if sketch.embedded else title
         png = pdf = None
         if sketch.panels is not None:
             stem = f"{self.id}-embedded" if sketch.embedded else self.id
             png, pdf = (folder / f"{stem}.{kind}" for kind in ("png", "pdf"))
-            made_from = digest({"title": title, "inputs": sketch.inputs, "code": _code()})
+            made_from = digest({"title": drawn_title, "inputs": sketch.inputs, "code": _code()})
             if not (png.is_file() and pdf.is_file() and _drawn_from(folder).get(stem) == made_from):
                 from .plots import draw
 
-                draw(sketch.panels(), title, folder / stem)
+                draw(sketch.panels(), drawn_title, folder / stem)
                 write_json({**_drawn_from(folder), stem: made_from}, folder / DRAWN)
         caption = " ".join(filter(None, (self.caption, sketch.note)))
         return Figure(self.id, title, caption, sketch.embedded, png, pdf, sketch.reason)

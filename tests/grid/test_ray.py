@@ -1,4 +1,4 @@
-"""A real Ray cluster of two nodes on loopback: a node dies in the middle of a grid, and no bit changes."""
+"""A real Ray cluster of two nodes on this machine: one dies in the middle of a grid, and no bit changes."""
 
 import sys
 
@@ -12,7 +12,7 @@ from grid.executors.local import LocalExecutor  # noqa: E402
 from grid.executors.ray import RayExecutor, _places  # noqa: E402
 
 SEEDS = range(1, 9)
-NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "node_ip_address": "127.0.0.1"}
+NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20}
 EPOCHS = 16  # long enough that both nodes are at work before the last run begins
 
 

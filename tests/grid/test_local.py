@@ -95,7 +95,8 @@ def test_the_run_of_a_killed_process_goes_on_in_another(
 
 
 GRID = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the tests may have it ignored
 from grid import scheduler
 from grid.executors.local import LocalExecutor
 from grid.plan import plan

@@ -17,6 +17,7 @@ from dassl.utils import unknown_name
 from grid import scheduler
 from grid.executors.local import LocalExecutor
 from grid.executors.ray import RayExecutor
+from grid.failures import Failure
 from grid.plan import Planned, plan
 from grid.progress import Progress
 from paper import definitions, figures, report
@@ -30,6 +31,7 @@ COMMANDS = {
     "run": "do what is not done yet, then report",
     "report": "tables and figures of what is done: terminal, HTML, Markdown, LaTeX, CSV",
 }
+INTERRUPTED = "interrupted; the same command goes on where it stopped"
 STATES = ("done", "unfinished", "stale", "failed", "no data", "todo")
 
 
@@ -42,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
         message = error.args[0] if isinstance(error, KeyError) and error.args else error
         sys.exit(f"error: {message}")
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on where it stopped")
+        print(f"\n{INTERRUPTED}")
         return 130
 
 
@@ -156,7 +158,11 @@ def run_all(args) -> int:
     tell_of_missing_data(runs)
     summary = scheduler.run(runs, _executor(args), Progress()) if waiting else scheduler.Summary()
     write_report(args, what, selection, planned)
-    return 130 if summary.interrupted else int(bool(summary.failed))
+    tell_of_failures(summary.failed)
+    if summary.interrupted:
+        print(INTERRUPTED)
+        return 130
+    return int(bool(summary.failed))
 
 
 def _executor(args):
@@ -215,6 +221,13 @@ def tell_of_missing_data(runs: list[Planned]) -> None:
             "(--root is the folder of all; python -m datasets.doctor all --root ... says what is missing)",
             file=sys.stderr,
         )
+
+
+def tell_of_failures(failed: list[Planned]) -> None:
+    """Each failed run with its command and the last lines of its log."""
+    for run in failed:
+        failure = Failure.read(run.output, run.name)
+        print(f"\nfailed: {shlex.join(failure.command)}", *failure.log, f"-> {failure.error}", sep="\n  ")
 
 
 def distinct(planned: dict) -> list[Planned]:

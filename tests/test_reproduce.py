@@ -81,7 +81,9 @@ def test_a_failed_run_is_told_and_ends_in_status_1(run, tmp_path):
     place.mkdir(parents=True)
     (place / "demo").write_text("a file in the way")
     status, printed = run("run", "table1")
-    assert status == 1 and "failed" in printed
+    assert status == 1
+    told = printed.split("failed: python ")[1]
+    assert "--trainer ZeroshotCLIP" in told and "Not a directory" in told
 
 
 @pytest.mark.parametrize(

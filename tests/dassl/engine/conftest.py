@@ -28,3 +28,24 @@ def build():
         return build_trainer(cfg)
 
     return _build
+
+
+@pytest.fixture
+def interrupt(build):
+    """Start a training and stop it when ``epoch`` begins, counted from 0."""
+
+    def _interrupt(cfg, epoch):
+        trainer = build(cfg)
+        trainer.resume_interval = 0.0
+        run_epoch = trainer.run_epoch
+
+        def stop():
+            if trainer.epoch == epoch:
+                raise KeyboardInterrupt
+            run_epoch()
+
+        trainer.run_epoch = stop
+        with pytest.raises(KeyboardInterrupt):
+            trainer.train()
+
+    return _interrupt

@@ -127,22 +127,6 @@ def files(run_folder):
     return {path: path.read_bytes() for path in Path(run_folder).rglob("*") if path.is_file()}
 
 
-def interrupt(cfg, build, epoch):
-    """Start a training and stop it when ``epoch`` begins, counted from 0."""
-    trainer = build(cfg)
-    trainer.resume_interval = 0.0
-    run_epoch = trainer.run_epoch
-
-    def stop():
-        if trainer.epoch == epoch:
-            raise KeyboardInterrupt
-        run_epoch()
-
-    trainer.run_epoch = stop
-    with pytest.raises(KeyboardInterrupt):
-        trainer.train()
-
-
 def records(folder):
     return {kind: Path(folder, name).read_text() for kind, name in RECORD_FILES.items()}
 
@@ -172,11 +156,11 @@ def test_a_killed_and_resumed_run_has_the_record_of_an_undisturbed_one(trainer, 
         assert records(folder / moment.replace(":", "-")) == undisturbed, moment
 
 
-def test_a_line_cut_by_a_kill_is_dropped_with_its_epoch(folder, build):
+def test_a_line_cut_by_a_kill_is_dropped_with_its_epoch(folder, build, interrupt):
     undisturbed = make_cfg(folder, OUTPUT_DIR=f"{folder}/undisturbed", TRAIN__RECORD=BOTH)
     build(undisturbed).train()
     cfg = make_cfg(folder, TRAIN__RECORD=BOTH)
-    interrupt(cfg, build, epoch=2)
+    interrupt(cfg, epoch=2)
     with open(Path(cfg.OUTPUT_DIR, "change.jsonl"), "a") as file:
         file.write('{"epoch": 3, "batch": 1, "val')
     build(cfg).train()
@@ -184,11 +168,11 @@ def test_a_line_cut_by_a_kill_is_dropped_with_its_epoch(folder, build):
 
 
 @pytest.mark.parametrize("finished", [True, False])
-def test_a_past_that_was_not_recorded_is_refused_and_kept(finished, folder, build):
+def test_a_past_that_was_not_recorded_is_refused_and_kept(finished, folder, build, interrupt):
     if finished:
         build(make_cfg(folder)).train()
     else:
-        interrupt(make_cfg(folder), build, epoch=2)
+        interrupt(make_cfg(folder), epoch=2)
     trainer = build(make_cfg(folder, TRAIN__RECORD=BOTH))
     before = files(trainer.output_dir)
     with pytest.raises(ValueError, match="did not record its gradient and change"):
@@ -196,19 +180,19 @@ def test_a_past_that_was_not_recorded_is_refused_and_kept(finished, folder, buil
     assert files(trainer.output_dir) == before
 
 
-def test_a_training_that_does_not_record_leaves_no_record_with_holes(folder, build):
-    interrupt(make_cfg(folder, TRAIN__RECORD=BOTH), build, epoch=1)
+def test_a_training_that_does_not_record_leaves_no_record_with_holes(folder, build, interrupt):
+    interrupt(make_cfg(folder, TRAIN__RECORD=BOTH), epoch=1)
     cfg = make_cfg(folder, TRAIN__RECORD=["change"])
     build(cfg).train()
     assert not Path(cfg.OUTPUT_DIR, "gradient.jsonl").exists()
     assert len(read(cfg.OUTPUT_DIR, "change")[1]) == 6
 
 
-def test_an_explicit_resume_takes_the_record_along_or_is_refused_without_one(folder, build):
+def test_an_explicit_resume_takes_the_record_along_or_is_refused_without_one(folder, build, interrupt):
     undisturbed = make_cfg(folder, OUTPUT_DIR=f"{folder}/undisturbed", TRAIN__RECORD=BOTH)
     build(undisturbed).train()
     for name, kinds in (("first", BOTH), ("silent", [])):
-        interrupt(make_cfg(folder, OUTPUT_DIR=f"{folder}/{name}", TRAIN__RECORD=kinds), build, epoch=2)
+        interrupt(make_cfg(folder, OUTPUT_DIR=f"{folder}/{name}", TRAIN__RECORD=kinds), epoch=2)
     target = {"OUTPUT_DIR": f"{folder}/second", "TRAIN__RECORD": BOTH}
     with pytest.raises(ValueError, match="silent did not record its gradient and change"):
         build(make_cfg(folder, RESUME=f"{folder}/silent", **target)).train()

@@ -85,30 +85,16 @@ def test_an_explicit_resume_needs_a_run_to_resume(folder, build):
 
 
 @pytest.mark.parametrize("again", [False, True])
-def test_a_run_resumed_into_another_folder_takes_its_past_along(again, folder, build):
+def test_a_run_resumed_into_another_folder_takes_its_past_along(again, folder, build, interrupt):
     """Also when it is interrupted there and started again with the same command."""
     settings = {"OPTIM__MAX_EPOCH": 5, "TEST__FINAL_MODEL": "best_val"}
     undisturbed = make_cfg(folder, OUTPUT_DIR=f"{folder}/undisturbed", **settings)
     build(undisturbed).train()
 
-    def interrupted(cfg, epoch):
-        trainer = build(cfg)
-        trainer.resume_interval = 0.0
-        original = trainer.run_epoch
-
-        def stop():
-            if trainer.epoch == epoch:
-                raise KeyboardInterrupt
-            original()
-
-        trainer.run_epoch = stop
-        with pytest.raises(KeyboardInterrupt):
-            trainer.train()
-
-    interrupted(make_cfg(folder, OUTPUT_DIR=f"{folder}/first", **settings), epoch=2)
+    interrupt(make_cfg(folder, OUTPUT_DIR=f"{folder}/first", **settings), epoch=2)
     second = make_cfg(folder, OUTPUT_DIR=f"{folder}/second", RESUME=f"{folder}/first", **settings)
     if again:
-        interrupted(second, epoch=4)
+        interrupt(second, epoch=4)
     trainer = build(second)
     trainer.train()
     assert trainer.start_epoch == (4 if again else 2)

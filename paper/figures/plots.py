@@ -12,6 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dassl.utils import atomic_write
+from paper.results import harmonic_mean
 
 from . import style
 from .panels import Bars, Cloud, Lines, Panel, Scatter
@@ -173,7 +174,7 @@ def _scatter(axis: Axes, panel: Scatter, looks: dict[str, dict]) -> None:
 def _harmonic_means(axis: Axes) -> None:
     """Grey curves on which the harmonic mean of x and y is constant."""
     (left, right), (bottom, top) = axis.get_xlim(), axis.get_ylim()
-    lowest, highest = _harmonic_mean(left, bottom), _harmonic_mean(right, top)
+    lowest, highest = harmonic_mean(left, bottom), harmonic_mean(right, top)
     step = next(step for step in (0.5, 1, 2, 5, 10, 20) if (highest - lowest) / step <= 8)
     for level in range(math.ceil(lowest / step), math.floor(highest / step) + 1):
         mean = level * step
@@ -185,10 +186,6 @@ def _harmonic_means(axis: Axes) -> None:
         if curve and curve[-1][0] > left + (right - left) / 5:  # a name further left would leave the panel
             axis.annotate(f"HM {mean:g}", curve[-1], fontsize=6, color=style.GREY, ha="right", va="bottom")
     axis.set(xlim=(left, right), ylim=(bottom, top))
-
-
-def _harmonic_mean(x: float, y: float) -> float:
-    return 2 * x * y / (x + y)
 
 
 def _bars(axis: Axes, panel: Bars, looks: dict[str, dict]) -> None:

@@ -1,7 +1,9 @@
 """Harmonic mean of base and new accuracy as a hyper-parameter varies."""
 
 from dataclasses import dataclass
-from statistics import fmean, harmonic_mean, pstdev
+from statistics import fmean, pstdev
+
+from paper.results import harmonic_mean
 
 from .definition import FigureDefinition, Missing, Sketch, asked_for, check_done, fingerprints
 from .panels import Line, Lines
@@ -83,10 +85,11 @@ class SensitivityFigure(FigureDefinition):
         names, seeds = (list(dict.fromkeys(key[place] for key in keys)) for place in (0, 1))
 
         def mean(name, of_seeds):
-            return harmonic_mean(
+            base, new = (
                 fmean(runs[name, seed, new].result["accuracy"] for runs in done.values() for seed in of_seeds)
                 for new in (False, True)
             )
+            return harmonic_mean(base, new)
 
         values = tuple(float(name) for name in names)
         means = [mean(name, seeds) for name in names]

@@ -71,8 +71,10 @@ class LocalExecutor:
         return min(free, key=lambda slot: (len(self._runs_on(slot.gpu)), slot.process is None), default=None)
 
     def _has_room(self, gpu: GPU | None, planned: Planned) -> bool:
+        if gpu is None:
+            return True
         beside = [self._peaks.of(run) for run in self._runs_on(gpu)]
-        return gpu is None or fits(self._peaks.of(planned), beside, gpu.memory_mb)
+        return fits(self._peaks.of(planned), beside, gpu.memory_mb)
 
     def _runs_on(self, gpu: GPU | None) -> list[Planned]:
         return [slot.planned for slot in self._slots if slot.gpu == gpu and slot.planned is not None]

@@ -5,7 +5,7 @@
 
 plain   as the method is usually run: the prompts of all classes, 77 tokens each, go through the text encoder
         twice (once for the cross entropy, once for the regularizer), then backward through both.
-fast    models/text.py: one pass over the tokens that differ serves both losses, then one backward.
+fast    clipfit/text.py: one pass over the tokens that differ serves both losses, then one backward.
 
 Measured twice: the text passes alone, and the whole step with a batch of images (whose share is the same in
 both). Gradients are those of everything CLIPFit trains; the last line says how far these are apart. Times are
@@ -27,10 +27,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from models.clip import CLIP
-from models.groups import select
-from models.loading import load_clip
-from models.prompts import PLAIN, fill, tokenize
+from clipfit.clip import CLIP
+from clipfit.groups import select
+from clipfit.loading import load_clip
+from clipfit.prompts import PLAIN, fill, tokenize
 
 WORDS = ["red", "blue", "green", "dog", "cat", "house", "tree", "car", "bird", "fish"]  # one token each
 

@@ -11,14 +11,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipfit import chunks, groups, prompts
+from clipfit.clip import normalize
+from clipfit.loading import load_clip
+from clipfit.text import Prompts
 from dassl.data.datasets import validates_on_test
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from models import chunks, groups, prompts
-from models.clip import normalize
-from models.loading import load_clip
-from models.text import Prompts
 
 PRECISIONS = ("fp32", "amp", "fp16")
 AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -29,7 +29,7 @@ class CLIPTrainer(TrainerX):
 
     node              its config node, ``cfg.TRAINER.<node>``; default: the class name in capitals
     defaults          keys of that node with their defaults, for a method without a YAML of its own
-    template_column   column of the template table (models/prompts.py)
+    template_column   column of the template table (clipfit/prompts.py)
     registered_name   folder of its checkpoints
     rebuilt           tensors in files of the family that depend on the classes and are made anew
     also_saved        buffers of the model that checkpoints hold beside the trained tensors
@@ -118,7 +118,7 @@ class CLIPTrainer(TrainerX):
         return optim, build_lr_scheduler(optim, self.cfg.OPTIM)
 
     def unfreeze(self, names: list[str]) -> None:
-        """Let parameter groups train (models/groups.py), and print each with its count."""
+        """Let parameter groups train (clipfit/groups.py), and print each with its count."""
         for group, parameters in groups.select(self.clip, names).items():
             print(f"  {group}: {groups.count(parameters.values()):,} parameters in {len(parameters)} tensors")
             for parameter in parameters.values():

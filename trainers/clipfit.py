@@ -8,10 +8,10 @@ one minus it, as in the authors' code.
 import torch
 from torch import Tensor
 
+from clipfit import groups
+from clipfit.clip import normalize
+from clipfit.loading import load_clip
 from dassl.engine import TRAINER_REGISTRY
-from models import groups
-from models.clip import normalize
-from models.loading import load_clip
 
 from .base import CLIPTrainer, cross_entropy, mean_distance
 

@@ -9,8 +9,8 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
+from clipfit.clip import normalize
 from dassl.engine import TRAINER_REGISTRY
-from models.clip import normalize
 
 from .base import cross_entropy
 from .coop import CoOp

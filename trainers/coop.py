@@ -7,8 +7,8 @@ Departures from the authors' code: none; what it drops in silence (CSC or N_CTX 
 import torch
 from torch import Tensor, nn
 
+from clipfit.context import POSITIONS, ContextPrompts, embed_words
 from dassl.engine import TRAINER_REGISTRY
-from models.context import POSITIONS, ContextPrompts, embed_words
 
 from .base import CLIPTrainer
 

@@ -11,10 +11,10 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from clipfit.context import ContextPrompts, embed_words
+from clipfit.openai import tokenizer
+from clipfit.vision import check_transformer, encode_with_prompts
 from dassl.engine import TRAINER_REGISTRY
-from models.context import ContextPrompts, embed_words
-from models.openai import tokenizer
-from models.vision import check_transformer, encode_with_prompts
 
 from .base import CLIPTrainer
 from .coop import initial_phrase

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from clipfit.context import embed_words
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
-from models.context import embed_words
 
 from .base import cross_entropy
 from .coop import CoOp, initial_phrase

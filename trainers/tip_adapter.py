@@ -14,14 +14,14 @@ import torch
 from torch import Tensor
 from torch.optim.lr_scheduler import LambdaLR
 
+from clipfit.cache import KeyValueCache, as_names
+from clipfit.clip import normalize
+from clipfit.prompts import ENSEMBLE
 from dassl.data import build_data_loader
 from dassl.data.datasets import build_dataset, validates_on_test
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_optimizer
-from models.cache import KeyValueCache, as_names
-from models.clip import normalize
-from models.prompts import ENSEMBLE
 
 from .base import CLIPTrainer, cross_entropy
 

@@ -5,8 +5,8 @@ Source of the prompt ensemble: CoOp's ZeroshotCLIP2, https://arxiv.org/abs/2109.
 
 from torch import Tensor
 
+from clipfit.prompts import ENSEMBLE
 from dassl.engine import TRAINER_REGISTRY
-from models.prompts import ENSEMBLE
 
 from .base import CLIPTrainer
 

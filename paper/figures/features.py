@@ -34,7 +34,7 @@ def image_features(command: list[str], folder):
     """
     import torch
 
-    from models.clip import normalize
+    from clipfit.clip import normalize
 
     with redirect_stdout(StringIO()):
         trainer = build(command)

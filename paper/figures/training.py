@@ -12,7 +12,7 @@ from dassl.utils import unknown_name
 from .definition import RunFigure
 from .panels import Line, Lines
 
-# What a panel may show -> parameter group (models/groups.py), which of a layer's parameters.
+# What a panel may show -> parameter group (clipfit/groups.py), which of a layer's parameters.
 TENSORS = {
     "text bias": ("text.ffn_proj_bias", 0),
     "LayerNorm gain": ("image.layernorm", 0),
@@ -105,7 +105,7 @@ class Training:
 
     def names(self, tensor: str) -> list[str]:
         """The parameter of every layer, from the first."""
-        from models import groups
+        from clipfit import groups
 
         group, place = TENSORS[tensor]
         every, first = (groups.select(self.clip, [name])[name] for name in (group, f"{group}[0]"))
@@ -151,6 +151,6 @@ def newest_state(folder: Path) -> dict:
 @lru_cache(maxsize=1)  # figures follow each other on the same backbone
 def original(backbone: str, precision: str):
     """CLIP as training found it."""
-    from models.loading import load_clip
+    from clipfit.loading import load_clip
 
     return load_clip(backbone, precision=precision)

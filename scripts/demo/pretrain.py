@@ -1,14 +1,14 @@
-"""Pre-train the embedded CLIP, models/demo.pt, on drawn pictures and captions.
+"""Pre-train the embedded CLIP, clipfit/demo.pt, on drawn pictures and captions.
 
-    python scripts/demo/pretrain.py --output models/demo.pt
+    python scripts/demo/pretrain.py --output clipfit/demo.pt
 
 The model has OpenAI's architecture and tokenizer: 12 text and 12 image blocks of width 64, pictures of 48 x
 48 pixels in patches of 12 x 12. It sees "clean" pictures of every composition in datasets/drawing.py, except
 the classes of the embedded data sets: to recognize those, it has to put together what it knows of the words.
-Captions use every prompt template of models/prompts.py. The loss is CLIP's; all pictures of a class are
+Captions use every prompt template of clipfit/prompts.py. The loss is CLIP's; all pictures of a class are
 positives of its caption.
 
-models/demo.pt was made with `--threads 1` and the other defaults (seed 1): 18 minutes on one core of a 2-core
+clipfit/demo.pt was made with `--threads 1` and the other defaults (seed 1): 18 minutes on one core of a 2-core
 AMD EPYC machine, of which 2 are for drawing. Another number of threads, torch version or processor rounds
 differently and gives another, equally good file.
 """
@@ -29,10 +29,10 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from clipfit.openai import CONTEXT_LENGTH, VOCABULARY_SIZE, OpenAIModel, package  # noqa: E402
+from clipfit.prompts import ENSEMBLE, PLAIN, TEMPLATES  # noqa: E402
 from datasets import drawing  # noqa: E402
 from datasets.demo import HELD_OUT  # noqa: E402
-from models.openai import CONTEXT_LENGTH, VOCABULARY_SIZE, OpenAIModel, package  # noqa: E402
-from models.prompts import ENSEMBLE, PLAIN, TEMPLATES  # noqa: E402
 
 WIDTH, LAYERS, PATCH = 64, 12, 12
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)

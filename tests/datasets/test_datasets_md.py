@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from clipfit.prompts import PLAIN, TEMPLATES
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets import catalog, demo
-from models.prompts import PLAIN, TEMPLATES
 
 TEXT = (Path(__file__).parent.parent.parent / "DATASETS.md").read_text(encoding="utf-8")
 

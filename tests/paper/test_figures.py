@@ -11,10 +11,10 @@ import pytest
 import torch
 
 import train
+from clipfit.loading import load_clip
 from dassl.config import RECORD_FILES
 from dassl.utils import close_logger
 from grid.spec import Spec
-from models.loading import load_clip
 from paper import figures
 from paper.figures import features, plots
 from paper.figures.from_tables import BaseNewScatter, FewShotCurves, Gains

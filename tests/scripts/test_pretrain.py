@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 import torch
 
+from clipfit.loading import load_clip
+from clipfit.prompts import ENSEMBLE, PLAIN, TEMPLATES, fill, tokenize
 from datasets import demo
-from models.loading import load_clip
-from models.prompts import ENSEMBLE, PLAIN, TEMPLATES, fill, tokenize
 
 ROOT = Path(__file__).parents[2]
-CHECKPOINT = ROOT / "models" / "demo.pt"
+CHECKPOINT = ROOT / "clipfit" / "demo.pt"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_two_steps_train_and_give_the_same_numbers_twice(pretrain):
     assert trained.tolist() == known[1:].tolist()
 
 
-# models/demo.pt
+# clipfit/demo.pt
 
 
 def test_checkpoint_is_small_half_precision_and_finite(checkpoint):

@@ -8,12 +8,12 @@ import torch
 
 import datasets  # noqa: F401 - registers
 import trainers  # noqa: F401
+from clipfit import loading
+from clipfit.openai import VOCABULARY_SIZE, OpenAIModel
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 from launch.arguments import parse_args
 from launch.resolve import resolve
-from models import loading
-from models.openai import VOCABULARY_SIZE, OpenAIModel
 
 PROJECT = Path(__file__).parents[2]
 SMALL = "small.pt"

@@ -8,7 +8,7 @@ import math
 
 import torch
 
-from models.openai import OpenAIModel, package
+from clipfit.openai import OpenAIModel, package
 
 LR, MOMENTUM, DECAY = 0.002, 0.9, 5e-4
 

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from clipfit import groups
 from launch.arguments import PROTOCOLS, parse_args
 from launch.folder import run_folder
 from launch.resolve import resolve, resolve_training
-from models import groups
 
 PROJECT = Path(__file__).parents[2]
 ABLATIONS = {path.stem: path for path in sorted((PROJECT / "configs/ablations").glob("*.yaml"))}

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.prompts import fill
+from clipfit.prompts import fill
 from tests.trainers.plain import LR, SGD, embed, encode, plain_clip, rate, record_training, unit
 
 RATIO = 0.2

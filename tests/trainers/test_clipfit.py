@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from clipfit import loading
+from clipfit.openai import convert_weights, package
+from clipfit.prompts import fill
 from dassl.utils import load_checkpoint, save_checkpoint
-from models import loading
-from models.openai import convert_weights, package
-from models.prompts import fill
 from tests.trainers.plain import LR, SGD, plain_clip, rate, record_training, unit
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models import chunks
+from clipfit import chunks
 from tests.trainers.plain import LR, SGD, embed, encode, plain_clip, rate, record_training, unit
 
 

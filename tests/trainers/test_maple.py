@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from clipfit import chunks
 from launch.resolve import load_recipe
-from models import chunks
 from tests.trainers.plain import SGD, embed, plain_clip, record_training, unit
 
 LR = 0.0035

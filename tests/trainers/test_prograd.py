@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from clipfit.openai import tokenizer
+from clipfit.prompts import fill
 from dassl.utils import read_json
-from models.openai import tokenizer
-from models.prompts import fill
 from tests.trainers.plain import LR, SGD, embed, encode, logits, plain_clip, rate, record_training
 
 AUGMENTED = "('random_resized_crop', 'random_flip', 'normalize')"

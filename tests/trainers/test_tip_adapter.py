@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from clipfit.prompts import fill
 from dassl.data.transforms import build_transform
 from dassl.utils import read_image
-from models.prompts import fill
 from tests.trainers.plain import embed, encode, plain_clip, record_training, unit
 
 ALPHA, BETA = 1.17, 1.0

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from models.prompts import ENSEMBLE, fill
+from clipfit.prompts import ENSEMBLE, fill
 from tests.trainers.plain import embed, encode, logits, plain_clip, unit
 
 

@@ -10,12 +10,12 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from models import backbones, loading
-from models.groups import select
-from models.loading import architecture_arguments, empty_model, load_clip
-from models.openai import package
-from models.prompts import tokenize
-from models.weights import fetch_openai, read_checkpoint, sha256
+from clipfit import backbones, loading
+from clipfit.groups import select
+from clipfit.loading import architecture_arguments, empty_model, load_clip
+from clipfit.openai import package
+from clipfit.prompts import tokenize
+from clipfit.weights import fetch_openai, read_checkpoint, sha256
 
 TOKENS = tokenize(["a cat.", "a big dog."], ["cat", "dog"])
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from models.openai import CONTEXT_LENGTH, END_TOKEN, START_TOKEN, tokenizer
+from clipfit.openai import CONTEXT_LENGTH, END_TOKEN, START_TOKEN, tokenizer
 
 if TYPE_CHECKING:
-    from models.clip import CLIP
+    from clipfit.clip import CLIP
 
 PLAIN = "a photo of a {}."
 

@@ -5,8 +5,8 @@ import copy
 import pytest
 import torch
 
-from models.clip import CLIP, normalize
-from models.openai import convert_weights
+from clipfit.clip import CLIP, normalize
+from clipfit.openai import convert_weights
 
 
 def test_tower_parameters_keep_openai_names_behind_the_towers(vit_b16):

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from models.clip import CLIP
-from models.openai import END_TOKEN, OpenAIModel, convert_weights
-from models.prompts import fill, tokenize
-from models.text import Prompts
+from clipfit.clip import CLIP
+from clipfit.openai import END_TOKEN, OpenAIModel, convert_weights
+from clipfit.prompts import fill, tokenize
+from clipfit.text import Prompts
 
 RAGGED = ["cat", "red", "golden retriever", "very old map of a town", "dog", "x-ray", "2012 audi r8 coupe"]
 LONG = [

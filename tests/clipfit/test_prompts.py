@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from models.clip import CLIP
-from models.openai import package
-from models.prompts import ENSEMBLE, fill, template_for, tokenize, untrained_tokens
+from clipfit.clip import CLIP
+from clipfit.openai import package
+from clipfit.prompts import ENSEMBLE, fill, template_for, tokenize, untrained_tokens
 
 CELLS = {  # data set: default, kgcoop, prograd
     "OxfordPets": ("a photo of a {}, a type of pet.", None, "a type of pet, a photo of a {}."),

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from models.clip import CLIP
-from models.loading import architecture_arguments, empty_model
-from models.openai import OpenAIModel
+from clipfit.clip import CLIP
+from clipfit.loading import architecture_arguments, empty_model
+from clipfit.openai import OpenAIModel
 
 
 def small_model(width: int, layers: int) -> OpenAIModel:

@@ -1,4 +1,4 @@
-"""From a backbone's name to a CLIP in memory (which names there are: models/backbones.py)."""
+"""From a backbone's name to a CLIP in memory (which names there are: clipfit/backbones.py)."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import os
 import torch
 from torch import Tensor
 
-from models import backbones
-from models.clip import CLIP
-from models.openai import CONTEXT_LENGTH, VOCABULARY_SIZE, OpenAIModel, convert_weights
-from models.weights import HEAD_WIDTH, architecture_of, check_state, fetch_openai, read_checkpoint
+from clipfit import backbones
+from clipfit.clip import CLIP
+from clipfit.openai import CONTEXT_LENGTH, VOCABULARY_SIZE, OpenAIModel, convert_weights
+from clipfit.weights import HEAD_WIDTH, architecture_of, check_state, fetch_openai, read_checkpoint
 
 PRECISIONS = ("fp32", "fp16", "amp")
 RANDOM_SEED = 0
@@ -39,7 +39,7 @@ def load_clip(
 ) -> CLIP:
     """Load a CLIP in eval mode; which parameters train is left to the caller.
 
-    Args:    name, see models/backbones.py
+    Args:    name, see clipfit/backbones.py
              precision "fp32": everything float32, with the values the file holds; "amp": the same (autocast
              is the caller's); "fp16": OpenAI's mixed layout, where matrices and their biases are float16 and
              LayerNorms, embeddings and the logit scale float32

@@ -67,7 +67,7 @@ def input_size(name: str) -> int:
         return DEMO_INPUT_SIZE
     if architecture_name(name) in OPENAI_INPUT_SIZES:
         return OPENAI_INPUT_SIZES[architecture_name(name)]
-    from models.weights import architecture_of, read_checkpoint  # only a file needs torch to tell its size
+    from clipfit.weights import architecture_of, read_checkpoint  # only a file needs torch to tell its size
 
     return architecture_of(read_checkpoint(name), name)["image_resolution"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from models.openai import OpenAIModel
-from models.text import Prompts, TextEncoder
+from clipfit.openai import OpenAIModel
+from clipfit.text import Prompts, TextEncoder
 
 
 def normalize(features: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Parameter groups: "text.ffn_proj_bias", "image.layernorm[0:3]" -> the parameters of a CLIP.
 
 A group is `tower.kind` or `tower.kind[layers]`.
-  tower   text (models.text.TextEncoder; the token embedding is not in it) or image
+  tower   text (clipfit.text.TextEncoder; the token embedding is not in it) or image
   kind    ffn_proj_bias   bias of each block's second feed-forward layer
           ffn_bias        biases of both feed-forward layers of each block
           bias            every bias inside the blocks, their LayerNorms' included
@@ -19,8 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from torch import nn
 
-from models.clip import CLIP
-from models.openai import ResidualAttentionBlock
+from clipfit.clip import CLIP
+from clipfit.openai import ResidualAttentionBlock
 
 TOWERS = ("text", "image")
 GROUP = re.compile(r"(?P<tower>\w+)\.(?P<kind>\w+)(\[(?P<layers>[^\[\]]*)\])?")

@@ -6,12 +6,12 @@ import sys
 import pytest
 import torch
 
-from models import backbones, loading
+from clipfit import backbones, loading
 
 
 def test_names_are_resolved_without_torch():
     code = (
-        "import sys, models.backbones as b; b.input_size('random:RN50x4'); sys.exit('torch' in sys.modules)"
+        "import sys, clipfit.backbones as b; b.input_size('random:RN50x4'); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models.openai import VOCABULARY_SIZE, package
+from clipfit.openai import VOCABULARY_SIZE, package
 
 HEAD_WIDTH = 64  # of every CLIP in OpenAI's layout; the number of heads is in no file
 NOT_WEIGHTS = (

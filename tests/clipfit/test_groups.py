@@ -2,7 +2,7 @@
 
 import pytest
 
-from models.groups import count, select
+from clipfit.groups import count, select
 
 BLOCKS = range(12)
 

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from models import chunks
-from models.clip import CLIP
-from models.prompts import fill, tokenize
+from clipfit import chunks
+from clipfit.clip import CLIP
+from clipfit.prompts import fill, tokenize
 
 NAMES = ["cat", "red", "golden retriever", "very old map of a town", "dog", "x-ray", "2012 audi r8 coupe"]
 

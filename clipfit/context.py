@@ -8,10 +8,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from models.clip import CLIP
-from models.openai import tokenizer
-from models.prompts import fill, tokenize
-from models.text import Prompts
+from clipfit.clip import CLIP
+from clipfit.openai import tokenizer
+from clipfit.prompts import fill, tokenize
+from clipfit.text import Prompts
 
 POSITIONS = ("end", "middle", "front")  # of the class name
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from models.text import Prompts, TextEncoder
+from clipfit.text import Prompts, TextEncoder
 
 ROWS = 8192  # per chunk; in float32 and 12 blocks of width 512 their activations take about 4 GB
 

@@ -20,9 +20,9 @@ from grid.executors.ray import RayExecutor
 from grid.failures import Failure
 from grid.plan import Planned, plan
 from grid.progress import Progress
-from paper import definitions, figures, report
-from paper.assemble import assemble
-from paper.selection import Selection
+from report import definitions, figures, formats
+from report.assemble import assemble
+from report.selection import Selection
 from train import ERRORS
 
 COMMANDS = {
@@ -206,8 +206,8 @@ def write_report(args, what: list, selection: Selection, planned: dict) -> None:
     """Print the tables, and write the report's files."""
     folder = Path(args.report or Path(args.output) / "report")
     made = assemble(what, selection, planned, folder)
-    print(report.terminal(made))
-    page, *others = report.write(made, folder)
+    print(formats.terminal(made))
+    page, *others = formats.write(made, folder)
     print(f"\n{page}   and {len(others)} more files there: Markdown, LaTeX, CSV")
 
 

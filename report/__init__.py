@@ -1,1 +1,1 @@
-"""Tables and figures of a paper: which runs fill them, what was printed, the report. No training code."""
+"""Tables and figures of any paper: which runs fill them, what was printed, the report. No training code."""

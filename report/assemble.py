@@ -23,9 +23,9 @@ def assemble(what: Iterable, selection: Selection, outcomes: Outcomes, folder: P
         else:
             figures += definition.draw(selection, outcomes, folder / "figures")
     return Report(
-        title="CLIPFit: the paper's tables and figures",
+        title=f"{selection.paper.title}: the paper's tables and figures",
         tables=tuple(tables),
         statistics=tuple(compared),
         figures=tuple(figures),
-        runs=results.run_records(outcomes),
+        runs=results.run_records(selection.paper, outcomes),
     )

@@ -1,6 +1,6 @@
-"""The paper's tables as data: which runs fill which cell. They stand in paper/tables/, one file each.
+"""A paper's tables as data: which runs fill which cell. They stand in its folder tables/, one file each.
 
-A table file has these keys (paper/tables/table01.yaml is a short one):
+A table file has these keys (paper/tables/table01.yaml is an example):
 
 title, source   what it shows, and where the paper prints it
 protocol        of its runs: base2new, few_shot, cross_dataset or domain_shift
@@ -12,7 +12,7 @@ average         all (default), or targets: without the data set that a transferr
 layout          {rows: [axes], columns: [axes]}: method, data, shots, metric; the first of two is the group
 cost            true: parameters and time of the average are appended along the axis of the data sets
 best_among      rows or columns, whichever the methods are
-printed         file of paper/printed/ that holds the printed values
+printed         file of printed/ (stem) that holds the printed values
 statistics      {metric: ..., shots: ...}: what methods are ranked and tested by over the data sets
 notes           choices of ours;  printed_notes: remarks on the print
 """
@@ -26,12 +26,10 @@ from pathlib import Path
 from dassl.config import flatten, load_yaml
 from dassl.utils import unknown_name
 from grid.spec import Spec
-from launch.resolve import CONFIGS, PROJECT, TRANSFERS, load_recipe
-from report.selection import FAMILIES, Family, Selection, family_of
+from launch.resolve import TRANSFERS, load_recipe
+from report.paper import Family, Paper, check_keys, registered_name
+from report.selection import Selection
 
-HERE = PROJECT / "paper"
-TABLES = HERE / "tables"
-OVERRIDES = HERE / "overrides.yaml"
 AXES = ("method", "data", "shots", "metric")
 COST = ("params", "ms")  # of the training run, whatever it is tested on
 METRICS = ("accuracy", "base", "new", "hm", *COST)
@@ -48,7 +46,7 @@ class Row:
     config: str = ""  # relative to the project
     pairs: tuple[str, ...] = ()  # KEY VALUE KEY VALUE
     group: str = ""  # common head of neighbouring rows
-    printed: str = ""  # what paper/printed/ calls it
+    printed: str = ""  # what printed/ calls it
     gain: bool = False  # show the difference to the same method without its config file
 
     @classmethod
@@ -59,8 +57,7 @@ class Row:
         Raises: KeyError, ValueError naming ``where`` for an entry that is no row
         """
         known = ("name", "trainer", "config", "set", "group", "printed", "gain")
-        if unknown := [key for key in entry if key not in known]:
-            raise KeyError(f"{where}: {unknown_name('key of a row', unknown[0], known)}")
+        check_keys(entry, known, where, "key of a row")
         if lacking := [key for key in ("name", "trainer") if not entry.get(key)]:
             raise ValueError(f"{where}: a row lacks {' and '.join(lacking)}: {entry}")
         settings = {key: value for key, value in entry.items() if key != "set"}
@@ -68,7 +65,14 @@ class Row:
         return cls(**{"printed": entry["name"], **settings, "pairs": pairs})
 
     def spec(
-        self, dataset: str, protocol: str, shots: int, seed: int, eval_only: bool = False, source: str = ""
+        self,
+        paper: Paper,
+        dataset: str,
+        protocol: str,
+        shots: int,
+        seed: int,
+        eval_only: bool = False,
+        source: str = "",
     ) -> Spec:
         """The run of this method, with what the paper states otherwise than the method's own release.
 
@@ -76,8 +80,8 @@ class Row:
               eval_only, a test of a trained model
         """
         transferred = eval_only and protocol in TRANSFERS
-        trained_on = (source or family_of(dataset).source) if transferred else dataset
-        settings = overrides(self.trainer, trained_on, shots)
+        trained_on = (source or paper.family_of(dataset).source) if transferred else dataset
+        settings = paper.overrides(self.trainer, trained_on, shots)
         settings |= zip(self.pairs[::2], self.pairs[1::2], strict=True)
         return Spec(
             trainer=self.trainer,
@@ -129,7 +133,7 @@ class Definition:
     def all_datasets(self, family: Family) -> tuple[str, ...]:
         """The data sets that the whole table has, the source of a transfer first."""
         if self.protocol in TRANSFERS:
-            return (family.source, *family.targets(self.protocol))
+            return (family.source, *family.targets(self.protocol)) if family.source else ()
         return family.datasets
 
     def averaged(self, family: Family, datasets: tuple[str, ...]) -> tuple[str, ...]:
@@ -138,54 +142,64 @@ class Definition:
             return tuple(name for name in datasets if name != family.source)
         return datasets
 
-    def spec(self, family: Family, row: Row, dataset: str, shots: int, seed: int, metric: str) -> Spec:
+    def spec(
+        self, paper: Paper, family: Family, row: Row, dataset: str, shots: int, seed: int, metric: str
+    ) -> Spec:
         """The run whose result holds one number (metric: any but hm)."""
         if self.protocol not in TRANSFERS:
-            return row.spec(dataset, self.protocol, shots, seed, eval_only=metric == "new")
+            return row.spec(paper, dataset, self.protocol, shots, seed, eval_only=metric == "new")
         if dataset != family.source and (metric not in COST or row.settled):
-            return row.spec(dataset, self.protocol, shots, seed, eval_only=True)
+            return row.spec(paper, dataset, self.protocol, shots, seed, eval_only=True)
         _, trained_by = load_recipe(row.trainer, self.protocol, registered_name(family.source), shots)
-        return row.spec(family.source, trained_by or self.protocol, shots, seed)
+        return row.spec(paper, family.source, trained_by or self.protocol, shots, seed)
 
     def specs(self, selection: Selection) -> Iterator[tuple[Spec, tuple[str, ...]]]:
         """Every run that the selected part of the table needs, with what it must record: nothing."""
         seen = {}
-        for family in FAMILIES:
+        for family in selection.paper.families:
             for dataset in selection.of_datasets(self.all_datasets(family)):
                 for row in self.methods(selection):
                     for shots in selection.of_shots(self.shots):
-                        seen |= dict.fromkeys(self._specs_of(family, row, dataset, shots, selection.seeds))
+                        place = family, row, dataset, shots
+                        seen |= dict.fromkeys(self._specs_of(*place, selection))
         return ((spec, ()) for spec in seen)
 
-    def _specs_of(self, family: Family, row: Row, dataset: str, shots: int, seeds) -> Iterator[Spec]:
+    def _specs_of(
+        self, family: Family, row: Row, dataset: str, shots: int, selection: Selection
+    ) -> Iterator[Spec]:
         for member in (row.baseline, row) if row.gain else (row,):
-            for seed in seeds:
+            for seed in selection.seeds:
                 for metric in self.metrics:
                     for part in ("base", "new") if metric == "hm" else (metric,):
-                        yield self.spec(family, member, dataset, shots, seed, part)
+                        yield self.spec(selection.paper, family, member, dataset, shots, seed, part)
 
 
-def load() -> dict[str, Definition]:
-    """All tables by their id, the numbered ones first. Raises: KeyError, ValueError naming a broken file."""
-    paths = sorted(TABLES.glob("*.yaml"), key=lambda path: (not path.stem.startswith("table"), path.stem))
-    definitions = [_read(path) for path in paths]
+@cache
+def load(paper: Paper) -> dict[str, Definition]:
+    """All tables by their id, the numbered ones first.
+
+    Raises: KeyError, ValueError, FileNotFoundError naming a broken file
+    """
+    paths = (paper.folder / "tables").glob("*.yaml")
+    ordered = sorted(paths, key=lambda path: (not path.stem.startswith("table"), path.stem))
+    definitions = [_read(path, paper) for path in ordered]
     return {definition.id: definition for definition in definitions}
 
 
-def _read(path: Path) -> Definition:
+def _read(path: Path, paper: Paper) -> Definition:
     content = load_yaml(path)
-    known = [key.name for key in fields(Definition) if key.name != "id"]
-    if unknown := [key for key in content if key not in known]:
-        raise KeyError(f"{path}: {unknown_name('key', unknown[0], known)}")
-    _check(content, path)
+    check_keys(content, [key.name for key in fields(Definition) if key.name != "id"], path)
+    _check(content, path, paper)
     content["rows"] = [Row.read(entry, str(path)) for entry in content["rows"]]
     lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
     name = re.sub(r"\d+", lambda number: str(int(number[0])), path.stem)  # table01: table1
     return Definition(id=name, **{**content, **lists})
 
 
-def _check(content: dict, path: Path) -> None:
-    """Raises: ValueError naming the file and a key that it lacks or an axis or metric that there is not."""
+def _check(content: dict, path: Path, paper: Paper) -> None:
+    """Raises: ValueError naming the file and a key that it lacks, or an axis, a metric or shots that there
+    are not; FileNotFoundError for a print that is not there
+    """
     for key in ("title", "source", "protocol", "shots", "metrics", "rows", "data", "layout"):
         if not content.get(key):
             raise ValueError(f"{path} lacks {key}")
@@ -194,40 +208,11 @@ def _check(content: dict, path: Path) -> None:
     for kind, names, known in (("axis", axes, AXES), ("metric", content["metrics"], METRICS)):
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"{path}: {unknown_name(kind, unknown[0], known)}")
-
-
-# What the paper states otherwise than a method's own release ----------------------------------------
-
-
-def overrides(trainer: str, dataset: str, shots: int) -> dict[str, object]:
-    """Config keys that this paper sets for a method trained on a data set (stem); none for embedded ones."""
-    if family_of(dataset).embedded:
-        return {}
-    registered, settings = registered_name(dataset), {}
-    for case in _cases():
-        wanted = {"method": trainer, "dataset": registered, "shots": shots}
-        if all(value in case.get(key, [value]) for key, value in wanted.items()):
-            settings |= case["set"]
-    return settings
-
-
-@cache
-def _cases() -> list[dict]:
-    """The WHEN list of overrides.yaml. Raises: KeyError for a case with an unknown key or no source."""
-    cases = load_yaml(OVERRIDES)["WHEN"]
-    known = ("method", "dataset", "shots", "set", "source")
-    for case in cases:
-        if unknown := [key for key in case if key not in known]:
-            raise KeyError(f"{OVERRIDES}, WHEN: {unknown_name('key', unknown[0], known)}")
-        if not case.get("source"):
-            raise KeyError(f"{OVERRIDES}: a case lacks its source: {case}")
-    return cases
-
-
-@cache
-def registered_name(dataset: str) -> str:
-    """DATASET.NAME of a stem."""
-    return load_yaml(CONFIGS / f"datasets/{dataset}.yaml")["DATASET"]["NAME"]
+    if unknown := [number for number in content["shots"] if number not in paper.shots]:
+        raise ValueError(f"{path} has {unknown[0]} shots, which are not among the shots of {paper.file}")
+    name = content.get("printed")
+    if name and not (print_file := paper.folder / f"printed/{name}.csv").is_file():
+        raise FileNotFoundError(f"{path}, printed: {print_file} does not exist")
 
 
 def _words(settings: dict[str, object]) -> tuple[str, ...]:

@@ -131,6 +131,7 @@ class RunRecord:
     result: dict = field(default_factory=dict)  # result.json
     environment: dict = field(default_factory=dict)  # environment.json
     reason: str = ""
+    embedded: bool = False
 
 
 @dataclass(frozen=True)

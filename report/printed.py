@@ -1,7 +1,17 @@
-"""The numbers that the paper prints, from paper/printed/: one CSV per table, with what is doubtful in it.
+"""The numbers that a paper prints, from its printed/: one CSV per table, with what is doubtful in it.
 
-The CSVs hold the print, uncorrected. NOTES.md there says where it contradicts itself; notes.csv says which
-cells each of these notes (A1, B4, ...) is about.
+A CSV holds the print, uncorrected, a number per line in these columns; all but the first two are optional:
+
+method              or strategy, configuration, id: what a row of the table's definition calls ``printed``
+accuracy            or value, with metric: the number; empty: it cannot be read
+dataset             stem; without it, the number is an average
+shots               without it, the number is that of any shots
+metric, unit        as in definitions; a unit that is part of the print (k, M) stands behind the number
+printed_gain        a second number, that of the row "<method> gain"
+update_layernorm    1: the method's name is followed by " +UL"
+note                why the number is doubtful
+
+Optional notes.csv says which cells each of the paper's notes (A1, B4, ...) is about.
 """
 
 import csv
@@ -9,19 +19,13 @@ from collections import defaultdict
 from functools import cache
 from pathlib import Path
 
-from launch.resolve import PROJECT
 from report.model import Printed
 
-FOLDER = PROJECT / "paper/printed"
 AVERAGE = "average"
 UNREADABLE = "?"
 METHOD_COLUMNS = ("method", "strategy", "configuration", "id")
-SUFFIXES = (
-    "K",
-    "k",
-    "M",
-    "ds",
-)  # units that are part of a printed number; heads of tables say the others
+NUMBER_COLUMNS = ("accuracy", "value")
+SUFFIXES = ("K", "k", "M", "ds")  # units that are part of a printed number; heads of tables say the others
 METRICS = {"train_time_per_image": "ms"}  # names of the CSVs that are others here
 
 Key = tuple[str, str, int | None, str]  # method, data set, shots, metric
@@ -43,29 +47,30 @@ class Print:
 
 
 @cache
-def printed(table: str) -> Print:
-    """The print of a CSV (stem, e.g. ``table01``)."""
-    remarks = _remarks()[table]
+def read_print(folder: Path, table: str) -> Print:
+    """The print of a CSV (stem, e.g. ``table01``) in a paper's folder printed/.
+
+    Raises: FileNotFoundError; ValueError for a CSV without a column of methods or of numbers
+    """
+    path = folder / f"{table}.csv"
+    remarks = _remarks(folder)[table]
     cells = {}
-    for row in _rows(FOLDER / f"{table}.csv"):
+    for row in _rows(path):
+        for columns in (METHOD_COLUMNS, NUMBER_COLUMNS):
+            if not any(column in row for column in columns):
+                raise ValueError(f"{path} has no column {' or '.join(columns)}")
         for key, text in _numbers(row):
-            cells[key] = Printed(text or UNREADABLE, _note(remarks.get(key, []), row["note"]))
+            cells[key] = Printed(text or UNREADABLE, _note(remarks.get(key, []), row.get("note") or ""))
     return Print(cells)
-
-
-@cache
-def dataset_titles() -> dict[str, str]:
-    """Names of the data sets (stems) as Table 8 prints them."""
-    return {row["dataset"]: row["printed_name"] for row in _rows(FOLDER / "table08.csv")}
 
 
 def _numbers(row: dict[str, str]):
     """(key, text) of the one or two numbers of a CSV row."""
     method = next(row[column] for column in METHOD_COLUMNS if column in row)
     metric = METRICS.get(row.get("metric"), row.get("metric", "accuracy"))
-    place = row.get("dataset", AVERAGE), int(row.get("shots") or 0) or None, metric
+    place = row.get("dataset") or AVERAGE, int(row.get("shots") or 0) or None, metric
     suffix = row["unit"] if row.get("unit") in SUFFIXES else ""
-    text = row["accuracy"] if "accuracy" in row else row["value"]
+    text = next(row[column] for column in NUMBER_COLUMNS if column in row)
     yield (method + (" +UL" if row.get("update_layernorm") == "1" else ""), *place), text + suffix
     if row.get("printed_gain"):
         yield (f"{method} gain", *place), row["printed_gain"]
@@ -79,10 +84,11 @@ def _note(remarks: list[tuple[str, str]], own: str) -> str:
 
 
 @cache
-def _remarks() -> dict[str, dict[Key, list[tuple[str, str]]]]:
-    """Table -> cell -> (letter of NOTES.md, note), from notes.csv; a line is about all cells it spans."""
+def _remarks(folder: Path) -> dict[str, dict[Key, list[tuple[str, str]]]]:
+    """Table -> cell -> (letter of the note, its text), from notes.csv; a line is about all cells it spans."""
     remarks: dict = defaultdict(lambda: defaultdict(list))
-    for row in _rows(FOLDER / "notes.csv"):
+    path = folder / "notes.csv"
+    for row in _rows(path) if path.is_file() else ():
         shots = int(row["shots"]) if row["shots"] else None
         for method in row["methods"].split():
             for metric in row["metrics"].split():

@@ -12,8 +12,9 @@ from grid.spec import Spec
 from launch.resolve import TRANSFERS
 from report.definitions import COST, Definition, Row
 from report.model import Cell, Head, Printed, RunRecord, Score, Table
-from report.printed import AVERAGE, dataset_titles, printed
-from report.selection import FAMILIES, Family, Selection
+from report.paper import Family, Paper
+from report.printed import AVERAGE
+from report.selection import Selection
 
 NOT_RUN, NOT_DEFINED = "not run", "not defined"
 REASONS = {"todo": NOT_RUN, "no data": "data missing"}  # the other states are reasons as they are
@@ -34,7 +35,7 @@ def tables(definition: Definition, selection: Selection, outcomes: Outcomes) -> 
 
     Args: outcomes, of the runs that ``definition.specs(selection)`` names; one that is not there was not run
     """
-    grids = [_Grid(definition, selection, family, outcomes) for family in FAMILIES]
+    grids = [_Grid(definition, selection, family, outcomes) for family in selection.paper.families]
     return [grid.table() for grid in grids if not grid.empty]
 
 
@@ -56,12 +57,12 @@ def dataset_scores(
     return scores
 
 
-def run_records(outcomes: Outcomes) -> tuple[RunRecord, ...]:
+def run_records(paper: Paper, outcomes: Outcomes) -> tuple[RunRecord, ...]:
     """Every run behind the numbers, with its environment: versions, commit, device."""
-    return tuple(_record(planned) for planned in dict.fromkeys(outcomes.values()))
+    return tuple(_record(paper, planned) for planned in dict.fromkeys(outcomes.values()))
 
 
-def _record(planned: Planned) -> RunRecord:
+def _record(paper: Paper, planned: Planned) -> RunRecord:
     path = planned.folder / "environment.json"
     return RunRecord(
         name=planned.name,
@@ -70,6 +71,7 @@ def _record(planned: Planned) -> RunRecord:
         result=planned.result or {},
         environment=read_json(path) if planned.result and path.is_file() else {},
         reason=planned.reason,
+        embedded=paper.family_of(planned.spec.dataset).embedded,
     )
 
 
@@ -326,7 +328,7 @@ class _Grid:
         return Head(self._title(name), group)
 
     def _title(self, dataset: str) -> str:
-        return dataset if self.family.embedded else dataset_titles()[dataset]
+        return self.selection.paper.titles.get(dataset, dataset)
 
     # Cells ------------------------------------------------------------------------------------------
 
@@ -351,7 +353,7 @@ class _Grid:
         return average([self._measured(place, dataset) for dataset in place.datasets])
 
     def _measured(self, place: Place, dataset: str) -> Measured:
-        where = self.family, place.method, dataset, place.shots
+        where = self.selection.paper, self.family, place.method, dataset, place.shots
         specs = {seed: self.definition.spec(*where, seed, place.metric) for seed in self.selection.seeds}
         runs = {seed: self.outcomes.get(spec) for seed, spec in specs.items()}
         return Measured(runs, READ.get(place.metric, _accuracy), place.method.settled)
@@ -365,4 +367,5 @@ class _Grid:
             if not self.complete:
                 return None
             dataset = AVERAGE
-        return printed(self.definition.printed).get(place.method.printed, dataset, place.shots, place.metric)
+        numbers = self.selection.paper.print_of(self.definition.printed)
+        return numbers.get(place.method.printed, dataset, place.shots, place.metric)

@@ -6,7 +6,7 @@ from statistics import fmean
 from report.definitions import Definition
 from report.model import Comparison, Statistics
 from report.results import Outcomes, dataset_scores
-from report.selection import FAMILIES, Selection
+from report.selection import Selection
 
 FEWEST = 6  # data sets: with five, the smallest two-sided p is 2 / 2^5 = 0.0625
 SAME = 9  # decimals; scores that agree so far are equal, whatever the order they were added up in
@@ -22,7 +22,7 @@ def compare(definition: Definition, selection: Selection, outcomes: Outcomes) ->
     if not asked or not selection.of_shots((shots,)):
         return []
     found = []
-    for family in FAMILIES:
+    for family in selection.paper.families:
         scores = dataset_scores(definition, selection, family, outcomes, shots, asked["metric"])
         scores = {method: by_dataset for method, by_dataset in scores.items() if by_dataset}
         if len(scores) > 1:

@@ -1,6 +1,6 @@
-"""The paper's figures: which runs they show, their numbers, their drawing.
+"""A paper's figures: which runs they show, their numbers, their drawing.
 
-figures.yaml, loading.py    all of them, as data
+loading.py                  all of them, from the paper's figures.yaml
 definition.py               what every figure has: its runs, when it is drawn again
 training.py, features.py, sensitivity.py, from_tables.py   runs and tables -> panels
 panels.py                   numbers to draw, as plain data

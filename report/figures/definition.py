@@ -9,9 +9,9 @@ from pathlib import Path
 from dassl.config.identity import digest
 from dassl.utils import read_json, write_json
 from grid.spec import Spec
-from launch.resolve import PROJECT
 from report.model import Figure
-from report.selection import FAMILIES, Family, Selection
+from report.paper import Family
+from report.selection import Selection
 
 from .panels import Panel
 
@@ -66,7 +66,9 @@ class FigureDefinition(ABC):
         if sketch.panels is not None:
             stem = f"{self.id}-embedded" if sketch.embedded else self.id
             png, pdf = (folder / f"{stem}.{kind}" for kind in ("png", "pdf"))
-            made_from = digest({"title": drawn_title, "inputs": sketch.inputs, "code": _code()})
+            made_from = digest(
+                {"title": drawn_title, "figure": repr(self), "inputs": sketch.inputs, "code": _code()}
+            )
             if not (png.is_file() and pdf.is_file() and _drawn_from(folder).get(stem) == made_from):
                 from .plots import draw
 
@@ -83,8 +85,8 @@ def _drawn_from(folder: Path) -> dict[str, str]:
 
 @cache
 def _code() -> str:
-    """Digest of this package and of figures.yaml: another drawing or definition is a reason to draw again."""
-    files = [*sorted(Path(__file__).parent.glob("*.py")), PROJECT / "paper/figures.yaml"]
+    """Digest of this package: another drawing is a reason to draw again."""
+    files = sorted(Path(__file__).parent.glob("*.py"))
     return digest({path.name: path.read_text(encoding="utf-8") for path in files})
 
 
@@ -110,8 +112,8 @@ class RunFigure(FigureDefinition):
             raise Missing(f"it shows runs of {self.shots} shots, which are not selected")
         if lacking := [row.trainer for row in self.rows if not selection.has_method(row.trainer)]:
             raise Missing(f"it shows {lacking[0]}, which is not selected")
-        seed = selection.seeds[0]
-        return {row.name: row.spec(dataset, self.protocol, self.shots, seed) for row in self.rows}
+        where = selection.paper, dataset, self.protocol, self.shots, selection.seeds[0]
+        return {row.name: row.spec(*where) for row in self.rows}
 
     def records(self, row: str) -> frozenset[str]:
         """What the run of a row must record."""
@@ -150,7 +152,7 @@ class RunFigure(FigureDefinition):
 
 def asked_for(selection: Selection) -> list[Family]:
     """The families of which some data set is selected."""
-    return [family for family in FAMILIES if selection.of_datasets(family.every)]
+    return [family for family in selection.paper.families if selection.of_datasets(family.every)]
 
 
 def check_done(planned: Iterable) -> None:

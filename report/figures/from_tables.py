@@ -10,8 +10,6 @@ from report.model import Table
 from .definition import FigureDefinition, Sketch
 from .panels import Bars, Line, Lines, Panel, Scatter
 
-OURS, ZERO_SHOT = "CLIPFit", "ZeroshotCLIP"
-
 
 @dataclass(frozen=True, kw_only=True)
 class TableFigure(FigureDefinition):
@@ -22,12 +20,12 @@ class TableFigure(FigureDefinition):
         """What is drawn of a table; nothing where it has no numbers for it."""
 
     def specs(self, selection):
-        return ((spec, frozenset(record)) for spec, record in self._definition().specs(selection))
+        return ((spec, frozenset(record)) for spec, record in self._definition(selection).specs(selection))
 
     def sketches(self, selection, outcomes):
         from report import results
 
-        for table in results.tables(self._definition(), selection, outcomes):
+        for table in results.tables(self._definition(selection), selection, outcomes):
             panels = self.panels_of(table)
             yield Sketch(
                 embedded=table.embedded,
@@ -36,8 +34,8 @@ class TableFigure(FigureDefinition):
                 reason="" if panels else f"no runs of {self.table} are done that it could show",
             )
 
-    def _definition(self):
-        return definitions.load()[self.table]
+    def _definition(self, selection):
+        return definitions.load(selection.paper)[self.table]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,14 +73,17 @@ class BaseNewScatter(TableFigure):
 
 @dataclass(frozen=True, kw_only=True)
 class Gains(TableFigure):
-    """A table as above: our harmonic mean minus zero-shot CLIP's, by data set."""
+    """A table as above: the harmonic mean of a method minus that of another, by data set."""
+
+    method: str  # name of its row
+    baseline: str
 
     def panels_of(self, table):
         gains = {}
         for dataset in dict.fromkeys(row.group for row in table.rows):
             means = dict(_row(table, dataset, "HM"))
-            if OURS in means and ZERO_SHOT in means:
-                gains[dataset] = means[OURS] - means[ZERO_SHOT]
+            if self.method in means and self.baseline in means:
+                gains[dataset] = means[self.method] - means[self.baseline]
         means = tuple(name for name in gains if name.startswith("average"))
         ordered = dict(sorted(gains.items(), key=lambda item: (item[0] in means, -item[1])))
         panel = Bars("", "points of harmonic mean", ordered, means)

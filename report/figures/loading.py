@@ -5,8 +5,9 @@ from functools import cache
 
 from dassl.config import load_yaml
 from dassl.utils import unknown_name
-from launch.resolve import PROJECT
+from report import definitions
 from report.definitions import Row
+from report.paper import Paper, check_keys
 
 from .definition import FigureDefinition
 from .features import FeatureFigure
@@ -14,7 +15,7 @@ from .from_tables import BaseNewScatter, FewShotCurves, Gains
 from .sensitivity import SensitivityFigure
 from .training import TrainingFigure
 
-FILE = PROJECT / "paper/figures.yaml"
+FILE = "figures.yaml"
 KINDS = {
     "training": TrainingFigure,
     "features": FeatureFigure,
@@ -26,21 +27,40 @@ KINDS = {
 
 
 @cache
-def load() -> dict[str, FigureDefinition]:
-    """All figures by their id, in the file's order. Raises: KeyError, ValueError naming a broken entry."""
-    return {id: _read(id, dict(content)) for id, content in load_yaml(FILE).items()}
+def load(paper: Paper) -> dict[str, FigureDefinition]:
+    """All figures by their id, in the file's order; none without a file.
+
+    Raises: KeyError, ValueError naming a broken entry
+    """
+    path = paper.folder / FILE
+    entries = load_yaml(path) if path.is_file() else {}
+    return {id: _read(paper, id, dict(content)) for id, content in entries.items()}
 
 
-def _read(id: str, content: dict) -> FigureDefinition:
-    where = f"{FILE.name}, {id}"
+def _read(paper: Paper, id: str, content: dict) -> FigureDefinition:
+    where = f"{paper.folder / FILE}, {id}"
     kind = content.pop("kind", None)
     if kind not in KINDS:
         raise ValueError(f"{where}: {unknown_name('kind', str(kind), KINDS)}")
-    known = [field.name for field in fields(KINDS[kind]) if field.name != "id"]
-    if unknown := [key for key in content if key not in known]:
-        raise KeyError(f"{where}: {unknown_name('key', unknown[0], known)}")
+    check_keys(content, [field.name for field in fields(KINDS[kind]) if field.name != "id"], where)
+    _check_names(paper, content, where)
     if "rows" in content:
         content["rows"] = tuple(Row.read(row, where) for row in content["rows"])
     if "panels" in content:
         content["panels"] = tuple(KINDS[kind].read_panel(panel, where) for panel in content["panels"])
     return KINDS[kind](id=id, **content)
+
+
+def _check_names(paper: Paper, content: dict, where: str) -> None:
+    """Raises: ValueError for a table or a family of data sets that there is not, or one left out."""
+    tables = definitions.load(paper)
+    if "table" in content and content["table"] not in tables:
+        raise ValueError(f"{where}: {unknown_name('table', str(content['table']), tables)}")
+    families = [family.name for family in paper.families]
+    for key in ("datasets", "where"):
+        if key not in content:
+            continue
+        if unknown := [name for name in content[key] if name not in families]:
+            raise ValueError(f"{where}, {key}: {unknown_name('family', unknown[0], families)}")
+        if lacking := [name for name in families if name not in content[key]]:
+            raise ValueError(f"{where}, {key} lacks the family {lacking[0]}")

@@ -35,7 +35,9 @@ class SensitivityFigure(FigureDefinition):
             return {}
         return {
             dataset: {
-                (row.name, seed, new): row.spec(dataset, PROTOCOL, self.shots, seed, eval_only=new)
+                (row.name, seed, new): row.spec(
+                    selection.paper, dataset, PROTOCOL, self.shots, seed, eval_only=new
+                )
                 for row in self.rows
                 if selection.has_method(row.trainer)
                 for seed in selection.seeds

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dassl.config import RECORD_FILES
 from dassl.utils import unknown_name
+from report.paper import check_keys
 
 from .definition import RunFigure
 from .panels import Line, Lines
@@ -47,8 +48,7 @@ class TrainingFigure(RunFigure):
     def read_panel(entry: dict, where: str) -> PanelOf:
         """Raises: KeyError, ValueError naming an unknown key, value or tensor."""
         known = [field.name for field in fields(PanelOf)]
-        if unknown := [key for key in entry if key not in known]:
-            raise KeyError(f"{where}: {unknown_name('key of a panel', unknown[0], known)}")
+        check_keys(entry, known, where, "key of a panel")
         panel = PanelOf(**entry)
         for kind, value, known in (
             ("value", panel.value, LABELS),

@@ -130,7 +130,7 @@ def _runs(report: Report) -> list[str]:
 
 
 def _run(row: RunRow) -> list[str]:
-    name = f"`{row.record.name}`" + (f" {EMBEDDED_LABEL}" if row.embedded else "")
+    name = f"`{row.record.name}`" + (f" {EMBEDDED_LABEL}" if row.record.embedded else "")
     reason = f": {row.record.reason}" if row.record.reason else ""
     return [
         name,

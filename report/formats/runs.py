@@ -3,13 +3,10 @@
 import json
 from collections import Counter
 from dataclasses import dataclass
-from pathlib import PurePosixPath
 
 from report.model import RunRecord
 from report.results import milliseconds_per_image
-from report.selection import FAMILIES
 
-EMBEDDED = {stem for family in FAMILIES if family.embedded for stem in family.every}
 LISTS = "lists"  # digests of image lists belong to a data set, not to an environment
 
 
@@ -18,7 +15,6 @@ class RunRow:
     """One run as the table of runs shows it; None where it is not known."""
 
     record: RunRecord
-    embedded: bool
     accuracy: float | None  # percent
     params: int | None  # trained parameters
     ms_per_image: float | None  # of training, per epoch
@@ -79,7 +75,6 @@ def _row(record: RunRecord, environment: int | None) -> RunRow:
     result = record.result
     return RunRow(
         record,
-        embedded=is_embedded(record),
         accuracy=result.get("accuracy"),
         params=result.get("trainable_params"),
         ms_per_image=milliseconds_per_image(result),
@@ -87,13 +82,6 @@ def _row(record: RunRecord, environment: int | None) -> RunRow:
         help=tuple(result.get("extras") or ()),
         environment=environment,
     )
-
-
-def is_embedded(record: RunRecord) -> bool:
-    """Whether a run reads an embedded data set, by its result or else by its folder."""
-    stem = record.result.get("dataset_file")
-    stems = [stem] if stem else PurePosixPath(record.name).parts
-    return not EMBEDDED.isdisjoint(stems)
 
 
 def states(records: tuple[RunRecord, ...]) -> str:

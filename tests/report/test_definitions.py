@@ -1,9 +1,11 @@
 """Tables as data: which runs fill which cell, what a selection leaves of them, what the paper overrides."""
 
 import csv
+import shutil
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 
 import pytest
 import yaml
@@ -12,12 +14,14 @@ from dassl.config import load_yaml
 from grid.plan import plan
 from grid.spec import Spec
 from launch.resolve import PROJECT
-from report import definitions
-from report.definitions import Row, load, overrides
-from report.selection import FAMILIES, Selection, family_of
+from report import selection
+from report.definitions import Row, load
+from report.paper import FILE, SHIPPED, Paper
 
-TABLES = load()
-PAPER, DEMO = FAMILIES
+SHIPPED_PAPER = Paper.read(SHIPPED)
+TABLES = load(SHIPPED_PAPER)
+PAPER, DEMO = SHIPPED_PAPER.families
+Selection = partial(selection.Selection, SHIPPED_PAPER)
 ONE_SEED = Selection(("paper", "demo"), seeds=(1,))
 
 
@@ -101,8 +105,9 @@ def test_every_run_of_every_table_is_a_valid_run_with_a_folder_of_its_own(tmp_pa
 def test_naming_runs_needs_no_torch():
     code = (
         "import sys; from report.definitions import load; from report import results, statistics;"
-        "from report.selection import Selection;"
-        "[list(table.specs(Selection())) for table in load().values()]; assert 'torch' not in sys.modules"
+        "from report.paper import SHIPPED, Paper; from report.selection import Selection;"
+        "every = Selection(Paper.read(SHIPPED)); tables = load(every.paper).values();"
+        "[list(table.specs(every)) for table in tables]; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
 
@@ -111,7 +116,7 @@ def test_config_files_and_data_sets_exist():
     wanted = {spec for table in TABLES.values() for spec, _ in table.specs(ONE_SEED)}
     for path in {spec.config_file for spec in wanted if spec.config_file}:
         assert (PROJECT / path).is_file()
-    for family in FAMILIES:
+    for family in SHIPPED_PAPER.families:
         for dataset in family.every:
             assert (PROJECT / f"configs/datasets/{dataset}.yaml").is_file()
 
@@ -138,7 +143,6 @@ def test_methods_are_known_by_any_of_their_spellings():
     [
         ({"datasets": ("dttd",)}, "did you mean 'dtd'"),
         ({"datasets": ("papers",)}, "did you mean 'paper'"),
-        ({"datasets": ()}, "no data set is named"),
         ({"methods": ("CLIPFitt",)}, "did you mean 'CLIPFit'"),
         ({"shots": (3,)}, "no table has 3 shots"),
         ({"seeds": ()}, "at least one"),
@@ -151,9 +155,9 @@ def test_an_unknown_name_is_answered_with_the_nearest(selection, message):
 
 
 def test_a_data_set_belongs_to_one_family():
-    assert (family_of("imagenetv2"), family_of("demo_v2")) == (PAPER, DEMO)
+    assert (SHIPPED_PAPER.family_of("imagenetv2"), SHIPPED_PAPER.family_of("demo_v2")) == (PAPER, DEMO)
     with pytest.raises(ValueError, match="did you mean 'dtd'"):
-        family_of("dtdd")
+        SHIPPED_PAPER.family_of("dtdd")
 
 
 def test_shots_that_a_table_lacks_leave_nothing_of_it():
@@ -170,7 +174,7 @@ def test_a_method_that_a_table_lacks_leaves_nothing_of_it():
 
 def test_a_row_sets_config_keys():
     row = Row.read({"name": "beta 4", "trainer": "CLIPFit", "set": {"TRAINER.CLIPFIT.BETA": 4.0}}, "here")
-    assert row.spec("dtd", "base2new", 16, 1).pairs == ("TRAINER.CLIPFIT.BETA", "4.0")
+    assert row.spec(SHIPPED_PAPER, "dtd", "base2new", 16, 1).pairs == ("TRAINER.CLIPFIT.BETA", "4.0")
     nested = Row.read(
         {"name": "x", "trainer": "CLIPFit", "set": {"TRAINER": {"CLIPFIT": {"BETA": 4}}}}, "here"
     )
@@ -181,7 +185,7 @@ def test_a_list_survives_the_command_line(tmp_path):
     row = Row.read(
         {"name": "x", "trainer": "CLIPFit", "set": {"TRAINER.CLIPFIT.UNFREEZE": ["text.bias"]}}, "here"
     )
-    spec = row.spec("demo", "base2new", 16, 1)
+    spec = row.spec(SHIPPED_PAPER, "demo", "base2new", 16, 1)
     (planned,) = plan([(spec, ())], tmp_path, "data").values()
     assert planned.command[-2:] == ["TRAINER.CLIPFIT.UNFREEZE", "['text.bias']"]
 
@@ -206,14 +210,19 @@ def test_a_broken_row_is_named_with_its_place(entry, error, message):
         ({"layout": {"rows": ["methods"], "columns": ["data"]}}, ValueError, "did you mean 'method'"),
         ({"metrics": ["bas"]}, ValueError, "did you mean 'base'"),
         ({"rows": [{"name": "no trainer"}]}, ValueError, "lacks trainer"),
+        ({"shots": [32]}, ValueError, "has 32 shots, which are not among the shots of .*paper.yaml"),
+        ({"printed": "table99"}, FileNotFoundError, "table99.csv does not exist"),
     ],
 )
-def test_a_broken_table_is_named_with_its_place(tmp_path, monkeypatch, change, error, message):
-    content = load_yaml(PROJECT / "paper/tables/table01.yaml")
-    (tmp_path / "broken.yaml").write_text(yaml.safe_dump({**content, **change}), encoding="utf-8")
-    monkeypatch.setattr(definitions, "TABLES", tmp_path)
+def test_a_broken_table_is_named_with_its_place(tmp_path, change, error, message):
+    content = load_yaml(SHIPPED / "tables/table01.yaml")
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables/broken.yaml").write_text(
+        yaml.safe_dump({**content, "printed": "", **change}), encoding="utf-8"
+    )
+    shutil.copy(SHIPPED / FILE, tmp_path)
     with pytest.raises(error, match=message) as raised:
-        load()
+        load(Paper.read(tmp_path))
     assert "broken.yaml" in str(raised.value)
 
 
@@ -222,7 +231,12 @@ def test_a_broken_table_is_named_with_its_place(tmp_path, monkeypatch, change, e
 
 def test_overrides_touch_only_what_no_release_says():
     methods = {row.trainer for table in TABLES.values() for row in table.rows}
-    touched = {method for method in methods for dataset in PAPER.every if overrides(method, dataset, 16)}
+    touched = {
+        method
+        for method in methods
+        for dataset in PAPER.every
+        if SHIPPED_PAPER.overrides(method, dataset, 16)
+    }
     assert touched == {"CLIPAdapter"}
 
 
@@ -232,26 +246,26 @@ def test_embedded_data_are_never_overridden():
 
 
 def test_later_overrides_win_and_a_row_wins_over_them():
-    assert overrides("CLIPAdapter", "dtd", 16) == {"OPTIM.MAX_EPOCH": 100}
-    assert overrides("CLIPAdapter", "food101", 1) == {"OPTIM.MAX_EPOCH": 10}
+    assert SHIPPED_PAPER.overrides("CLIPAdapter", "dtd", 16) == {"OPTIM.MAX_EPOCH": 100}
+    assert SHIPPED_PAPER.overrides("CLIPAdapter", "food101", 1) == {"OPTIM.MAX_EPOCH": 10}
     row = Row("short", "CLIPAdapter", pairs=("OPTIM.MAX_EPOCH", "2"))
-    assert row.spec("dtd", "few_shot", 16, 1).pairs == ("OPTIM.MAX_EPOCH", "2")
+    assert row.spec(SHIPPED_PAPER, "dtd", "few_shot", 16, 1).pairs == ("OPTIM.MAX_EPOCH", "2")
 
 
 def test_a_transfer_test_is_overridden_as_the_training_that_it_loads(tmp_path):
-    spec = Row("a", "CLIPAdapter").spec("imagenetv2", "domain_shift", 16, 1, eval_only=True)
+    spec = Row("a", "CLIPAdapter").spec(SHIPPED_PAPER, "imagenetv2", "domain_shift", 16, 1, eval_only=True)
     assert spec.pairs == ("OPTIM.MAX_EPOCH", "10")
-    trained = Row("a", "CLIPAdapter").spec("imagenet", "few_shot", 16, 1)
+    trained = Row("a", "CLIPAdapter").spec(SHIPPED_PAPER, "imagenet", "few_shot", 16, 1)
     planned = plan([(spec, ()), (trained, ())], tmp_path, "data")
     assert planned[spec].needs is planned[trained]
 
 
-def test_every_override_has_a_source_and_known_keys(tmp_path, monkeypatch):
+def test_every_override_has_a_source_and_known_keys(tmp_path):
+    shutil.copy(SHIPPED / FILE, tmp_path)
+
     def cases(text):
-        path = tmp_path / "overrides.yaml"
-        path.write_text(text, encoding="utf-8")
-        monkeypatch.setattr(definitions, "OVERRIDES", path)
-        return definitions._cases.__wrapped__()
+        (tmp_path / "overrides.yaml").write_text(text, encoding="utf-8")
+        return Paper.read(tmp_path).overrides("CoOp", "dtd", 16)
 
     with pytest.raises(KeyError, match="lacks its source"):
         cases("WHEN: [{method: [CoOp], set: {OPTIM.LR: 1}}]")
@@ -260,7 +274,7 @@ def test_every_override_has_a_source_and_known_keys(tmp_path, monkeypatch):
 
 
 def test_table_8_template_is_what_the_documentation_says_it_is():
-    with open(PROJECT / "paper/printed/table08.csv", newline="", encoding="utf-8") as file:
+    with open(SHIPPED / "printed/table08.csv", newline="", encoding="utf-8") as file:
         prompts = {row["dataset"]: row["prompt"] for row in csv.DictReader(file)}
     assert prompts["dtd"].replace("[CLASS]", "{}") == "{} texture."
-    assert '"{} texture."' in definitions.OVERRIDES.read_text(encoding="utf-8")
+    assert '"{} texture."' in (SHIPPED / "overrides.yaml").read_text(encoding="utf-8")

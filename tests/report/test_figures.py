@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,18 @@ from clipfit.loading import load_clip
 from dassl.config import RECORD_FILES
 from dassl.utils import close_logger
 from grid.spec import Spec
-from report import figures
+from report import figures, selection
 from report.figures import features, plots
 from report.figures.from_tables import BaseNewScatter, FewShotCurves, Gains
 from report.figures.panels import Bars, Cloud, Line, Lines, Scatter
 from report.figures.training import Training
 from report.model import Cell, Head, Score, Table
-from report.selection import Selection
+from report.paper import SHIPPED, Paper
 
 PROJECT = Path(__file__).parents[2]
-FIGURES = figures.load()
+PAPER = Paper.read(SHIPPED)
+FIGURES = figures.load(PAPER)
+Selection = partial(selection.Selection, PAPER)
 DEMO = Selection(datasets=("demo",), seeds=(2, 1))
 NUMBERED = [f"figure{number}" for number in range(3, 12)]  # 1 and 2 are schematics
 ABLATIONS = "configs/ablations"
@@ -135,13 +138,16 @@ def test_runs_that_are_not_done_are_named_with_their_state(tmp_path):
     [
         ({"kind": "trainings"}, "did you mean 'training'"),
         ({"kind": "gains", "tabel": "table1"}, "'tabel.*did you mean .*table"),
+        ({"kind": "gains", "table": "table13"}, "unknown table 'table13'"),
+        ({"kind": "features", "datasets": {"papers": "dtd"}}, "datasets: unknown family 'papers'; .*'paper'"),
+        ({"kind": "features", "datasets": {"paper": "dtd"}}, "datasets lacks the family demo"),
         ({"kind": "training", "panels": [{"value": "chance", "tensors": [], "title": ""}]}, "chance.*change"),
         ({"kind": "training", "panels": [{"value": "change", "tensors": ["bias"], "title": ""}]}, "tensor"),
     ],
 )
 def test_a_broken_definition_names_the_figure_and_the_nearest_word(entry, message):
     with pytest.raises((KeyError, ValueError), match=f"(?s)figures.yaml, figure0.*{message}"):
-        figures.loading._read("figure0", entry)
+        figures.loading._read(PAPER, "figure0", entry)
 
 
 # Numbers of a run, against tensors and lines written by hand ----------------------------------------
@@ -470,7 +476,9 @@ def test_figures_of_trainings_are_drawn_from_tiny_runs(name, outcomes, tmp_path,
 def test_definitions_and_figures_that_are_up_to_date_need_no_torch(tmp_path):
     code = (
         "import sys; from report import figures; from report.selection import Selection\n"
-        "s = Selection(); [list(f.specs(s)) for n, f in figures.load().items() if n.startswith('figure')]\n"
+        "from report.paper import SHIPPED, Paper\n"
+        "s = Selection(Paper.read(SHIPPED))\n"
+        "[list(f.specs(s)) for n, f in figures.load(s.paper).items() if n.startswith('figure')]\n"
         "heavy = {'torch', 'matplotlib', 'sklearn'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 0

@@ -11,10 +11,12 @@ from statistics import fmean
 import pytest
 
 from report.model import Printed
-from report.printed import FOLDER, dataset_titles, printed
-from report.selection import FAMILIES
+from report.paper import SHIPPED, Paper
 
-ELEVEN = FAMILIES[0].datasets
+PAPER = Paper.read(SHIPPED)
+printed = PAPER.print_of
+FOLDER = SHIPPED / "printed"
+ELEVEN = PAPER.families[0].datasets
 SHOTS = (1, 2, 4, 8, 16)
 METRICS = ("base", "new", "hm")
 BASE_TO_NEW = {"table01": 16, "table11": 4, "table12": 8}
@@ -84,8 +86,10 @@ def test_zero_shot_clip_has_no_shots_of_its_own():
     assert value("table03", "ZeroshotCLIP", "imagenetv2", 16) == 60.83
 
 
-def test_table_8_names_every_data_set():
-    assert set(dataset_titles()) == set(FAMILIES[0].every)
+def test_data_sets_are_called_as_table_8_prints_them():
+    with open(FOLDER / "table08.csv", newline="", encoding="utf-8") as file:
+        assert PAPER.titles == {row["dataset"]: row["printed_name"] for row in csv.DictReader(file)}
+    assert set(PAPER.titles) == set(PAPER.families[0].every)
 
 
 # Contradictions -------------------------------------------------------------------------------------

@@ -3,19 +3,22 @@
 Runs are planned but not run: their results are made up here, and the numbers worked out by hand.
 """
 
+from functools import partial
 from statistics import fmean, pstdev
 
 import pytest
 
 from grid.plan import plan
+from report import selection
 from report.definitions import load
 from report.model import Head
-from report.printed import printed
+from report.paper import SHIPPED, Paper
 from report.results import harmonic_mean, milliseconds_per_image, run_records, tables
-from report.selection import FAMILIES, Selection
 
-TABLES = load()
-DATASETS = FAMILIES[0].datasets
+PAPER = Paper.read(SHIPPED)
+TABLES = load(PAPER)
+Selection = partial(selection.Selection, PAPER)
+printed = PAPER.print_of
 
 
 @pytest.fixture
@@ -291,6 +294,16 @@ def test_records_say_where_a_run_was_made(planned):
     done, waiting = outcomes.values()
     done.folder.mkdir(parents=True)
     (done.folder / "environment.json").write_text('{"device": "a GPU"}', encoding="utf-8")
-    first, second = run_records(outcomes)
+    first, second = run_records(PAPER, outcomes)
     assert (first.state, first.environment, first.result["accuracy"]) == ("done", {"device": "a GPU"}, 50)
     assert (second.result, second.environment, second.command) == ({}, {}, " ".join(waiting.command))
+
+
+def test_records_say_whether_their_data_are_embedded(planned):
+    selection = Selection(("dtd", "demo_v2"), methods=("ZeroshotCLIP",), seeds=(1,))
+    records = run_records(PAPER, planned("table1", selection))
+    embedded = {record.name.split("/")[2]: record.embedded for record in records}
+    assert embedded == {
+        "dtd": False,
+        "demo_v2": True,
+    }

@@ -1,15 +1,19 @@
 """Average ranks and the signed-rank test, against hand-made ranks and the enumeration of all signs."""
 
+from functools import partial
 from itertools import product
 
 import pytest
 
 from grid.plan import plan
+from report import selection
 from report.definitions import load
-from report.selection import FAMILIES, Selection
+from report.paper import SHIPPED, Paper
 from report.statistics import average_ranks, compare, wilcoxon
 
-TABLES = load()
+PAPER = Paper.read(SHIPPED)
+TABLES = load(PAPER)
+Selection = partial(selection.Selection, PAPER)
 
 
 def two_sided(differences):
@@ -90,7 +94,7 @@ def test_tables_1_10_11_and_12_are_compared_over_data_sets():
 
 def test_methods_are_compared_by_their_means_over_seeds(tmp_path):
     selection = Selection(("demo",), methods=("CoOp", "CLIPFit"), seeds=(1, 2))
-    size = {name: number for number, name in enumerate(FAMILIES[1].datasets)}
+    size = {name: number for number, name in enumerate(PAPER.families[1].datasets)}
 
     def accuracy(spec):
         better = 1 + size[spec.dataset] if spec.trainer == "CLIPFit" else 0

@@ -103,7 +103,11 @@ def runs():
         RunRecord("few_shot/dtd/seed1", "done", "python train.py --seed 1", result, environment),
         RunRecord("few_shot/dtd/seed2", "done", "python train.py --seed 2", result, {**environment, **lists}),
         RunRecord(
-            "few_shot/demo_signs/seed1", "todo", "python train.py --seed 1", reason="waits for training"
+            "few_shot/demo_signs/seed1",
+            "todo",
+            "python train.py --seed 1",
+            reason="waits for training",
+            embedded=True,
         ),
     )
 

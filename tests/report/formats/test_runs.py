@@ -1,10 +1,6 @@
 """The table of runs."""
 
-from dataclasses import replace
-
-import pytest
-
-from report.formats.runs import is_embedded, run_rows, states
+from report.formats.runs import run_rows, states
 
 
 def test_a_run_in_numbers(runs):
@@ -28,22 +24,6 @@ def test_runs_that_differ_in_their_images_alone_share_an_environment(runs):
     rows, environments = run_rows(runs)
     assert [row.environment for row in rows] == [1, 1, None]
     assert len(environments) == 1 and "lists" not in environments[0]
-
-
-@pytest.mark.parametrize(
-    "name, embedded",
-    [
-        ("few_shot/demo/shots_1", True),
-        ("few_shot/demo_v2/shots_1", True),
-        ("few_shot/dtd/demonstration", False),
-    ],
-)
-def test_a_run_that_is_not_done_is_embedded_by_its_folder(runs, name, embedded):
-    assert is_embedded(replace(runs[2], name=name)) is embedded
-
-
-def test_the_result_knows_better_than_the_folder(runs):
-    assert not is_embedded(replace(runs[0], name="few_shot/demo/shots_1"))
 
 
 def test_states_are_counted(runs):

@@ -40,7 +40,8 @@ class Family:
 
     @property
     def every(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys([*self.datasets, *self.shifted, *self.others]))
+        source = (self.source,) if self.source else ()
+        return tuple(dict.fromkeys([*self.datasets, *source, *self.shifted, *self.others]))
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,7 +133,7 @@ def _family(name: str, entry: dict, path: Path) -> Family:
     _check_lists(entry, lists, where)
     family = Family(name, **{**entry, **{key: tuple(entry[key]) for key in lists}})
     known = sorted(path.stem for path in (CONFIGS / "datasets").glob("*.yaml"))
-    if unknown := [stem for stem in (*family.every, family.source) if stem and stem not in known]:
+    if unknown := [stem for stem in family.every if stem not in known]:
         raise ValueError(f"{where}: {unknown_name('data set', unknown[0], known)}")
     return family
 

@@ -1,6 +1,6 @@
 """figures.yaml -> definitions."""
 
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import cache
 
 from dassl.config import load_yaml
@@ -42,12 +42,15 @@ def _read(paper: Paper, id: str, content: dict) -> FigureDefinition:
     kind = content.pop("kind", None)
     if kind not in KINDS:
         raise ValueError(f"{where}: {unknown_name('kind', str(kind), KINDS)}")
-    check_keys(content, [field.name for field in fields(KINDS[kind]) if field.name != "id"], where)
+    keys = [field for field in fields(KINDS[kind]) if field.name != "id"]
+    check_keys(content, [key.name for key in keys], where)
     _check_names(paper, content, where)
     if "rows" in content:
         content["rows"] = tuple(Row.read(row, where) for row in content["rows"])
     if "panels" in content:
         content["panels"] = tuple(KINDS[kind].read_panel(panel, where) for panel in content["panels"])
+    if lacking := [key.name for key in keys if key.default is MISSING and key.name not in content]:
+        raise ValueError(f"{where} lacks {', '.join(lacking)}")
     return KINDS[kind](id=id, **content)
 
 

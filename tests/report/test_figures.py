@@ -138,6 +138,7 @@ def test_runs_that_are_not_done_are_named_with_their_state(tmp_path):
     [
         ({"kind": "trainings"}, "did you mean 'training'"),
         ({"kind": "gains", "tabel": "table1"}, "'tabel.*did you mean .*table"),
+        ({"kind": "gains", "table": "table1"}, "lacks title, source, caption, method, baseline"),
         ({"kind": "gains", "table": "table13"}, "unknown table 'table13'"),
         ({"kind": "features", "datasets": {"papers": "dtd"}}, "datasets: unknown family 'papers'; .*'paper'"),
         ({"kind": "features", "datasets": {"paper": "dtd"}}, "datasets lacks the family demo"),
@@ -380,7 +381,7 @@ BASE_TO_NEW = table(
 
 
 def test_gains_are_differences_of_harmonic_means_the_largest_first_then_the_average():
-    (panel,) = panels_from(Gains, BASE_TO_NEW)
+    (panel,) = panels_from(Gains, BASE_TO_NEW, method="CLIPFit", baseline="ZeroshotCLIP")
     assert list(panel.values) == ["DTD", "EuroSAT", "average"] and panel.means == ("average",)
     assert list(panel.values.values()) == pytest.approx([15.4, 0.9, 9.3])
 
@@ -403,8 +404,8 @@ def test_few_shot_curves_have_a_panel_per_data_set_and_skip_what_is_missing():
     assert eurosat.title == "EuroSAT" and eurosat.xticks == (1, 2, 16)
 
 
-def panels_from(kind, of):
-    return kind(id="x", title="", source="", caption="", table="table0").panels_of(of)
+def panels_from(kind, of, **more):
+    return kind(id="x", title="", source="", caption="", table="table0", **more).panels_of(of)
 
 
 # Files ----------------------------------------------------------------------------------------------

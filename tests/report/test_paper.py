@@ -163,6 +163,16 @@ def test_a_print_without_methods_or_numbers_is_named(folder, text, message):
         Paper.read(folder).print_of("first")
 
 
+def test_the_source_of_transfers_need_not_be_among_the_other_data_sets(folder, run):
+    with_source = PAPER.replace("demo_signs]", "demo_signs], source: demo, others: [demo_cloth]")
+    (folder / "paper.yaml").write_text(with_source, encoding="utf-8")
+    text = ZERO_SHOT.replace("protocol: few_shot", "protocol: cross_dataset")
+    (folder / "tables/table1.yaml").write_text(text.replace("ZeroshotCLIP", "CoOp"), encoding="utf-8")
+    status, planned = run("plan", "table1", "--commands")
+    trained, tested = planned.splitlines()
+    assert "datasets/demo.yaml" in trained and "datasets/demo_cloth.yaml" in tested
+
+
 def test_a_family_without_a_source_has_no_tables_of_transfers(folder, run):
     text = ZERO_SHOT.replace("protocol: few_shot", "protocol: cross_dataset")
     (folder / "tables/table1.yaml").write_text(text, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Every table and figure of the paper: plan its runs, do them, and set ours beside the printed numbers.
+"""Every table and figure of a paper: plan its runs, do them, and set ours beside the printed numbers.
 
 python reproduce.py list
 python reproduce.py run table1 --datasets dtd --seeds 1 2 3
@@ -20,9 +20,10 @@ from grid.executors.ray import RayExecutor
 from grid.failures import Failure
 from grid.plan import Planned, plan
 from grid.progress import Progress
-from paper import definitions, figures, report
-from paper.assemble import assemble
-from paper.selection import Selection
+from report import definitions, figures, formats
+from report.assemble import assemble
+from report.paper import SHIPPED, Paper
+from report.selection import Selection
 from train import ERRORS
 
 COMMANDS = {
@@ -67,12 +68,15 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 def _add_selection(command: argparse.ArgumentParser) -> None:
     which = command.add_argument_group("which")
-    which.add_argument("what", nargs="*", help="table1 ... figure11; default: all")
+    which.add_argument("what", nargs="*", help="tables and figures, as list names them; default: all")
+    which.add_argument(
+        "--paper", metavar="FOLDER", default=SHIPPED, help="another paper; default: the one in paper/"
+    )
     which.add_argument(
         "--datasets",
         nargs="+",
-        default=["paper"],
-        help="data sets; paper (default): the paper's; demo: the embedded",
+        default=[],
+        help="data sets or families of them; default: the paper's; demo: the embedded",
     )
     which.add_argument("--methods", nargs="+", default=[], help="default: all of a table")
     which.add_argument("--shots", type=int, nargs="+", default=[], help="default: all of a table")
@@ -104,7 +108,7 @@ def _add_execution(command: argparse.ArgumentParser) -> None:
 
 
 def show_list(args) -> int:
-    selection, what = select(args), chosen(args.what)
+    what, selection = select(args)
     planned = runs_of(what, args, selection)
     rows = []
     for definition in what:
@@ -116,6 +120,8 @@ def show_list(args) -> int:
     print(
         tabulate(rows, ["", "", "runs", *STATES], tablefmt="simple", disable_numparse=True, colalign=_RIGHT)
     )
+    if selection.paper.citation:
+        print(f"\n{selection.paper.citation}")
     return 0
 
 
@@ -128,7 +134,8 @@ def _counts(runs: set[Planned]) -> list[str]:
 
 
 def show_plan(args) -> int:
-    runs = distinct(runs_of(chosen(args.what), args, select(args)))
+    what, selection = select(args)
+    runs = distinct(runs_of(what, args, selection))
     for run in runs:
         if not args.commands:
             print(f"{run.state:10}  {run.name}" + (f"   ({run.reason})" if run.reason else ""))
@@ -150,7 +157,7 @@ def _command(run: Planned) -> str:
 
 
 def run_all(args) -> int:
-    what, selection = chosen(args.what), select(args)
+    what, selection = select(args)
     planned = runs_of(what, args, selection)
     runs = distinct(planned)
     waiting = [run for run in runs if run.runnable]
@@ -172,7 +179,7 @@ def _executor(args):
 
 
 def show_report(args) -> int:
-    what, selection = chosen(args.what), select(args)
+    what, selection = select(args)
     write_report(args, what, selection, runs_of(what, args, selection))
     return 0
 
@@ -183,17 +190,20 @@ COMMAND_FUNCTIONS = {"list": show_list, "plan": show_plan, "run": run_all, "repo
 # What they share ------------------------------------------------------------------------------------
 
 
-def chosen(what: list[str]) -> list:
+def chosen(what: list[str], paper: Paper) -> list:
     """Definitions by id, in the paper's order. Raises: ValueError for an unknown id."""
-    known = {**definitions.load(), **figures.load()}
+    known = {**definitions.load(paper), **figures.load(paper)}
     for name in what:
         if name not in known:
             raise ValueError(unknown_name("table or figure", name, list(known)))
     return [known[name] for name in known if not what or name in what]
 
 
-def select(args) -> Selection:
-    return Selection(tuple(args.datasets), tuple(args.methods), tuple(args.shots), tuple(args.seeds))
+def select(args) -> tuple[list, Selection]:
+    """What is asked for: definitions of tables and figures, and what is selected of them."""
+    paper = Paper.read(args.paper)
+    picked = (tuple(words) for words in (args.datasets, args.methods, args.shots, args.seeds))
+    return chosen(args.what, paper), Selection(paper, *picked)
 
 
 def runs_of(what: list, args, selection: Selection) -> dict:
@@ -206,8 +216,8 @@ def write_report(args, what: list, selection: Selection, planned: dict) -> None:
     """Print the tables, and write the report's files."""
     folder = Path(args.report or Path(args.output) / "report")
     made = assemble(what, selection, planned, folder)
-    print(report.terminal(made))
-    page, *others = report.write(made, folder)
+    print(formats.terminal(made))
+    page, *others = formats.write(made, folder)
     print(f"\n{page}   and {len(others)} more files there: Markdown, LaTeX, CSV")
 
 

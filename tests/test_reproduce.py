@@ -47,10 +47,12 @@ def test_list_counts_shared_runs_once(run):
     status, printed = run(
         "list", "table1", "table7", selection=[*QUICK[:2], "--methods", "coop", "--seeds", "1"]
     )
-    lines = {line.split()[0]: line.split() for line in printed.splitlines()[2:]}
+    table, citation = printed.strip().split("\n\n")
+    lines = {line.split()[0]: line.split() for line in table.splitlines()[2:]}
     assert status == 0
     assert lines["table1"][-2:] == lines["table7"][-2:] == ["2", "2"]  # runs, todo
     assert lines["all,"][-2:] == ["2", "2"]
+    assert citation.startswith("Li et al.")
 
 
 def test_planned_commands_make_the_results_that_reports_read(run, capsys):

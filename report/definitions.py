@@ -1,0 +1,220 @@
+"""A paper's tables as data: which runs fill which cell. They stand in its folder tables/, one file each.
+
+A table file has these keys (paper/tables/table01.yaml is an example):
+
+title, source   what it shows, and where the paper prints it
+protocol        of its runs: base2new, few_shot, cross_dataset or domain_shift
+shots           list of labelled images per class
+metrics         list of accuracy; base, new, hm; params (trained parameters), ms (per training image)
+rows            list of methods: see Row.read
+data            each: every data set, then their average; average: the average alone
+average         all (default), or targets: without the data set that a transferred model was trained on
+layout          {rows: [axes], columns: [axes]}: method, data, shots, metric; the first of two is the group
+cost            true: parameters and time of the average are appended along the axis of the data sets
+best_among      rows or columns, whichever the methods are
+printed         file of printed/ (stem) that holds the printed values
+statistics      {metric: ..., shots: ...}: what methods are ranked and tested by over the data sets
+notes           choices of ours;  printed_notes: remarks on the print
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
+from pathlib import Path
+
+from dassl.config import flatten, load_yaml
+from dassl.utils import unknown_name
+from grid.spec import Spec
+from launch.resolve import TRANSFERS, load_recipe
+from report.paper import Family, Paper, check_keys, registered_name
+from report.selection import Selection
+
+AXES = ("method", "data", "shots", "metric")
+COST = ("params", "ms")  # of the training run, whatever it is tested on
+METRICS = ("accuracy", "base", "new", "hm", *COST)
+UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")  # one run stands for all seeds
+THE_SEED = 1  # of that run
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method with its settings: a row or a column of a table, a line of a figure."""
+
+    name: str
+    trainer: str
+    config: str = ""  # relative to the project
+    pairs: tuple[str, ...] = ()  # KEY VALUE KEY VALUE
+    group: str = ""  # common head of neighbouring rows
+    printed: str = ""  # what printed/ calls it
+    gain: bool = False  # show the difference to the same method without its config file
+
+    @classmethod
+    def read(cls, entry: dict, where: str) -> "Row":
+        """A row from YAML: name and trainer; optional config, set ({KEY: value}), group, printed (default:
+        the name) and gain.
+
+        Raises: KeyError, ValueError naming ``where`` for an entry that is no row
+        """
+        known = ("name", "trainer", "config", "set", "group", "printed", "gain")
+        check_keys(entry, known, where, "key of a row")
+        if lacking := [key for key in ("name", "trainer") if not entry.get(key)]:
+            raise ValueError(f"{where}: a row lacks {' and '.join(lacking)}: {entry}")
+        settings = {key: value for key, value in entry.items() if key != "set"}
+        pairs = _words(flatten(entry.get("set", {})))
+        return cls(**{"printed": entry["name"], **settings, "pairs": pairs})
+
+    def spec(
+        self,
+        paper: Paper,
+        dataset: str,
+        protocol: str,
+        shots: int,
+        seed: int,
+        eval_only: bool = False,
+        source: str = "",
+    ) -> Spec:
+        """The run of this method, with what the paper states otherwise than the method's own release.
+
+        Args: dataset and source (trained on, of a transfer test; default: the family's), stems;
+              eval_only, a test of a trained model
+        """
+        transferred = eval_only and protocol in TRANSFERS
+        trained_on = (source or paper.family_of(dataset).source) if transferred else dataset
+        settings = paper.overrides(self.trainer, trained_on, shots)
+        settings |= zip(self.pairs[::2], self.pairs[1::2], strict=True)
+        return Spec(
+            trainer=self.trainer,
+            protocol=protocol,
+            dataset=dataset,
+            shots=shots,
+            seed=THE_SEED if self.settled else seed,
+            eval_only=eval_only,
+            source=source,
+            config_file=self.config,
+            pairs=_words(settings),
+        )
+
+    @property
+    def settled(self) -> bool:
+        """Whether the seed decides nothing."""
+        return self.trainer in UNTRAINED
+
+    @property
+    def baseline(self) -> "Row":
+        """What a gain is over."""
+        return replace(self, config="", gain=False)
+
+
+@dataclass(frozen=True)
+class Definition:
+    """One table; the keys of its file."""
+
+    id: str
+    title: str
+    source: str
+    protocol: str
+    shots: tuple[int, ...]
+    metrics: tuple[str, ...]
+    rows: tuple[Row, ...]
+    data: str
+    layout: dict[str, list[str]]
+    average: str = "all"
+    cost: bool = False
+    best_among: str = ""
+    printed: str = ""
+    statistics: dict = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    printed_notes: tuple[str, ...] = ()
+
+    def methods(self, selection: Selection) -> tuple[Row, ...]:
+        return tuple(row for row in self.rows if selection.has_method(row.trainer))
+
+    def all_datasets(self, family: Family) -> tuple[str, ...]:
+        """The data sets that the whole table has, the source of a transfer first."""
+        if self.protocol in TRANSFERS:
+            return (family.source, *family.targets(self.protocol)) if family.source else ()
+        return family.datasets
+
+    def averaged(self, family: Family, datasets: tuple[str, ...]) -> tuple[str, ...]:
+        """Those of ``datasets`` that the average is over."""
+        if self.average == "targets":
+            return tuple(name for name in datasets if name != family.source)
+        return datasets
+
+    def spec(
+        self, paper: Paper, family: Family, row: Row, dataset: str, shots: int, seed: int, metric: str
+    ) -> Spec:
+        """The run whose result holds one number (metric: any but hm)."""
+        if self.protocol not in TRANSFERS:
+            return row.spec(paper, dataset, self.protocol, shots, seed, eval_only=metric == "new")
+        if dataset != family.source and (metric not in COST or row.settled):
+            return row.spec(paper, dataset, self.protocol, shots, seed, eval_only=True)
+        _, trained_by = load_recipe(row.trainer, self.protocol, registered_name(family.source), shots)
+        return row.spec(paper, family.source, trained_by or self.protocol, shots, seed)
+
+    def specs(self, selection: Selection) -> Iterator[tuple[Spec, tuple[str, ...]]]:
+        """Every run that the selected part of the table needs, with what it must record: nothing."""
+        seen = {}
+        for family in selection.paper.families:
+            for dataset in selection.of_datasets(self.all_datasets(family)):
+                for row in self.methods(selection):
+                    for shots in selection.of_shots(self.shots):
+                        place = family, row, dataset, shots
+                        seen |= dict.fromkeys(self._specs_of(*place, selection))
+        return ((spec, ()) for spec in seen)
+
+    def _specs_of(
+        self, family: Family, row: Row, dataset: str, shots: int, selection: Selection
+    ) -> Iterator[Spec]:
+        for member in (row.baseline, row) if row.gain else (row,):
+            for seed in selection.seeds:
+                for metric in self.metrics:
+                    for part in ("base", "new") if metric == "hm" else (metric,):
+                        yield self.spec(selection.paper, family, member, dataset, shots, seed, part)
+
+
+@cache
+def load(paper: Paper) -> dict[str, Definition]:
+    """All tables by their id, the numbered ones first.
+
+    Raises: KeyError, ValueError, FileNotFoundError naming a broken file
+    """
+    paths = (paper.folder / "tables").glob("*.yaml")
+    ordered = sorted(paths, key=lambda path: (not path.stem.startswith("table"), path.stem))
+    definitions = [_read(path, paper) for path in ordered]
+    return {definition.id: definition for definition in definitions}
+
+
+def _read(path: Path, paper: Paper) -> Definition:
+    content = load_yaml(path)
+    check_keys(content, [key.name for key in fields(Definition) if key.name != "id"], path)
+    _check(content, path, paper)
+    content["rows"] = [Row.read(entry, str(path)) for entry in content["rows"]]
+    lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
+    name = re.sub(r"\d+", lambda number: str(int(number[0])), path.stem)  # table01: table1
+    return Definition(id=name, **{**content, **lists})
+
+
+def _check(content: dict, path: Path, paper: Paper) -> None:
+    """Raises: ValueError naming the file and a key that it lacks, or an axis, a metric or shots that there
+    are not; FileNotFoundError for a print that is not there
+    """
+    for key in ("title", "source", "protocol", "shots", "metrics", "rows", "data", "layout"):
+        if not content.get(key):
+            raise ValueError(f"{path} lacks {key}")
+    layout = content["layout"]
+    axes = [*layout["rows"], *layout["columns"]]
+    for kind, names, known in (("axis", axes, AXES), ("metric", content["metrics"], METRICS)):
+        if unknown := [name for name in names if name not in known]:
+            raise ValueError(f"{path}: {unknown_name(kind, unknown[0], known)}")
+    if unknown := [number for number in content["shots"] if number not in paper.shots]:
+        raise ValueError(f"{path} has {unknown[0]} shots, which are not among the shots of {paper.file}")
+    name = content.get("printed")
+    if name and not (print_file := paper.folder / f"printed/{name}.csv").is_file():
+        raise FileNotFoundError(f"{path}, printed: {print_file} does not exist")
+
+
+def _words(settings: dict[str, object]) -> tuple[str, ...]:
+    """KEY VALUE KEY VALUE, as on a command line."""
+    return tuple(word for key, value in settings.items() for word in (key, str(value)))

@@ -1,0 +1,102 @@
+"""Harmonic mean of base and new accuracy as a hyper-parameter varies."""
+
+from dataclasses import dataclass
+from statistics import fmean, pstdev
+
+from report.results import harmonic_mean
+
+from .definition import FigureDefinition, Missing, Sketch, asked_for, check_done, fingerprints
+from .panels import Line, Lines
+
+PROTOCOL = "base2new"
+LEAST_SPAN = 4.0  # points of the vertical axis
+
+
+@dataclass(frozen=True, kw_only=True)
+class SensitivityFigure(FigureDefinition):
+    """A row per value of the hyper-parameter, whose name is the value.
+
+    datasets   by family: those that the average is over, as far as they are selected
+    """
+
+    rows: tuple
+    datasets: dict[str, list[str]]
+    shots: int
+    xlabel: str
+
+    def specs(self, selection):
+        for family in asked_for(selection):
+            for runs in self._runs(family, selection).values():
+                yield from ((spec, frozenset()) for spec in runs.values())
+
+    def _runs(self, family, selection) -> dict:
+        """Data set -> (row's name, seed, is a test on new classes) -> run."""
+        if not selection.of_shots([self.shots]):
+            return {}
+        return {
+            dataset: {
+                (row.name, seed, new): row.spec(
+                    selection.paper, dataset, PROTOCOL, self.shots, seed, eval_only=new
+                )
+                for row in self.rows
+                if selection.has_method(row.trainer)
+                for seed in selection.seeds
+                for new in (False, True)
+            }
+            for dataset in selection.of_datasets(self.datasets[family.name])
+        }
+
+    def sketches(self, selection, outcomes):
+        for family in asked_for(selection):
+            try:
+                done = self._done(family, selection, outcomes)
+            except Missing as missing:
+                yield Sketch(family.embedded, reason=str(missing))
+                continue
+            seeds = ", ".join(map(str, selection.seeds))
+            yield Sketch(
+                embedded=family.embedded,
+                where=f"average of {len(done)} data sets" if len(done) > 1 else next(iter(done)),
+                note=f"Data sets: {', '.join(done)}. Seeds: {seeds}.",
+                inputs=fingerprints(run for runs in done.values() for run in runs.values()),
+                panels=lambda done=done: [self.panel(done)],
+            )
+
+    def _done(self, family, selection, outcomes) -> dict:
+        """The data sets whose runs are all done. Raises: Missing if there is none."""
+        done, problems = {}, []
+        for dataset, specs in self._runs(family, selection).items():
+            runs = {key: outcomes[spec] for key, spec in specs.items()}
+            try:
+                check_done(runs.values())
+            except Missing as missing:
+                problems.append(str(missing))
+            else:
+                if runs:
+                    done[dataset] = runs
+        if not done:
+            raise Missing(problems[0] if problems else "none of its runs is selected")
+        return done
+
+    def panel(self, done: dict) -> Lines:
+        """Harmonic mean of the mean base and the mean new accuracy over data sets and seeds, as in tables.
+
+        Its deviation is that of the harmonic means of the single seeds.
+        """
+        keys = list(next(iter(done.values())))
+        names, seeds = (list(dict.fromkeys(key[place] for key in keys)) for place in (0, 1))
+
+        def mean(name, of_seeds):
+            base, new = (
+                fmean(runs[name, seed, new].result["accuracy"] for runs in done.values() for seed in of_seeds)
+                for new in (False, True)
+            )
+            return harmonic_mean(base, new)
+
+        values = tuple(float(name) for name in names)
+        means = [mean(name, seeds) for name in names]
+        deviations = [pstdev([mean(name, [seed]) for seed in seeds]) for name in names]
+        line = Line("harmonic mean", values, means, deviations)
+        return Lines(
+            "", self.xlabel, "harmonic mean (%)", (line,), xticks=values, evenly=True, least_span=LEAST_SPAN
+        )

@@ -1,0 +1,68 @@
+"""What a user picks of a paper: data sets, methods, shots and seeds."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+from dassl.utils import unknown_name
+from launch.resolve import SPELLINGS, shipped_trainers
+from report.paper import Family, Paper
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What is asked for. Raises: ValueError for a name that no table knows, naming the nearest."""
+
+    paper: Paper
+    datasets: tuple[str, ...] = ()  # stems, or the name of a family for all of it; empty: the first family
+    methods: tuple[str, ...] = ()  # trainers, in any of their spellings; empty: all
+    shots: tuple[int, ...] = ()  # empty: all
+    seeds: tuple[int, ...] = (1, 2, 3)
+
+    def __post_init__(self):
+        self.stems  # noqa: B018 - raises for unknown names
+        if unknown := [number for number in self.shots if number not in self.paper.shots]:
+            known = ", ".join(map(str, self.paper.shots))
+            raise ValueError(f"no table has {unknown[0]} shots; choose of {known}")
+        if not self.seeds or min(self.seeds) < 0:
+            raise ValueError(f"seeds are whole numbers from 0 on, at least one of them; got {self.seeds}")
+        object.__setattr__(self, "methods", tuple(dict.fromkeys(map(_trainer, self.methods))))
+        object.__setattr__(self, "seeds", tuple(sorted(set(self.seeds))))
+
+    @cached_property
+    def stems(self) -> tuple[str, ...]:
+        """The data sets asked for, families taken apart."""
+        families = self.paper.families
+        return _expand(self.datasets or (families[0].name,), families)
+
+    def of_datasets(self, datasets: Iterable[str]) -> tuple[str, ...]:
+        """Those of ``datasets`` that are asked for, in their order."""
+        return tuple(name for name in datasets if name in self.stems)
+
+    def of_shots(self, shots: Iterable[int]) -> tuple[int, ...]:
+        return tuple(number for number in shots if not self.shots or number in self.shots)
+
+    def has_method(self, trainer: str) -> bool:
+        return not self.methods or trainer in self.methods
+
+
+def _expand(words: Iterable[str], families: Iterable[Family]) -> tuple[str, ...]:
+    """Stems of data sets from stems and family names."""
+    whole = {family.name: family.every for family in families}
+    known = [*whole, *(name for family in families for name in family.every)]
+    stems = []
+    for word in words:
+        if word not in known:
+            raise ValueError(unknown_name("data set", word, dict.fromkeys(known)))
+        stems += whole.get(word, [word])
+    return tuple(dict.fromkeys(stems))
+
+
+def _trainer(word: str) -> str:
+    """The name of a shipped trainer from any of its spellings."""
+    known = {name.lower(): name for name in shipped_trainers()}
+    plain = word.lower().replace("_", "")
+    name = SPELLINGS.get(plain, known.get(plain))
+    if name is None:
+        raise ValueError(unknown_name("method", word, known.values()))
+    return name

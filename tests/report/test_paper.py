@@ -1,0 +1,179 @@
+"""Any paper is a folder of YAML and CSV: an invented one is run and shown, what is wrong in one is said."""
+
+import csv
+import json
+
+import pytest
+
+import reproduce
+from report.paper import Paper
+
+PAPER = """
+title: Two shapes
+citation: A. Nobody, Two shapes, 2031
+shots: [1]
+families:
+  ours: {datasets: [demo_garden, demo_signs]}
+titles: {demo_garden: The garden}
+"""
+ZERO_SHOT = """
+title: Without training
+source: Table 1, page 3
+protocol: few_shot
+shots: [1]
+metrics: [accuracy]
+data: each
+layout: {rows: [method], columns: [data]}
+best_among: rows
+printed: first
+rows:
+  - {name: CLIP, trainer: ZeroshotCLIP}
+"""
+TRAINED = """
+title: One epoch of training
+source: Table 2, page 4
+protocol: few_shot
+shots: [1]
+metrics: [accuracy, params]
+data: average
+layout: {rows: [method], columns: [metric]}
+printed: second
+rows:
+  - {name: Tuned, trainer: CLIPFit, printed: T, set: {OPTIM.MAX_EPOCH: 1, OPTIM.WARMUP_EPOCH: 0}}
+"""
+FIRST = "dataset,method,accuracy\ndemo_garden,CLIP,50.0\ndemo_signs,CLIP,60.25\naverage,CLIP,\n"
+SECOND = "method,metric,value,unit\nT,accuracy,40.0,\nT,params,4,k\n"
+NOTES = "ref,table,dataset,methods,shots,metrics,note\nN1,first,demo_signs,CLIP,,accuracy,smudged\n"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """The folder of a paper that nobody wrote."""
+    files = {
+        "paper.yaml": PAPER,
+        "tables/table1.yaml": ZERO_SHOT,
+        "tables/trained.yaml": TRAINED,
+        "printed/first.csv": FIRST,
+        "printed/second.csv": SECOND,
+        "printed/notes.csv": NOTES,
+    }
+    for name, text in files.items():
+        path = tmp_path / "two shapes" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    return tmp_path / "two shapes"
+
+
+@pytest.fixture
+def run(folder, demo_root, tmp_path, capsys):
+    def _run(command, *words):
+        where = ["--root", str(demo_root), "--output", str(tmp_path / "out"), "--threads", "1"]
+        seeds = ["--seeds", "1"]
+        status = reproduce.main([command, *words, "--paper", str(folder), *seeds, *where])
+        return status, capsys.readouterr().out
+
+    return _run
+
+
+def test_an_invented_paper_is_planned_run_and_shown_beside_its_print(run, tmp_path):
+    status, planned = run("plan", "--commands")
+    assert status == 0 and len(planned.splitlines()) == 4  # two methods on two data sets
+
+    status, shown = run("run", "--jobs", "1")
+    assert status == 0 and "4 runs, 4 to do" in shown
+    assert "Table 1: Without training" in shown and "One epoch of training: average over 2 data sets" in shown
+
+    report = tmp_path / "out/report"
+    page = (report / "report.html").read_text(encoding="utf-8")
+    assert "<title>Two shapes: the paper&#39;s tables and figures</title>" in page
+    assert "N1: smudged" in page and "CLIPFit:" not in page
+    garden, signs, average = cells(report / "tables/table1.csv")
+    assert [garden["column"], signs["column"]] == ["The garden", "demo_signs"]
+    assert [row["printed"] for row in (garden, signs, average)] == ["50.0", "60.25", "?"]
+    measured = results(tmp_path / "out", "ZeroshotCLIP")
+    assert float(garden["difference"]) == pytest.approx(measured["demo_garden"] - 50.0, abs=1e-4)
+    assert float(average["mean"]) == pytest.approx(sum(measured.values()) / 2, abs=1e-4)
+    tuned, parameters = cells(report / "tables/trained.csv")
+    assert [row["printed"] for row in (tuned, parameters)] == ["40.0", "4k"]
+    trained = results(tmp_path / "out", "CLIPFit").values()
+    assert float(tuned["difference"]) == pytest.approx(sum(trained) / 2 - 40.0, abs=1e-4)
+
+
+def cells(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def results(output, trainer):
+    """Data set -> accuracy in percent."""
+    files = output.glob(f"few_shot/*/shots_1/{trainer}/*/seed1/result.json")
+    return {path.parts[-6]: json.loads(path.read_text(encoding="utf-8"))["accuracy"] for path in files}
+
+
+def test_list_names_the_paper_and_its_tables(run):
+    status, printed = run("list")
+    assert status == 0 and printed.endswith("A. Nobody, Two shapes, 2031\n")
+    assert {line.split()[0] for line in printed.splitlines()[2:4]} == {"table1", "trained"}
+
+
+def test_names_of_another_paper_are_not_known(run):
+    with pytest.raises(SystemExit, match="unknown table or figure 'table2'.*table1"):
+        run("plan", "table2")
+    with pytest.raises(SystemExit, match="unknown data set 'dtd'"):
+        run("plan", "--datasets", "dtd")
+    with pytest.raises(SystemExit, match="no table has 16 shots; choose of 1"):
+        run("plan", "--shots", "16")
+
+
+def test_a_folder_without_paper_yaml_is_no_paper(folder, run):
+    (folder / "paper.yaml").unlink()
+    with pytest.raises(
+        SystemExit, match="paper.yaml does not exist; a paper's folder has paper.yaml, tables/"
+    ):
+        run("list")
+
+
+@pytest.mark.parametrize(
+    "old, new, error, message",
+    [
+        ("citation", "citatoin", KeyError, "unknown key 'citatoin'; did you mean 'citation'"),
+        ("title: Two shapes", "title:", ValueError, "lacks title"),
+        ("{datasets: [", "{datasets: [gardn, ", ValueError, "families, ours: unknown data set 'gardn'"),
+        ("{datasets:", "{data_sets:", KeyError, "families, ours: unknown key 'data_sets'; .*'datasets'"),
+        ("{datasets: [demo_garden, demo_signs]}", "{source: demo}", ValueError, "ours lacks datasets"),
+        ("[demo_garden, demo_signs]", "demo_garden", ValueError, "ours, datasets: 'demo_garden' is no list"),
+        ("shots: [1]", "shots: 1", ValueError, r"shots: 1 is no list; write \[1\]"),
+    ],
+)
+def test_a_broken_paper_yaml_is_named_with_what_is_wrong(folder, old, new, error, message):
+    path = folder / "paper.yaml"
+    path.write_text(PAPER.replace(old, new, 1), encoding="utf-8")
+    with pytest.raises(error, match=message) as raised:
+        Paper.read(folder)
+    assert str(path) in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "text, message",
+    [("method,shots\nCLIP,1\n", "no column accuracy or value"), ("value\n1\n", "no column method")],
+)
+def test_a_print_without_methods_or_numbers_is_named(folder, text, message):
+    (folder / "printed/first.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(ValueError, match=f"first.csv has {message}"):
+        Paper.read(folder).print_of("first")
+
+
+def test_the_source_of_transfers_need_not_be_among_the_other_data_sets(folder, run):
+    with_source = PAPER.replace("demo_signs]", "demo_signs], source: demo, others: [demo_cloth]")
+    (folder / "paper.yaml").write_text(with_source, encoding="utf-8")
+    text = ZERO_SHOT.replace("protocol: few_shot", "protocol: cross_dataset")
+    (folder / "tables/table1.yaml").write_text(text.replace("ZeroshotCLIP", "CoOp"), encoding="utf-8")
+    status, planned = run("plan", "table1", "--commands")
+    trained, tested = planned.splitlines()
+    assert "datasets/demo.yaml" in trained and "datasets/demo_cloth.yaml" in tested
+
+
+def test_a_family_without_a_source_has_no_tables_of_transfers(folder, run):
+    text = ZERO_SHOT.replace("protocol: few_shot", "protocol: cross_dataset")
+    (folder / "tables/table1.yaml").write_text(text, encoding="utf-8")
+    assert run("plan", "table1") == (0, "")

@@ -114,20 +114,21 @@ def test_the_command_alone_prints_its_help(capsys):
     assert "--version" in capsys.readouterr().out
 
 
-def python(code, folder, cwd):
+WITHOUT_PACKAGES = "-S"  # the standard library alone: nothing that the environment has installed
+
+
+def python(code, folder, cwd, *options):
     """Run `code` in another directory, with `folder` as a folder of installed packages before the others."""
     start = f"import site, sys; sys.path.insert(0, {str(folder)!r}); site.addsitedir({str(folder)!r})\n"
-    command = [sys.executable, "-I", "-c", start + code]
+    command = [sys.executable, "-I", *options, "-c", start + code]
     done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.split()
 
 
 @pytest.mark.parametrize("module", ["clipfit", "clipfit.cli", "clipfit.io", "clipfit.backbones"])
-def test_importing_this_imports_no_torch(module, tmp_path):
-    modules = python(f"import {module}; print(*sys.modules)", PROJECT, tmp_path)
-    assert module in modules
-    assert not {"torch", "torchvision", "numpy", "PIL"} & set(modules)
+def test_this_imports_where_no_torch_is_installed(module, tmp_path):
+    assert module in python(f"import {module}; print(*sys.modules)", PROJECT, tmp_path, WITHOUT_PACKAGES)
 
 
 # The builds -----------------------------------------------------------------------------------------
@@ -214,7 +215,7 @@ for name in {sorted(ours)}:
     if spec is not None:
         print(name, spec.origin or spec.submodule_search_locations[0])
 """
-    words = python(code, editable, tmp_path)
+    words = python(code, editable, tmp_path, WITHOUT_PACKAGES)
     found = dict(zip(words[::2], words[1::2], strict=True))
     assert found.pop("clipfit") == str(clone / "clipfit" / "__init__.py")
     assert not [origin for origin in found.values() if Path(origin).is_relative_to(clone)]
@@ -223,4 +224,4 @@ for name in {sorted(ours)}:
 @pytest.mark.slow
 def test_an_editable_clone_finds_new_files(editable, clone, tmp_path):
     (clone / "clipfit" / "new_file.py").write_text("")
-    python("import clipfit.new_file", editable, tmp_path)
+    python("import clipfit.new_file", editable, tmp_path, WITHOUT_PACKAGES)

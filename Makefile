@@ -1,20 +1,31 @@
-# make demo: zero-shot CLIP against CLIPFit on the embedded data    make test: the test suite
+# make demo: zero-shot CLIP against CLIPFit on the embedded data
+# make test: the quick tests    make test-all: all tests    make lint: the style
 PYTHON ?= python3
+INSTALL = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 READY = .venv/requirements.installed
+DEV_READY = .venv/requirements-dev.installed
 
-.PHONY: demo test lint
+.PHONY: demo test test-all lint
 
 demo: $(READY)
 	@bash scripts/demo/run.sh
 
-test: $(READY)
+test: $(DEV_READY)
+	@.venv/bin/python -m pytest -m "not slow"
+
+test-all: $(DEV_READY)
 	@.venv/bin/python -m pytest
 
-lint: $(READY)
+lint: $(DEV_READY)
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-$(READY): requirements.txt
+$(READY): requirements.txt pyproject.toml
 	$(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(INSTALL) -r requirements.txt
+	$(INSTALL) --no-build-isolation --no-deps --editable .
+	@touch $@
+
+$(DEV_READY): $(READY) requirements-report.txt requirements-dev.txt
+	$(INSTALL) -r requirements-dev.txt
 	@touch $@

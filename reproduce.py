@@ -6,6 +6,7 @@ python reproduce.py run --datasets demo --seeds 1         the whole paper on the
 """
 
 import argparse
+import importlib.util
 import shlex
 import sys
 from collections import Counter
@@ -33,6 +34,7 @@ COMMANDS = {
     "report": "tables and figures of what is done: terminal, HTML, Markdown, LaTeX, CSV",
 }
 INTERRUPTED = "interrupted; the same command goes on where it stopped"
+DRAWING = {"matplotlib": "matplotlib", "sklearn": "scikit-learn"}  # what figures import -> its package
 STATES = ("done", "unfinished", "stale", "failed", "no data", "todo")
 
 
@@ -158,6 +160,7 @@ def _command(run: Planned) -> str:
 
 def run_all(args) -> int:
     what, selection = select(args)
+    check_drawing(what)
     planned = runs_of(what, args, selection)
     runs = distinct(planned)
     waiting = [run for run in runs if run.runnable]
@@ -180,6 +183,7 @@ def _executor(args):
 
 def show_report(args) -> int:
     what, selection = select(args)
+    check_drawing(what)
     write_report(args, what, selection, runs_of(what, args, selection))
     return 0
 
@@ -197,6 +201,20 @@ def chosen(what: list[str], paper: Paper) -> list:
         if name not in known:
             raise ValueError(unknown_name("table or figure", name, list(known)))
     return [known[name] for name in known if not what or name in what]
+
+
+def check_drawing(what: list) -> None:
+    """Refuse figures before any run if they could not be drawn after it. Tables need nothing more.
+
+    Raises: RuntimeError naming the packages that are not installed
+    """
+    missing = [package for module, package in DRAWING.items() if importlib.util.find_spec(module) is None]
+    drawn = [definition.id for definition in what if not isinstance(definition, definitions.Definition)]
+    if missing and drawn:
+        raise RuntimeError(
+            f"not installed: {', '.join(missing)}, which drawing {', '.join(drawn)} needs; "
+            "pip install -r requirements-report.txt, or name tables only"
+        )
 
 
 def select(args) -> tuple[list, Selection]:

@@ -9,7 +9,7 @@ import os
 import re
 from pathlib import Path
 
-from dassl.utils import unknown_name
+from clipfit.io.names import unknown_name
 
 DEMO = "demo"
 DEMO_FILE = Path(__file__).with_name("demo.pt")

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,19 @@ def test_unknown_names_are_answered_with_valid_ones(words, message, capsys):
     with pytest.raises(SystemExit) as stop:
         reproduce.main(words)
     assert message in str(stop.value)
+
+
+@pytest.mark.parametrize("command", ["run", "report"])
+@pytest.mark.parametrize("module, package", [("matplotlib", "matplotlib"), ("sklearn", "scikit-learn")])
+def test_figures_are_refused_before_any_run_if_they_cannot_be_drawn(
+    command, module, package, run, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(sys.modules, module, None)  # as if it were not installed
+    with pytest.raises(SystemExit, match=f"not installed: {package}, .*figure5.*requirements-report.txt"):
+        run(command, "table1", "figure5")
+    assert not (tmp_path / "out").exists()
+    assert run("plan", "table1", "figure5")[0] == 0
+    assert run("report", "table1")[0] == 0
 
 
 @pytest.mark.parametrize("command", [["run"], ["plan", "--commands"]])

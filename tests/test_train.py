@@ -61,6 +61,7 @@ def test_a_test_without_its_training_run_prints_the_command_that_makes_it(run_tr
     assert "python train.py" in command and "--eval-only" not in command and "--protocol base2new" in command
 
 
+@pytest.mark.slow
 def test_transfer_protocols_load_the_sources_model_and_name_the_command_that_makes_it(run_train, result):
     shift = ["--trainer", "CLIPFit", "--protocol", "domain_shift", "--seed", 1, "--eval-only", *FAST]
     message = run_train(*shift, dataset="demo_v2")
@@ -219,6 +220,7 @@ def test_a_corrupt_image_is_named(tmp_path, monkeypatch):
     assert re.search(r"dotted_\d.jpg cannot be read as an image", stop.value.code)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "method, config", [("clipfit", "configs/ablations/bias_d.yaml"), ("clipfit", ""), ("zsclip", "")]
 )

@@ -1,8 +1,12 @@
-"""Registries of named classes and functions, and the messages for a name that is not there."""
+"""Registries of named classes and functions."""
 
 import difflib
 from collections.abc import Callable, Iterable
 from typing import Any
+
+from clipfit.io.names import nearest, unknown_name
+
+__all__ = ["Registry", "check_availability", "get_most_similar_str_to_a_from_b", "nearest", "unknown_name"]
 
 
 class Registry:
@@ -53,24 +57,6 @@ class Registry:
                 "or pass force=True to replace what is there"
             )
         self._objects[name] = obj
-
-
-def nearest(name: str, choices: Iterable[str], cutoff: float = 0.5) -> str | None:
-    """The choice most like `name`, whatever the case; None if no difflib ratio exceeds `cutoff`."""
-    best, best_ratio = None, cutoff
-    for choice in choices:
-        ratio = difflib.SequenceMatcher(None, name.casefold(), choice.casefold()).ratio()
-        if ratio > best_ratio:
-            best, best_ratio = choice, ratio
-    return best
-
-
-def unknown_name(kind: str, name: str, choices: Iterable[str]) -> str:
-    """A message such as "unknown trainer 'ClipFitt'; did you mean 'CLIPFit'? (available: CLIPFit, CoOp)"."""
-    choices = list(choices)
-    guess = nearest(name, choices)
-    hint = f"; did you mean {guess!r}?" if guess else ";"
-    return f"unknown {kind} {name!r}{hint} (available: {', '.join(choices) or 'none'})"
 
 
 def get_most_similar_str_to_a_from_b(a: str, b: Iterable[str]) -> str | None:

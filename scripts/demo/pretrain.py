@@ -8,9 +8,9 @@ the classes of the embedded data sets: to recognize those, it has to put togethe
 Captions use every prompt template of clipfit/prompts.py. The loss is CLIP's; all pictures of a class are
 positives of its caption.
 
-clipfit/demo.pt was made with `--threads 1` and the other defaults (seed 1): 18 minutes on one core of a 2-core
-AMD EPYC machine, of which 2 are for drawing. Another number of threads, torch version or processor rounds
-differently and gives another, equally good file.
+clipfit/demo.pt was made with `--threads 1` and the other defaults (seed 1): 18 minutes on one core of a
+2-core AMD EPYC machine, of which 2 are for drawing. Another number of threads, torch version or processor
+rounds differently and gives another, equally good file.
 """
 
 import argparse

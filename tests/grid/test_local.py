@@ -50,6 +50,7 @@ def steps(planned) -> int:
     return path.read_bytes().count(b"\n") if path.is_file() else 0
 
 
+@pytest.mark.slow
 def test_a_run_in_a_used_process_equals_one_in_a_fresh_process(
     tmp_path, demo_root, short_runs, undisturbed, progress, equal_bits
 ):
@@ -74,6 +75,7 @@ def torch_is_deterministic_in(folder: Path) -> bool:
     return '"deterministic": true' in (folder / "environment.json").read_text()
 
 
+@pytest.mark.slow
 def test_the_run_of_a_killed_process_goes_on_in_another(
     tmp_path, short_runs, undisturbed, progress, equal_bits
 ):
@@ -110,6 +112,7 @@ print(executor._slots[0].process.pid, summary.interrupted, len(summary.done), pl
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_every_process_and_the_grid_goes_on_later(
     tmp_path, demo_root, short_runs, undisturbed, progress, equal_bits
 ):

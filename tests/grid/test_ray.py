@@ -36,6 +36,7 @@ def at_work(planned) -> bool:
     return begun and not (planned.folder / "result.json").is_file()
 
 
+@pytest.mark.slow
 def test_a_node_that_dies_in_the_middle_of_a_grid_changes_no_bit(
     tmp_path, cluster, short_runs, progress, equal_bits
 ):

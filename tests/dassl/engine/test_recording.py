@@ -142,6 +142,7 @@ MOMENTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["TwoLinear", "AmpLinear"])
 def test_a_killed_and_resumed_run_has_the_record_of_an_undisturbed_one(trainer, folder):
     worker = subprocess.run(

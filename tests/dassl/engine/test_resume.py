@@ -37,6 +37,7 @@ def same(a, b) -> bool:
     return a == b
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("trainer", ["TwoLinear", "AmpLinear", "Averaging"])
 def test_killed_and_resumed_runs_end_in_the_same_bits(trainer, folder):
     worker = subprocess.run(

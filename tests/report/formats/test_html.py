@@ -86,6 +86,7 @@ def head(page, table, name):
     return page.locator(f"#{table} th[aria-sort]", has=page.get_by_role("button", name=name, exact=True))
 
 
+@pytest.mark.slow
 def test_the_page_loads_without_errors_or_network(open_page):
     page = open_page()
     page.get_by_role("button", name="CLIPFit").first.click()
@@ -93,6 +94,7 @@ def test_the_page_loads_without_errors_or_network(open_page):
     assert [url for url in page.requests if not url.startswith(("file:", "data:"))] == []
 
 
+@pytest.mark.slow
 def test_every_table_and_figure_is_shown(open_page):
     page = open_page()
     for key in ("table1", "table1-embedded", "table9", "table7", "runs", "figure3-embedded", "figure5"):
@@ -102,6 +104,7 @@ def test_every_table_and_figure_is_shown(open_page):
     assert "data/eurosat is not there" in page.inner_text("#figure5")
 
 
+@pytest.mark.slow
 def test_what_is_embedded_is_labelled(open_page):
     page = open_page()
     assert page.locator(".banner").is_visible()
@@ -115,6 +118,7 @@ def test_what_is_embedded_is_labelled(open_page):
     assert "embedded data" not in page.inner_text("#table1")
 
 
+@pytest.mark.slow
 def test_a_click_on_a_head_sorts(open_page):
     page = open_page()
     restored = column(page, "table1", 0)
@@ -134,12 +138,14 @@ def test_a_click_on_a_head_sorts(open_page):
     assert column(page, "table1", 0) == restored == ["Base", "New", "Base", "New"]
 
 
+@pytest.mark.slow
 def test_sorting_tells_that_groups_are_gone(open_page):
     page = open_page()
     head(page, "table1", "CLIPFit").get_by_role("button").click()
     assert not page.locator("#table1 .group").first.is_visible()
 
 
+@pytest.mark.slow
 def test_numbers_sort_as_numbers_and_the_least_comes_first_where_less_is_better(open_page):
     page = open_page()
     head(page, "table7", "Parameters").get_by_role("button").click()
@@ -149,6 +155,7 @@ def test_numbers_sort_as_numbers_and_the_least_comes_first_where_less_is_better(
     assert head(page, "table7", "Parameters").get_attribute("aria-sort") == "none"
 
 
+@pytest.mark.slow
 def test_the_filter_keeps_rows_with_all_words(open_page):
     page = open_page()
     page.locator("#runs").get_by_role("searchbox").fill("DTD seed2")
@@ -156,6 +163,7 @@ def test_the_filter_keeps_rows_with_all_words(open_page):
     assert "1 of 3 rows" in page.inner_text("#runs .state")
 
 
+@pytest.mark.slow
 def test_notes_are_reached_without_a_pointer(open_page):
     page = open_page()
     page.locator("#table1 sup a").first.press("Enter")
@@ -163,6 +171,7 @@ def test_notes_are_reached_without_a_pointer(open_page):
     assert "hm implies 42.00" in page.inner_text("#table1-note-1")
 
 
+@pytest.mark.slow
 def test_verdicts_are_not_told_by_colour_alone(open_page):
     page = open_page()
     page.click("#print-toggle")
@@ -171,6 +180,7 @@ def test_verdicts_are_not_told_by_colour_alone(open_page):
     assert not page.locator("#table1 .difference").first.is_visible()
 
 
+@pytest.mark.slow
 def test_a_phone_scrolls_tables_but_never_the_page(open_page):
     page = open_page(viewport={"width": 390, "height": 844})
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
@@ -180,6 +190,7 @@ def test_a_phone_scrolls_tables_but_never_the_page(open_page):
     assert page.locator("#table9 tbody th").first.bounding_box()["x"] >= 0  # the method's name stays
 
 
+@pytest.mark.slow
 def test_dark_and_light_by_the_system_and_by_the_button(open_page):
     background = "getComputedStyle(document.body).backgroundColor"
     light = open_page(color_scheme="light")
@@ -189,6 +200,7 @@ def test_dark_and_light_by_the_system_and_by_the_button(open_page):
     assert dark.evaluate(background) == light.evaluate(background)
 
 
+@pytest.mark.slow
 def test_the_page_reads_without_scripts(open_page):
     page = open_page(java_script_enabled=False)
     assert column(page, "table7", 0) == ["CoOp", "CLIPFit"]

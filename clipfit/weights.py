@@ -6,7 +6,6 @@ opened only if its SHA256 is that of a file OpenAI published.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 import tempfile
@@ -17,6 +16,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from clipfit.io.digests import file_digest
 from clipfit.openai import VOCABULARY_SIZE, package
 
 HEAD_WIDTH = 64  # of every CLIP in OpenAI's layout; the number of heads is in no file
@@ -45,7 +45,7 @@ def fetch_openai(name: str, cache_dir: str | os.PathLike | None = None) -> Path:
     folder = cache_folder(cache_dir)
     target = folder / url.rsplit("/", 1)[1]
     if target.is_file():
-        if sha256(target) == digest:
+        if file_digest(target) == digest:
             return target
         warnings.warn(f"{target} is damaged (its SHA256 is not {digest}); downloading it again")
     try:
@@ -58,15 +58,6 @@ def fetch_openai(name: str, cache_dir: str | os.PathLike | None = None) -> Path:
             f"(SHA256 {digest}), or give the path of a copy as MODEL.BACKBONE.NAME"
         ) from error
     return target
-
-
-def sha256(path: str | os.PathLike) -> str:
-    """Hexadecimal SHA256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
@@ -179,7 +170,7 @@ def _is_jit_archive(path: str | os.PathLike) -> bool:
 
 
 def _read_archive(path: str | os.PathLike) -> dict[str, Tensor]:
-    if sha256(path) not in {_published_digest(url) for url in package._MODELS.values()}:
+    if file_digest(path) not in {_published_digest(url) for url in package._MODELS.values()}:
         raise ValueError(
             f"{path} is a JIT archive, which can hold any program, and its SHA256 is none of those OpenAI "
             "published, so it is not opened. If you trust it, convert it once and use the new file: "

@@ -20,13 +20,13 @@ from pathlib import Path
 from tqdm import tqdm
 
 import datasets  # noqa: F401 - every loader registers itself
+from clipfit.io.digests import file_digest
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.data.datasets.base_dataset import FolderImages
 from dassl.utils import list_digest, read_image, unknown_name
 from datasets import catalog, demo
 from datasets.catalog import Entry
-from datasets.downloads import file_digest
 from datasets.splits import LISTS, SplitDataset, relative_path, sample_shots
 
 SHOWN = 3  # names of files in a line

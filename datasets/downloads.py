@@ -3,7 +3,6 @@
 torchvision's downloaders start again from zero; the archives here have up to 40 GB.
 """
 
-import hashlib
 import http.client
 import os
 import re
@@ -16,7 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from dassl.utils import read_json, write_json
+from clipfit.io.digests import file_digest
+from clipfit.io.files import read_json, write_json
 
 ATTEMPTS = 5  # in a row without a new byte, before an address is given up
 PAUSE = 1.0  # seconds before the second attempt; doubled for each further one
@@ -108,23 +108,6 @@ def verify(path: Path, checksum: str) -> None:
             f"{path} is not the published file: its {kind} is {found} instead of {checksum}; "
             "it may be cut off, or a changed copy"
         )
-
-
-def file_digest(path: Path, kind: str = "sha256") -> str:
-    """Hexadecimal digest of a file's bytes; a progress bar shows where that takes long."""
-    digest = hashlib.new(kind, usedforsecurity=False)
-    size = path.stat().st_size
-    small = size < 1 << 28
-    with (
-        open(path, "rb") as file,
-        tqdm(
-            desc=f"checking {path.name}", total=size, unit="B", unit_scale=True, disable=small or None
-        ) as bar,
-    ):
-        while block := file.read(BLOCK):
-            digest.update(block)
-            bar.update(len(block))
-    return digest.hexdigest()
 
 
 def _download_part(url: str, target: Path) -> Path:

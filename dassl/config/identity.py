@@ -6,8 +6,8 @@ import os
 
 import yaml
 
+from clipfit.io.files import atomic_write
 from dassl.config.node import flatten
-from dassl.utils.files import atomic_write
 
 # Where a run lies, how it is shown and how fast it goes: none of this changes what it computes. (THREADS may
 # change the last bits, as another processor does.)

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
+from clipfit.io.files import atomic_write
 from dassl.evaluation.build import EVALUATOR_REGISTRY
-from dassl.utils.files import atomic_write
 
 
 class EvaluatorBase:

@@ -3,15 +3,16 @@
 Importing this package imports no torch; the names of `torchtools` do when they are first asked for.
 """
 
-from dassl.utils.files import (
+from clipfit.io.digests import list_digest
+from clipfit.io.files import (
     atomic_write,
     check_isfile,
-    list_digest,
     listdir_nohidden,
     mkdir_if_missing,
     read_json,
     write_json,
 )
+from clipfit.io.pictures import read_image
 from dassl.utils.logger import Logger, close_logger, log_only, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import (
@@ -25,7 +26,6 @@ from dassl.utils.tools import (
     available_cores,
     collect_env_info,
     download_url,
-    read_image,
     set_random_seed,
     tolist_if_not,
 )

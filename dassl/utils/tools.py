@@ -3,10 +3,10 @@
 import os
 import random
 import urllib.request
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 # Plugins import these from `dassl.utils.tools`.
-from dassl.utils.files import (
+from clipfit.io.files import (
     atomic_write,
     check_isfile,
     listdir_nohidden,
@@ -14,10 +14,8 @@ from dassl.utils.files import (
     read_json,
     write_json,
 )
+from clipfit.io.pictures import read_image
 from dassl.utils.registry import check_availability, get_most_similar_str_to_a_from_b
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 __all__ = [
     "available_cores",
@@ -56,22 +54,6 @@ def set_random_seed(seed: int) -> None:
     random.seed(seed)
     np.random.seed(seed)
     torch.manual_seed(seed)  # seeds every GPU too
-
-
-def read_image(path: str | os.PathLike) -> "Image":
-    """Read an image file as an RGB PIL image.
-
-    Raises: FileNotFoundError; OSError naming the file if it cannot be decoded
-    """
-    from PIL import Image
-
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"no image file at {str(path)!r}; check where the data lie (DATASET.ROOT)")
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise OSError(f"{path} cannot be read as an image ({error}); replace or remove the file") from error
 
 
 def tolist_if_not(x: Any) -> list:

@@ -7,7 +7,6 @@ model-best.pth.tar, and the text file `checkpoint` with the name of the file tha
 import os
 import re
 import warnings
-import zipfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from dassl.utils import safe_unpickle
-from dassl.utils.files import atomic_write, unwritable
+from clipfit.io import safe_unpickle
+from clipfit.io.checkpoints import load_checkpoint, save_whole
+from clipfit.io.files import atomic_write
 
 POINTER = "checkpoint"
 BEST = "model-best.pth.tar"
@@ -49,45 +49,6 @@ def save_checkpoint(
     print(f"Checkpoint saved to {folder / name}")
 
 
-def save_whole(state: Any, path: str | os.PathLike) -> None:
-    """`torch.save` that replaces the file in one step.
-
-    Raises: OSError naming the file if it cannot be written; what was there before is then unchanged
-    """
-    try:
-        with atomic_write(path, "wb") as file:
-            torch.save(state, file)
-    except RuntimeError as error:
-        # On a full disk torch ends with a RuntimeError about positions, raised while handling the cause.
-        if not isinstance(error.__context__, OSError):
-            raise
-        raise unwritable(path, error.__context__) from error
-
-
-def load_checkpoint(fpath: str | os.PathLike) -> Any:
-    """Read a checkpoint onto the CPU, running nothing that is in it.
-
-    Objects of torch's and Dassl's optimizers and schedulers, which checkpoints of other repositories may
-    hold, come back as `safe_unpickle.Placeholder`.
-
-    Raises: FileNotFoundError; ValueError for None, for a file that is damaged or no checkpoint, and for one
-            that would run code
-    """
-    if fpath is None:
-        raise ValueError("no checkpoint to load: the path is None")
-    path = Path(fpath)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint file at {str(path)!r}")
-    if _is_torchscript(path):
-        raise ValueError(f"{path} is a TorchScript archive, a program; a checkpoint holds tensors only")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception:  # torch's own safe reader knows no placeholders and fails on them in many ways
-        return _load_foreign(path)
-
-
 def load_model_file(fpath: str | os.PathLike) -> dict:
     """Read a checkpoint that `save_checkpoint`, here or in Dassl, has written.
 
@@ -100,19 +61,6 @@ def load_model_file(fpath: str | os.PathLike) -> dict:
     if not isinstance(checkpoint.get("epoch"), int):
         raise ValueError(f"{fpath} is no checkpoint of a training run: it does not say its epoch")
     return checkpoint
-
-
-def _load_foreign(path: Path) -> Any:
-    """Read a checkpoint of another repository. Raises ValueError as `load_checkpoint`."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=safe_unpickle)
-    except safe_unpickle.RefusedGlobal as error:
-        raise ValueError(f"{path} is refused: {error}") from error
-    except Exception as error:
-        raise ValueError(
-            f"{path} is not a readable checkpoint ({type(error).__name__}: {error}); it may be truncated, or "
-            "another kind of file: remove it, or load another epoch"
-        ) from error
 
 
 def newest_checkpoint(fdir: str | os.PathLike) -> Path | None:
@@ -232,13 +180,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def _without_module_prefix(state_dict: dict) -> dict:
     return {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())
 
 
 def _pointed_at(folder: Path) -> Path:

@@ -12,10 +12,11 @@ import torch
 
 from clipfit import backbones, loading
 from clipfit.groups import select
+from clipfit.io.digests import file_digest
 from clipfit.loading import architecture_arguments, empty_model, load_clip
 from clipfit.openai import package
 from clipfit.prompts import tokenize
-from clipfit.weights import fetch_openai, read_checkpoint, sha256
+from clipfit.weights import fetch_openai, read_checkpoint
 
 TOKENS = tokenize(["a cat.", "a big dog."], ["cat", "dog"])
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
@@ -238,7 +239,7 @@ def test_a_foreign_jit_archive_is_refused_and_told_how_to_convert(archive):
 
 
 def test_a_published_jit_archive_is_opened_without_a_warning(archive, tiny_model, monkeypatch):
-    monkeypatch.setattr(package, "_MODELS", {"RN50": f"https://example.org/{sha256(archive)}/RN50.pt"})
+    monkeypatch.setattr(package, "_MODELS", {"RN50": f"https://example.org/{file_digest(archive)}/RN50.pt"})
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clip = load_clip(str(archive))
@@ -255,7 +256,7 @@ def server(tmp_path, monkeypatch, checkpoint):
         def log_message(self, *args):
             asked.append(self.path)
 
-    folder = tmp_path / "www" / sha256(checkpoint)
+    folder = tmp_path / "www" / file_digest(checkpoint)
     folder.mkdir(parents=True)
     checkpoint.rename(folder / "ViT-B-32.pt")
     httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=tmp_path / "www"))

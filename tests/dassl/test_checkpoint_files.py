@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from clipfit.io import safe_unpickle
 from dassl.utils import (
     count_num_param,
     load_checkpoint,
@@ -19,7 +20,6 @@ from dassl.utils import (
     newest_checkpoint,
     open_specified_layers,
     resume_from_checkpoint,
-    safe_unpickle,
     save_checkpoint,
 )
 

@@ -9,10 +9,11 @@ import pytest
 import torch
 from torch import nn
 
+from clipfit.io import safe_unpickle
 from dassl.config import get_cfg_default
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.optim.radam import RAdam
-from dassl.utils import resume_from_checkpoint, safe_unpickle, save_checkpoint
+from dassl.utils import resume_from_checkpoint, save_checkpoint
 
 SCHEDULES = json.loads((Path(__file__).parents[1] / "fixtures" / "lr_schedules.json").read_text())[
     "schedules"

@@ -9,7 +9,6 @@ from torch import nn
 from torchvision.transforms import (
     AutoAugment,
     AutoAugmentPolicy,
-    CenterCrop,
     ColorJitter,
     Compose,
     GaussianBlur,
@@ -25,13 +24,10 @@ from torchvision.transforms import (
     ToTensor,
 )
 
-from dassl.utils import unknown_name
+from clipfit.io.names import unknown_name
+from clipfit.io.pictures import INTERPOLATIONS, evaluation_transform, interpolation
 
-INTERPOLATION_MODES = {
-    "bilinear": InterpolationMode.BILINEAR,
-    "bicubic": InterpolationMode.BICUBIC,
-    "nearest": InterpolationMode.NEAREST,
-}
+INTERPOLATION_MODES = {name: interpolation(name) for name in INTERPOLATIONS}
 
 AUTOAUGMENT_POLICIES = {
     "imagenet_policy": AutoAugmentPolicy.IMAGENET,
@@ -120,10 +116,7 @@ class InstanceNormalization(nn.Module):
 
 def interpolation_mode(cfg) -> InterpolationMode:
     """The mode called `INPUT.INTERPOLATION`. Raises: ValueError for an unknown name."""
-    name = cfg.INPUT.INTERPOLATION
-    if name not in INTERPOLATION_MODES:
-        raise ValueError(unknown_name("INPUT.INTERPOLATION", name, list(INTERPOLATION_MODES)))
-    return INTERPOLATION_MODES[name]
+    return interpolation(cfg.INPUT.INTERPOLATION)
 
 
 def build_transform(cfg, is_train: bool = True, choices=None):
@@ -148,17 +141,17 @@ def build_transform(cfg, is_train: bool = True, choices=None):
 def _train_steps(cfg, chosen) -> list:
     settings = cfg.INPUT
     size = tuple(settings.SIZE)  # (H, W)
-    interpolation = interpolation_mode(cfg)
+    mode = interpolation_mode(cfg)
 
     steps = []
     if "random_crop" not in chosen and "random_resized_crop" not in chosen:
-        steps.append(Resize(size, interpolation=interpolation))
+        steps.append(Resize(size, interpolation=mode))
     if "random_translation" in chosen:
         steps.append(RandomTranslation(size))
     if "random_crop" in chosen:
         steps.append(RandomCrop(size, padding=settings.CROP_PADDING))
     if "random_resized_crop" in chosen:
-        steps.append(RandomResizedCrop(size, scale=settings.RRCROP_SCALE, interpolation=interpolation))
+        steps.append(RandomResizedCrop(size, scale=settings.RRCROP_SCALE, interpolation=mode))
     if "random_flip" in chosen:
         steps.append(RandomHorizontalFlip())
     steps += [AutoAugment(policy) for name, policy in AUTOAUGMENT_POLICIES.items() if name in chosen]
@@ -192,10 +185,6 @@ def _train_steps(cfg, chosen) -> list:
 def _test_steps(cfg, chosen) -> list:
     """Smaller edge to the larger side of `INPUT.SIZE`, center crop; of the choices the normalizations."""
     settings = cfg.INPUT
-    size = tuple(settings.SIZE)
-    steps = [Resize(max(size), interpolation=interpolation_mode(cfg)), CenterCrop(size), ToTensor()]
-    if "normalize" in chosen:
-        steps.append(Normalize(mean=settings.PIXEL_MEAN, std=settings.PIXEL_STD))
-    if "instance_norm" in chosen:
-        steps.append(InstanceNormalization())
-    return steps
+    normalization = (settings.PIXEL_MEAN, settings.PIXEL_STD) if "normalize" in chosen else ()
+    steps = evaluation_transform(settings.SIZE, settings.INTERPOLATION, *normalization).transforms
+    return [*steps, InstanceNormalization()] if "instance_norm" in chosen else steps

@@ -1,11 +1,10 @@
 """Files: JSON, folders, and writing that never leaves half a file behind."""
 
-import hashlib
 import json
 import os
 import uuid
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -100,8 +99,3 @@ def listdir_nohidden(path: str | os.PathLike, sort: bool = False) -> list[str]:
     """Names in a folder that do not start with a dot; in the file system's order unless `sort`."""
     names = [name for name in os.listdir(path) if not name.startswith(".")]
     return sorted(names) if sort else names
-
-
-def list_digest(lines: Iterable[str]) -> str:
-    """SHA-256 (hex) of the newline-joined lines: equal digests mean equal lists in equal order."""
-    return hashlib.sha256("\n".join(lines).encode()).hexdigest()

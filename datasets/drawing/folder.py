@@ -24,8 +24,7 @@ DIGEST_FILE = "drawn.json"  # the version of the drawing, and the digest of all 
 def draw_once(folder: Path, classes: Sequence[str], condition: str, per_class: Mapping[str, int]) -> None:
     """Make sure that `folder` holds the drawn data set, whole and unchanged.
 
-    Args:   condition, a key of picture.CONDITIONS; per_class, how many pictures of a class train, val and test
-            have
+    Args:   condition, a key of picture.CONDITIONS; per_class, how many pictures of a class each list holds
     Raises: ValueError if the folder holds anything else; OSError as the file system reports it
     """
     if not _is_filled(folder):

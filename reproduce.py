@@ -16,11 +16,11 @@ from tabulate import tabulate
 
 from dassl.utils import unknown_name
 from grid import scheduler
+from grid.display import Display
 from grid.executors.local import LocalExecutor
 from grid.executors.ray import RayExecutor
 from grid.failures import Failure
 from grid.plan import Planned, plan
-from grid.progress import Progress
 from report import definitions, figures, formats
 from report.assemble import assemble
 from report.paper import SHIPPED, Paper
@@ -166,7 +166,7 @@ def run_all(args) -> int:
     waiting = [run for run in runs if run.runnable]
     print(f"{len(runs):,} runs, {len(waiting):,} to do")
     tell_of_missing_data(runs)
-    summary = scheduler.run(runs, _executor(args), Progress()) if waiting else scheduler.Summary()
+    summary = scheduler.run(runs, _executor(args), Display()) if waiting else scheduler.Summary()
     write_report(args, what, selection, planned)
     tell_of_failures(summary.failed)
     if summary.interrupted:

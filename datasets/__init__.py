@@ -3,9 +3,9 @@
 import importlib
 import pkgutil
 
-# Programs (`python -m datasets.doctor`): importing them here would load them twice when they are run.
-_PROGRAMS = ("doctor", "prepare")
+# What works on data folders (`python -m datasets.doctor`): training does not need it.
+_TOOLS = ("doctor", "prepare", "tools")
 
 for _module in pkgutil.iter_modules(__path__):
-    if _module.name not in _PROGRAMS:
+    if _module.name not in _TOOLS:
         importlib.import_module(f"{__name__}.{_module.name}")

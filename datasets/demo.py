@@ -17,24 +17,14 @@ start, and a folder that was changed is refused, so that the pictures on a machi
 """
 
 import errno
-import hashlib
-import os
-import shutil
-import uuid
-import zlib
-from contextlib import suppress
 from pathlib import Path
 
-import numpy as np
-
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.utils import read_json, write_json
 
-from . import drawing
+from .drawing.folder import SPLIT_FILE, draw_once
 from .splits import SplitDataset, user_cache
 
 PER_CLASS = {"train": 20, "val": 6, "test": 30}  # pictures
-RECORD = "drawn.json"
 
 # The order is that of the labels: the first half are the base classes, the second half the new ones.
 DEMO = (
@@ -125,8 +115,8 @@ class DrawnDataset(SplitDataset):
     """A data set that is drawn on first use; a subclass names its classes and their condition."""
 
     classes: tuple[str, ...]
-    condition: str  # a key of drawing.CONDITIONS
-    split_file = "split.json"
+    condition: str  # a key of drawing.picture.CONDITIONS
+    split_file = SPLIT_FILE
 
     def prepare(self, cfg) -> None:
         """Draw the data set if it is not there yet.
@@ -135,14 +125,14 @@ class DrawnDataset(SplitDataset):
         """
         folder = Path(self.dataset_dir)
         try:
-            draw_once(folder, self.classes, self.condition)
+            draw_once(folder, self.classes, self.condition, PER_CLASS)
         except OSError as error:
             if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
                 raise
             fallback = user_cache() / folder.name
             print(f"{folder} cannot be written ({error.strerror}); using {fallback}")
             folder = fallback
-            draw_once(folder, self.classes, self.condition)
+            draw_once(folder, self.classes, self.condition, PER_CLASS)
         self.dataset_dir = str(folder)
         self.image_dir = str(folder / self.image_folder)
 
@@ -175,71 +165,3 @@ class DemoCloth(DrawnDataset):
 @DATASET_REGISTRY.register()
 class DemoSigns(DrawnDataset):
     dataset_dir, classes, condition = "demo_signs", SIGNS, "lamp"
-
-
-def draw_once(folder: Path, classes: tuple[str, ...], condition: str) -> None:
-    """Make sure that `folder` holds the drawn data set, whole and unchanged.
-
-    Raises: ValueError if the folder holds anything else; OSError as the file system reports it
-    """
-    if not _is_filled(folder):
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-        try:
-            fresh.mkdir()
-            print(f"drawing {len(classes) * sum(PER_CLASS.values()):,} pictures into {folder}")
-            _write(fresh, folder.name, classes, condition)
-            with suppress(OSError):  # another process was faster: its folder is judged below
-                fresh.rename(folder)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
-    check_drawn(folder)
-
-
-def _is_filled(folder: Path) -> bool:
-    return folder.exists() and any(folder.iterdir())
-
-
-def _write(folder: Path, name: str, classes: tuple[str, ...], condition: str) -> None:
-    """Draw all pictures, then write the split file, then the record; a picture depends on its name alone."""
-    split = {part: [] for part in PER_CLASS}
-    parts = [part for part, count in PER_CLASS.items() for _ in range(count)]
-    for label, classname in enumerate(classes):
-        stem = classname.replace(" ", "_")
-        (folder / "images" / stem).mkdir(parents=True)
-        for number, part in enumerate(parts, start=1):
-            path = f"{stem}/{stem}_{number:04d}.png"
-            rng = np.random.default_rng([zlib.crc32(name.encode()), label, number])
-            drawing.draw(classname, rng, condition).save(folder / "images" / path)
-            split[part].append([path, label, classname])
-    write_json(split, folder / DrawnDataset.split_file)
-    write_json({"version": drawing.VERSION, "sha256": _digest(folder)}, folder / RECORD)
-
-
-def _digest(folder: Path) -> str:
-    """sha256 over names and bytes of all pictures and the split file; hidden files do not count."""
-    total = hashlib.sha256()
-    pictures = [path for path in folder.glob("images/*/*") if not path.name.startswith(".")]
-    for path in sorted([folder / DrawnDataset.split_file, *pictures]):
-        total.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        total.update(hashlib.sha256(path.read_bytes()).digest())
-    return total.hexdigest()
-
-
-def check_drawn(folder: Path) -> None:
-    """Raise ValueError unless `folder` holds a drawn data set, whole and unchanged."""
-    advice = "move it away, or delete it, and it is drawn again"
-    try:
-        record = read_json(folder / RECORD)
-        version, recorded = record["version"], record["sha256"]
-        found = _digest(folder)
-    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{folder} is not a whole embedded data set ({error}); {advice}") from error
-    if version != drawing.VERSION:
-        raise ValueError(
-            f"{folder} was drawn by version {version}, this is version {drawing.VERSION}; {advice}"
-        )
-    if found != recorded:
-        raise ValueError(
-            f"{folder}: pictures or {DrawnDataset.split_file} were changed after drawing; {advice}"
-        )

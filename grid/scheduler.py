@@ -10,11 +10,11 @@ from pathlib import Path
 from dassl.config.identity import digest, experiment, read_config
 from launch.folder import CONFIG, read_result
 
+from .display import Counts, Display
 from .estimate import Estimate
 from .executors import Executor, Outcome
 from .failures import LOG_LINES, Failure, forget_failure, last_lines
 from .plan import Planned
-from .progress import Counts, Progress
 
 ATTEMPTS = 2  # a failed run is tried once more
 LOSSES = 10  # times that a run may lose the machine under it and start again
@@ -30,30 +30,30 @@ class Summary:
     interrupted: bool = False  # by Ctrl-C; the next call goes on
 
 
-def run(planned: Iterable[Planned], executor: Executor, progress: Progress) -> Summary:
+def run(planned: Iterable[Planned], executor: Executor, display: Display) -> Summary:
     """Do every run that is not done yet, and the training runs that they need.
 
     The folder of a stale run is moved aside (`move_aside`), never deleted. A run that fails twice leaves a
-    failure record (grid/failures.py) and holds up nothing but the tests of its model. Ctrl-C ends all
+    file that says why (grid/failures.py) and holds up nothing but the tests of its model. Ctrl-C ends all
     processes; their runs go on where they were when this is called again.
     """
-    grid = _Grid(planned)
+    queue = _Queue(planned)
     try:
-        executor.open(grid.known)
-        while grid.pending or grid.running:
-            grid.start(executor)
-            progress.show(grid.counts(executor.slots))
+        executor.open(queue.known)
+        while queue.pending or queue.running:
+            queue.start(executor)
+            display.show(queue.counts(executor.slots))
             for outcome in executor.wait():
-                grid.settle(outcome, progress.say)
-        progress.show(grid.counts(executor.slots))
+                queue.settle(outcome, display.say)
+        display.show(queue.counts(executor.slots))
     except KeyboardInterrupt:
-        grid.summary.interrupted = True
+        queue.summary.interrupted = True
     finally:
         executor.close()
-        progress.close()
-    for stopped in grid.running:
+        display.close()
+    for stopped in queue.running:
         stopped.refresh()
-    return grid.summary
+    return queue.summary
 
 
 def move_aside(planned: Planned) -> Path:
@@ -79,7 +79,7 @@ def _old_digest(folder: Path) -> str:
         return "damaged"
 
 
-class _Grid:
+class _Queue:
     """Which runs are pending (in order of the plan), running or settled."""
 
     def __init__(self, planned: Iterable[Planned]):

@@ -18,16 +18,15 @@ from clipfit.cache import KeyValueCache, as_names
 from clipfit.clip import normalize
 from clipfit.prompts import ENSEMBLE
 from dassl.data import build_data_loader
-from dassl.data.datasets import build_dataset, validates_on_test
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_optimizer
 
 from .base import CLIPTrainer, cross_entropy
+from .tip_adapter_search import best_pair, count_correct, validation_split
 
 SEARCHED = ("no search", "val search", "test search")  # by the number in the checkpoint
 ADAMW_EPS = 1e-4  # large enough for half precision
-IMAGES_AT_A_TIME = 1024  # of a search
 
 
 @TRAINER_REGISTRY.register()
@@ -173,7 +172,8 @@ class TipAdapter(CLIPTrainer):
     @torch.no_grad()
     def after_epoch(self):
         if self.hp.SEARCH == "test":
-            correct = self.correct(*self.test_images, self.cache.alpha[None], self.cache.beta[None]).item()
+            now = self.cache.alpha[None], self.cache.beta[None]
+            correct = count_correct(self.scores, *self.test_images, *now).item()
             if correct > self.best_correct:
                 self.best_correct, self.best_keys = correct, self.cache.keys.detach().clone()
         super().after_epoch()
@@ -191,40 +191,21 @@ class TipAdapter(CLIPTrainer):
 
     @torch.no_grad()
     def search(self):
-        """Set alpha and beta to the first pair of the grid, beta slower, with the highest accuracy."""
+        """Set alpha and beta to the first pair of the grid with the highest accuracy."""
         where = self.hp.SEARCH
         images = self.test_images if where == "test" else self.validation_images()
         if images is None:
             print("No validation images but the test images: alpha and beta stay at their initial values")
             return
-        betas, alphas = (
-            torch.tensor([0.1 + i * (scale - 0.1) / steps for i in range(steps)], device=self.device)
-            for scale, steps in zip(self.hp.SEARCH_SCALE, self.hp.SEARCH_STEP, strict=True)
-        )
-        correct = self.correct(*images, alphas, betas).flatten()
-        first = int((correct == correct.max()).nonzero()[0])
-        alpha, beta, count = alphas[first % len(alphas)], betas[first // len(alphas)], len(images[1])
+        alpha, beta, correct = best_pair(self.scores, *images, self.hp.SEARCH_SCALE, self.hp.SEARCH_STEP)
         self.choose(alpha, beta, f"{where} search")
-        share = 100 * correct[first].item() / count
-        print(f"alpha {alpha:.2f}, beta {beta:.2f}: {share:.2f}% of {count:,} {where} images")
-
-    def correct(self, features: Tensor, labels: Tensor, alphas: Tensor, betas: Tensor) -> Tensor:
-        """How many of the images, features (N, D) and labels (N,), each pair gets right: (betas, alphas)."""
-        count = torch.zeros(len(betas), len(alphas), dtype=torch.long, device=self.device)
-        parts = normalize(features).split(IMAGES_AT_A_TIME), labels.split(IMAGES_AT_A_TIME)
-        for x, truth in zip(*parts, strict=True):
-            for row, beta in enumerate(betas):
-                predicted = self.scores(x, alphas[:, None, None], beta).argmax(dim=-1)  # (alphas, N)
-                count[row] += (predicted == truth).sum(dim=-1)
-        return count
+        count = len(images[1])
+        print(f"alpha {alpha:.2f}, beta {beta:.2f}: {100 * correct / count:.2f}% of {count:,} {where} images")
 
     def validation_images(self) -> tuple[Tensor, Tensor] | None:
-        """Features and labels of the whole validation split, not of its few shots; None without one."""
-        cfg = self.cfg.clone()
-        cfg.defrost()
-        cfg.DATASET.NUM_SHOTS, cfg.DATASET.FEWSHOT_LIST = -1, ""
-        dataset = build_dataset(cfg)
-        return None if validates_on_test(dataset) else self.encode(self.loader("search", dataset.val))
+        """Features and labels of the whole validation split; None without one."""
+        items = validation_split(self.cfg)
+        return None if items is None else self.encode(self.loader("search", items))
 
     @functools.cached_property
     def test_images(self) -> tuple[Tensor, Tensor]:

@@ -16,8 +16,8 @@ from PIL import Image, ImageDraw, ImageFont
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from datasets import drawing  # noqa: E402
 from datasets.demo import CLOTH, DEMO, GARDEN, SIGNS, Demo, DemoSketch, DemoV2  # noqa: E402
+from datasets.drawing.picture import draw  # noqa: E402
 
 TILE, GAP, MARGIN, LABEL = 66, 6, 92, 42  # pixels
 COLUMNS = len(DEMO) // 2
@@ -25,7 +25,7 @@ INK = (70, 70, 78)
 
 
 def tile(name: str, condition: str, seed: int) -> Image.Image:
-    picture = drawing.draw(name, np.random.default_rng(seed), condition)
+    picture = draw(name, np.random.default_rng(seed), condition)
     return picture.resize((TILE, TILE), Image.Resampling.LANCZOS)
 
 

@@ -3,8 +3,9 @@
     python scripts/demo/pretrain.py --output clipfit/demo.pt
 
 The model has OpenAI's architecture and tokenizer: 12 text and 12 image blocks of width 64, pictures of 48 x
-48 pixels in patches of 12 x 12. It sees "clean" pictures of every composition in datasets/drawing.py, except
-the classes of the embedded data sets: to recognize those, it has to put together what it knows of the words.
+48 pixels in patches of 12 x 12. It sees "clean" pictures of every composition in datasets/drawing/picture.py,
+except the classes of the embedded data sets: to recognize those, it has to put together what it knows of the
+words.
 Captions use every prompt template of clipfit/prompts.py. The loss is CLIP's; all pictures of a class are
 positives of its caption.
 
@@ -31,8 +32,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from clipfit.openai import CONTEXT_LENGTH, VOCABULARY_SIZE, OpenAIModel, package  # noqa: E402
 from clipfit.prompts import ENSEMBLE, PLAIN, TEMPLATES  # noqa: E402
-from datasets import drawing  # noqa: E402
 from datasets.demo import HELD_OUT  # noqa: E402
+from datasets.drawing.picture import COLORS, PATTERNS, PLATES, SHAPES, SIZE, draw  # noqa: E402
 
 WIDTH, LAYERS, PATCH = 64, 12, 12
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
@@ -44,17 +45,16 @@ SCALE = (14.3, 100.0)  # logit scale at the start, and from the middle on
 
 def class_names() -> list[str]:
     """Every composition that can be drawn, without the classes that the data sets hold out."""
-    colors, patterns, shapes = drawing.COLORS, drawing.PATTERNS, drawing.SHAPES
-    figures = {" ".join(words) for words in itertools.product(patterns, colors, shapes)}
+    figures = {" ".join(words) for words in itertools.product(PATTERNS, COLORS, SHAPES)}
     cloths = {
         f"{one} and {two} {pattern} cloth"
-        for one, two in itertools.combinations(colors, 2)
-        for pattern in patterns
+        for one, two in itertools.combinations(COLORS, 2)
+        for pattern in PATTERNS
         if pattern != "plain"
     }
     signs = {
         f"{color} {plate} sign with a {shape}"
-        for color, plate, shape in itertools.product(colors, drawing.PLATES, shapes)
+        for color, plate, shape in itertools.product(COLORS, PLATES, SHAPES)
         if plate != shape
     }
     return sorted((figures | cloths | signs) - set(HELD_OUT))
@@ -64,7 +64,7 @@ def render(task: tuple[str, int, int]) -> np.ndarray:
     """Pictures of one class, uint8 (count, SIZE, SIZE, 3), for a task (name, count, seed)."""
     name, count, seed = task
     rng = np.random.default_rng(seed)
-    return np.stack([np.asarray(drawing.draw(name, rng)) for _ in range(count)])
+    return np.stack([np.asarray(draw(name, rng)) for _ in range(count)])
 
 
 def render_all(names: list[str], count: int, seed: int, processes: int) -> np.ndarray:
@@ -122,7 +122,7 @@ def new_model(tokens: int) -> OpenAIModel:
     """Untrained CLIP with an embedding of that many tokens."""
     return OpenAIModel(
         embed_dim=WIDTH,
-        image_resolution=drawing.SIZE,
+        image_resolution=SIZE,
         vision_layers=LAYERS,
         vision_width=WIDTH,
         vision_patch_size=PATCH,

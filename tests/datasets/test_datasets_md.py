@@ -7,7 +7,8 @@ import pytest
 
 from clipfit.prompts import PLAIN, TEMPLATES
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets import catalog, demo
+from datasets import demo
+from datasets.tools import catalog
 
 TEXT = (Path(__file__).parent.parent.parent / "DATASETS.md").read_text(encoding="utf-8")
 

@@ -1,15 +1,16 @@
-"""The embedded data sets: pictures follow from names and seeds, folders are whole or refused."""
+"""The embedded data sets: their classes, and folders that are whole or refused."""
 
 import errno
 import json
 import multiprocessing
 
-import numpy as np
 import pytest
 from PIL import Image
 
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets import demo, drawing
+from datasets import demo
+from datasets.drawing import folder as drawn
+from datasets.drawing import picture
 
 NAMES = ["Demo", "DemoV2", "DemoSketch", "DemoGarden", "DemoCloth", "DemoSigns"]
 
@@ -18,51 +19,6 @@ NAMES = ["Demo", "DemoV2", "DemoSketch", "DemoGarden", "DemoCloth", "DemoSigns"]
 def few_pictures(monkeypatch):
     """Data sets of three pictures a class, which are drawn fast."""
     monkeypatch.setattr(demo, "PER_CLASS", {"train": 1, "val": 1, "test": 1})
-
-
-def pixels(name, seed, condition="clean"):
-    return np.asarray(drawing.draw(name, np.random.default_rng(seed), condition), dtype=int)
-
-
-# Pictures
-
-
-@pytest.mark.parametrize("condition", drawing.CONDITIONS)
-def test_same_seed_same_picture_other_seed_other_picture(condition):
-    for name in (demo.DEMO[0], demo.CLOTH[0], demo.SIGNS[0]):
-        first = pixels(name, 1, condition)
-        assert first.shape == (drawing.SIZE, drawing.SIZE, 3)
-        assert (first == pixels(name, 1, condition)).all()
-        assert (first != pixels(name, 2, condition)).any()
-
-
-@pytest.mark.parametrize("shape", drawing.SHAPES)
-def test_figure_has_its_color_and_leaves_its_background_alone(shape):
-    picture = pixels(f"plain red {shape}", 5)
-    red = (picture[..., 0] > 150) & (picture[..., 1:].max(axis=-1) < 110)
-    assert 0.08 < red.mean() < 0.75
-    assert not red[[0, 0, -1, -1], [0, -1, 0, -1]].any()
-
-
-def test_patterns_differ_on_the_same_figure():
-    pictures = [pixels(f"{pattern} blue square", 7) for pattern in drawing.PATTERNS]
-    for i, one in enumerate(pictures):
-        for other in pictures[:i]:
-            assert np.abs(one - other).mean() > 1
-
-
-def test_conditions_change_how_a_picture_is_taken_but_not_what_it_shows():
-    clean, lamp, mist = (pixels("plain green leaf", 1, condition) for condition in ("clean", "lamp", "mist"))
-    blueness = [np.mean(picture[..., 2] / picture.mean(axis=-1)) for picture in (clean, lamp, mist)]
-    assert blueness[0] > blueness[1] + 0.1 and blueness[0] > blueness[2] + 0.1
-    for picture in (lamp, mist):
-        assert np.corrcoef(clean[..., 0].ravel(), picture[..., 0].ravel())[0, 1] > 0.9
-
-
-@pytest.mark.parametrize("name", ["red striped star", "plain red", "plain red car", "red circle sign"])
-def test_a_name_that_is_no_recipe_is_refused_with_the_forms(name):
-    with pytest.raises(ValueError, match="cannot be drawn; write '<pattern> <color> <shape>'"):
-        drawing.draw(name, np.random.default_rng(0))
 
 
 # Classes
@@ -82,7 +38,7 @@ def test_data_set_as_the_trainer_sees_it(name, tmp_path, few_pictures, config):
     assert data.classnames == list(classes[len(classes) // 2 :])
     assert len(data.train_x) == len(data.val) == len(data.test) == len(classes) // 2
     with Image.open(data.test[0].impath) as image:
-        assert image.format == "PNG" and image.size == (drawing.SIZE, drawing.SIZE)
+        assert image.format == "PNG" and image.size == (picture.SIZE, picture.SIZE)
 
 
 def test_counts_per_class_leave_room_for_sixteen_shots():
@@ -105,8 +61,8 @@ def test_layout_is_that_of_a_coop_data_set(tmp_path, few_pictures, config):
 def test_drawing_twice_gives_the_same_bytes(tmp_path, few_pictures, config):
     for root in ("a", "b"):
         demo.DemoSigns(config(tmp_path / root))
-    records = [(tmp_path / root / "demo_signs" / demo.RECORD).read_text() for root in ("a", "b")]
-    assert records[0] == records[1]
+    digests = [(tmp_path / root / "demo_signs" / drawn.DIGEST_FILE).read_text() for root in ("a", "b")]
+    assert digests[0] == digests[1]
 
 
 def _start(cfg, barrier):
@@ -130,7 +86,7 @@ def test_an_interrupted_drawing_leaves_nothing_behind(tmp_path, few_pictures, mo
     def full_disk(*_):
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(demo, "write_json", full_disk)
+    monkeypatch.setattr(drawn, "write_json", full_disk)
     with pytest.raises(OSError, match="No space left"):
         demo.DemoSigns(config(tmp_path))
     assert list(tmp_path.iterdir()) == []
@@ -150,21 +106,21 @@ def _add_an_image(folder):
     (folder / "images" / "other" / "x.png").write_bytes(b"x")
 
 
-def _lose_the_record(folder):
-    (folder / demo.RECORD).unlink()
+def _lose_the_digest(folder):
+    (folder / drawn.DIGEST_FILE).unlink()
 
 
-def _cut_the_record(folder):
-    (folder / demo.RECORD).write_text('{"version": ')
+def _cut_the_digest(folder):
+    (folder / drawn.DIGEST_FILE).write_text('{"version": ')
 
 
 def _age(folder):
-    record = json.loads((folder / demo.RECORD).read_text())
-    (folder / demo.RECORD).write_text(json.dumps(record | {"version": 0}))
+    digest = json.loads((folder / drawn.DIGEST_FILE).read_text())
+    (folder / drawn.DIGEST_FILE).write_text(json.dumps(digest | {"version": 0}))
 
 
 @pytest.mark.parametrize(
-    "damage", [_lose_an_image, _change_an_image, _add_an_image, _lose_the_record, _cut_the_record, _age]
+    "damage", [_lose_an_image, _change_an_image, _add_an_image, _lose_the_digest, _cut_the_digest, _age]
 )
 def test_a_changed_folder_is_refused_and_named(damage, tmp_path, few_pictures, config):
     demo.DemoSigns(config(tmp_path))

@@ -102,12 +102,12 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever started the 
 from grid import scheduler
 from grid.executors.local import LocalExecutor
 from grid.plan import plan
-from grid.progress import Progress
+from grid.display import Display
 from grid.spec import Spec
 spec = Spec("CLIPFit", "few_shot", "demo_garden", 1, 1, pairs=tuple(sys.argv[3:]))
 planned = plan([(spec, ())], sys.argv[1], sys.argv[2])
 executor = LocalExecutor(jobs=1)
-summary = scheduler.run(planned.values(), executor, Progress())
+summary = scheduler.run(planned.values(), executor, Display())
 print(executor._slots[0].process.pid, summary.interrupted, len(summary.done), planned[spec].state)
 """
 

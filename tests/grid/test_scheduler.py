@@ -1,4 +1,4 @@
-"""Order, retries, failure records and stops, with an executor that only writes results."""
+"""Order, retries, what a failed run leaves and stops, with an executor that only writes results."""
 
 import json
 from dataclasses import dataclass, replace
@@ -6,10 +6,10 @@ from dataclasses import dataclass, replace
 import pytest
 
 from dassl.config.identity import config_digest, write_config
+from grid.display import Counts, Display, duration
 from grid.executors import Outcome
 from grid.failures import Failure
 from grid.plan import plan
-from grid.progress import Counts, Progress, duration
 from grid.scheduler import run
 from grid.spec import Spec
 from launch.arguments import parse_args
@@ -195,7 +195,7 @@ COUNTS = Counts(total=40, done=12, running=2, failed=1, seconds_left=754)
 
 def test_without_a_terminal_a_line_per_change():
     text = Text()
-    display = Progress(text)
+    display = Display(text)
     for counts in (COUNTS, replace(COUNTS, seconds_left=700), replace(COUNTS, done=13, failed=0)):
         display.show(counts)
     display.close()
@@ -207,7 +207,7 @@ def test_without_a_terminal_a_line_per_change():
 
 def test_on_a_terminal_one_bar():
     text = Text(terminal=True)
-    display = Progress(text)
+    display = Display(text)
     for done in (12, 13):
         display.show(replace(COUNTS, done=done))
     display.close()

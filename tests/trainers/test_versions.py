@@ -16,7 +16,7 @@ from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import close_logger
 from launch.resolve import PROJECT, shipped_trainers
 
-RECORD = Path(__file__).with_name("trajectories.json")
+TRAJECTORIES = Path(__file__).with_name("trajectories.json")
 ROUNDING = 1e-3  # relative: processors round differently, changes of a method show far above it
 
 
@@ -46,7 +46,7 @@ def trajectory(method: str, root: str, folder: str) -> dict:
 
 @pytest.mark.parametrize("method", shipped_trainers())
 def test_results_change_only_with_the_version(method, demo_root, tmp_path, monkeypatch):
-    recorded = json.loads(RECORD.read_text(encoding="utf-8"))[method]
+    recorded = json.loads(TRAJECTORIES.read_text(encoding="utf-8"))[method]
     version = TRAINER_REGISTRY.get(method).version
     assert version == recorded["version"], f"version {version} of {method} is not recorded: see {__file__}"
     now = trajectory(method, str(demo_root), str(tmp_path / "run"))
@@ -57,5 +57,5 @@ def test_results_change_only_with_the_version(method, demo_root, tmp_path, monke
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as root:
-        record = {name: trajectory(name, root, f"{root}/{name}") for name in shipped_trainers()}
-    RECORD.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        now = {name: trajectory(name, root, f"{root}/{name}") for name in shipped_trainers()}
+    TRAJECTORIES.write_text(json.dumps(now, indent=1) + "\n", encoding="utf-8")

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from datasets import archives, catalog, downloads, prepare
-from datasets.catalog import Source
+from datasets.tools import archives, catalog, downloads, prepare
+from datasets.tools.catalog import Source
 
 CONTENT = bytes(range(256)) * 400  # 100 KiB
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from dassl.data.datasets import DATASET_REGISTRY
-from datasets import catalog, doctor
+from datasets.tools import catalog, doctor, known, prepare
+from datasets.tools.findings import WRONG
 
-FIXTURES = Path(__file__).parent.parent / "fixtures"
 LAYOUTS = (
     "dtd_fewshot",
     "caltech101_nosplit",
@@ -96,8 +95,8 @@ def status(*words):
 
 def wrong(root, name="dtd", deep=False):
     """Subject -> (text, advice) of what is wrong."""
-    findings = doctor.examine(doctor.find(name), root, deep)
-    return {f.subject: (f.text, f.advice) for f in findings if f.state == doctor.WRONG}
+    findings = doctor.examine(known.find(name), root, deep)
+    return {f.subject: (f.text, f.advice) for f in findings if f.state == WRONG}
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
@@ -222,8 +221,8 @@ def test_imagenet_in_torchvisions_layout_is_recognized(example, lay_out, fit):
     fit(example("imagenet"))
     for part in ("train", "val"):
         (root / "imagenet/images" / part).rename(root / "imagenet" / part)
-    findings = list(doctor.examine(doctor.find("imagenet"), root))
-    advice = [f.advice for f in findings if f.state == doctor.WRONG]
+    findings = list(doctor.examine(known.find("imagenet"), root))
+    advice = [f.advice for f in findings if f.state == WRONG]
     assert advice == [
         f"it lies one level too high, in {root}/imagenet/{part}: move it to {root}/imagenet/images/{part}"
         for part in ("train", "val")
@@ -259,7 +258,7 @@ def test_coops_pickles_are_mentioned_and_never_opened(dtd, capsys, monkeypatch, 
 
 def test_embedded_data_are_examined_and_a_changed_picture_is_noticed(tmp_path):
     assert wrong(tmp_path, "demo_signs") == {}  # drawn on first use
-    doctor.draw("demo_signs", tmp_path)
+    prepare.draw("demo_signs", tmp_path)
     assert wrong(tmp_path, "demo_signs") == {}
     picture = next((tmp_path / "demo_signs/images").glob("*/*.png"))
     Image.new("RGB", (48, 48)).save(picture)
@@ -280,33 +279,3 @@ def test_an_unknown_name_and_an_unknown_root_are_errors(tmp_path):
         status("dtdd", "--root", tmp_path)
     with pytest.raises(SystemExit, match="nowhere is no folder"):
         status("all", "--root", tmp_path / "nowhere")
-
-
-# The catalog
-
-
-def test_every_catalog_entry_describes_its_loader():
-    for entry in catalog.ENTRIES:
-        loader = DATASET_REGISTRY.get(entry.registry)
-        assert (loader.__module__, loader.dataset_dir, loader.split_file) == (
-            f"datasets.{entry.name}",
-            entry.folder,
-            entry.split,
-        )
-    assert len({entry.folder for entry in catalog.ENTRIES}) == 15
-
-
-@pytest.mark.parametrize("file", ["real_splits_fewshot", "thirdparty_fewshot"])
-def test_published_digests_are_those_of_the_reference(file, example):
-    for registry, reference in example(file)["datasets"].items():
-        published = catalog.find(registry).published
-        assert published.get("split_sha256") == reference.get("split_sha256")
-        assert published["classnames_sha256"] == reference["classnames_sha256"]
-        assert published["fewshot"] == {
-            f"{pick['num_shots']}-{pick['seed']}": [pick["train_sha256"], pick["val_sha256"]]
-            for pick in reference["fewshot"]
-        }
-        entry = catalog.find(registry)
-        assert (entry.folder, entry.classes) == (reference["directory"], reference["num_classes"])
-        if "counts" in reference:
-            assert {part: getattr(entry, part) for part in reference["counts"]} == reference["counts"]

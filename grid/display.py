@@ -23,7 +23,7 @@ class Counts:
         return f"{self.done} of {self.total} runs done, {self.running} running{failed}{left}"
 
 
-class Progress:
+class Display:
     """Shows where the grid stands; a plain line only when a run has ended or the number running changed."""
 
     def __init__(self, stream: TextIO | None = None):

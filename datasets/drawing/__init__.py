@@ -1,0 +1,1 @@
+"""How the embedded data sets are made: picture.py draws one picture, folder.py a whole folder."""

@@ -1,0 +1,116 @@
+"""Look at a data folder, say what is wrong and what to do about it, and change nothing.
+
+    python -m datasets.doctor dtd --root data           layout, lists, counts, few-shot picks
+    python -m datasets.doctor all --root data --deep    every data set that is there; opens every image
+
+The lists are made by the loaders, so what the doctor calls healthy trains. Exit status 1 if something is
+wrong: that includes a split file that is not CoOp's, because its numbers compare with nobody's.
+"""
+
+import argparse
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from datasets.drawing.folder import check_drawn
+from datasets.tools.catalog import Entry
+from datasets.tools.findings import OK, WRONG, Finding, prepare_command
+from datasets.tools.known import embedded, find, names
+from datasets.tools.layout import (
+    called_otherwise,
+    image_folders,
+    leftovers,
+    no_folder,
+    other_files,
+    split_file,
+)
+from datasets.tools.lists import class_names, counts, decoded, few_shot_picks, missing_images, read_lists
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m datasets.doctor", description=__doc__.splitlines()[0])
+    parser.add_argument("name", help=f"all, or one of {', '.join(names())}")
+    parser.add_argument(
+        "--root", default=os.environ.get("DATA", "data"), help="data root (default: $DATA, else data)"
+    )
+    parser.add_argument("--deep", action="store_true", help="open every image")
+    args = parser.parse_args(argv)
+    root = Path(args.root).expanduser().absolute()
+    try:
+        if args.name == "all":
+            return 0 if report_all(root, args.deep) else 1
+        return 0 if report(args.name, root, args.deep) else 1
+    except ValueError as error:
+        sys.exit(f"error: {error}")
+
+
+def report(name: str, root: Path, deep: bool = False) -> bool:
+    """Print the report on one data set; returns whether all is well."""
+    entry = find(name)
+    print(f"{entry.registry}, {root / entry.folder}")
+    wrong = 0
+    for finding in examine(entry, root, deep):
+        print(f"  {finding.state:<6}{finding.subject:<16}{finding.text}")
+        if finding.advice:
+            print(f"  {'':<22}-> {finding.advice}")
+        wrong += finding.state == WRONG
+    print("all is well" if not wrong else f"{wrong} {'thing is' if wrong == 1 else 'things are'} wrong")
+    return not wrong
+
+
+def report_all(root: Path, deep: bool = False) -> bool:
+    """Print the reports on all data sets that are there, and which are not.
+
+    Raises: ValueError if `root` is no folder
+    """
+    if not root.is_dir():
+        raise ValueError(f"{root} is no folder; --root says where the data lie")
+    healthy, absent = {}, []
+    for name in names():
+        entry = find(name)
+        if (root / entry.folder).is_dir() or called_otherwise(entry, root):
+            healthy[name] = report(name, root, deep)
+            print()
+        else:
+            absent.append(name)
+    print(f"well:      {', '.join(name for name, well in healthy.items() if well) or 'none'}")
+    print(f"wrong:     {', '.join(name for name, well in healthy.items() if not well) or 'none'}")
+    print(f"not here:  {', '.join(absent) or 'none'}")
+    return bool(healthy) and all(healthy.values())
+
+
+def examine(entry: Entry, root: Path, deep: bool = False) -> Iterator[Finding]:
+    """What there is to say about a data set below `root`, as it is found out."""
+    folder = root / entry.folder
+    if not folder.is_dir():
+        yield no_folder(entry, root)
+        return
+    layout = [*image_folders(entry, folder), *other_files(entry, folder)]
+    yield from layout
+    yield from split_file(entry, folder)
+    if any(finding.state == WRONG for finding in layout):
+        yield from leftovers(entry, folder)
+        return  # the lists would only repeat it
+    try:
+        dataset, lists = read_lists(entry, root)
+    except (ValueError, OSError) as error:
+        yield Finding(WRONG, "lists", str(error).replace("\n", " "), prepare_command(entry, folder))
+    else:
+        yield from counts(entry, folder, lists)
+        yield from class_names(entry, folder, lists["train"])
+        yield from missing_images(entry, folder, dataset, lists)
+        yield from few_shot_picks(entry, dataset, lists)
+        if deep:
+            yield decoded(lists)
+    if entry.name in embedded():
+        yield _unchanged(folder)
+    yield from leftovers(entry, folder)
+
+
+def _unchanged(folder: Path) -> Finding:
+    try:
+        check_drawn(folder)
+    except ValueError as error:
+        return Finding(WRONG, "digest", str(error))
+    return Finding(OK, "digest", "as drawn")

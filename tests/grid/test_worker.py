@@ -1,5 +1,7 @@
 """When a warm process may do another run, and that it ends where it may not."""
 
+import json
+import subprocess
 import sys
 
 import pytest
@@ -9,6 +11,7 @@ import train
 from grid import worker
 from grid.executors import local
 from grid.executors.local import LocalExecutor
+from launch.resolve import PROJECT
 
 ASSERT = "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported"
 
@@ -92,6 +95,16 @@ def run_command(argv):
 train.run_command = run_command
 worker.serve()
 """
+
+
+def test_a_worker_answers_and_ends_after_a_cuda_error():
+    with subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], cwd=PROJECT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        process.stdin.write(json.dumps(["--seed", "2"]) + "\n")
+        process.stdin.flush()
+        assert json.loads(process.stdout.readline())["spoiled"]
+        process.wait(60)  # raises if it goes on
 
 
 def test_after_a_cuda_error_the_next_run_gets_a_new_process(tmp_path, short_runs, monkeypatch):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dassl.utils import log_only, setup_logger
 from launch.arguments import parse_args
+from launch.errors import message_of_run
 from launch.folder import (
     check_resume,
     claim,
@@ -20,7 +21,16 @@ from launch.folder import (
 )
 from launch.resolve import Run, resolve
 
-ERRORS = (ValueError, KeyError, TypeError, OSError, RuntimeError, ArithmeticError, NotImplementedError)
+ERRORS = (
+    ValueError,
+    KeyError,
+    TypeError,
+    OSError,
+    RuntimeError,
+    MemoryError,
+    ArithmeticError,
+    NotImplementedError,
+)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -30,8 +40,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         run_command(argv)
     except ERRORS as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        sys.exit(f"error: {message}")
+        raise SystemExit(f"error: {message_of_run(error)}") from error
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last finished epoch that was kept")
         sys.exit(130)

@@ -2,12 +2,17 @@
 
 engine defaults < configs/trainers/<Trainer>.yaml < data set's YAML < recipe (--protocol) < --config-file
 < flags < KEY VALUE pairs
+
+The keys are declared by the engine, by `configs/_base_/family.yaml` (nodes of the family's methods) and by
+the trainer: in its YAML, in the attribute ``defaults`` of a class without one, or, for a class that has neither,
+in the user's own files (:func:`declare_nodes`).
 """
 
 import argparse
 import random
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from dassl.config import CfgNode, flatten, get_cfg_default, load_yaml
@@ -79,16 +84,24 @@ def resolve(args) -> Run:
             load_yaml(CONFIGS / "_base_/family.yaml"), source="family.yaml", allow_new=True
         )
         cfg.merge_from_mapping(declared, source=f"the defaults of {trainer}", allow_new=True)
-        cfg.merge_from_mapping(dataset_file, source=args.dataset_config_file)
-        cfg.merge_from_mapping(recipe, source=f"the {args.protocol} recipe of {trainer}")
+        own_nodes = [name for name, keys in declared["TRAINER"].items() if isinstance(keys, dict)]
+        notes = []
+        if not own_nodes:
+            for path, content in zip((args.dataset_config_file, args.config_file), files, strict=True):
+                if nodes := declare_nodes(cfg, content, source=path):
+                    own_nodes += nodes
+                    notes.append(f"Note: {path} declares {', '.join(f'TRAINER.{name}' for name in nodes)}")
+        merge = partial(cfg.merge_from_mapping, own_nodes=own_nodes)
+        merge(dataset_file, source=args.dataset_config_file)
+        merge(recipe, source=f"the {args.protocol} recipe of {trainer}")
         if args.protocol == "base2new":
             cfg.DATASET.SUBSAMPLE_CLASSES = "new" if args.eval_only else "base"
-        cfg.merge_from_mapping(config_file, source=args.config_file)
+        merge(config_file, source=args.config_file)
         shipped = experiment(cfg)
         for key, value in flags.items():
             _assign(cfg, key, value)
-        cfg.merge_from_list(args.pairs)
-    notes = [f"Warning: {warning.message}" for warning in caught]
+        merge(pairs, source="command line")
+    notes += [f"Warning: {warning.message}" for warning in caught]
     notes += _unread_keys(trainer, declared, [pairs, flatten(config_file)])
 
     cfg.TRAINER.NAME = trainer
@@ -134,7 +147,8 @@ def resolve_training(args, run: Run, pairs: list[str]) -> tuple[argparse.Namespa
 def trainer_defaults(name: str) -> tuple[str, dict]:
     """Canonical name of a trainer and the keys it declares, with their defaults.
 
-    A trainer that ships no YAML (a plugin in one file) declares them in its class attribute ``defaults``.
+    A trainer that ships no YAML (a plugin in one file) may declare them in its class attribute ``defaults``:
+    the keys of its node, ``cfg.TRAINER.<NAME>`` (or the ``node`` that its class names).
     """
     if not name:
         raise ValueError(f"no trainer is named; pass --trainer (shipped: {', '.join(shipped_trainers())})")
@@ -151,10 +165,32 @@ def trainer_defaults(name: str) -> tuple[str, dict]:
     if name not in registered:
         raise ValueError(unknown_name("trainer", name, registered))
     declared = load_yaml(CONFIGS / "_base_/clip.yaml")
-    own = getattr(TRAINER_REGISTRY.get(name), "defaults", None)
-    if own:
-        declared["TRAINER"][name.upper()] = dict(own)
+    plugin = TRAINER_REGISTRY.get(name)
+    if own := getattr(plugin, "defaults", None):
+        declared["TRAINER"][getattr(plugin, "node", "") or name.upper()] = dict(own)
     return name, declared
+
+
+def declare_nodes(cfg: CfgNode, content: dict, source: str) -> list[str]:
+    """Declare the nodes of TRAINER that a user's file brings, for a trainer that declares none itself.
+
+    YAML files of the CoOp family carry ``TRAINER: {MMRL: {ALPHA: 0.7}}``, which their own train.py declares.
+    Here it is declared by the first of the data set's YAML and ``--config-file`` (each with its parents) that
+    gives a node that nobody has declared: these keys, of the types of these values. Every other source may
+    then set these keys and no others, so a misspelt key is an error. A node that is there already, such as
+    those of the family's methods, gets no new keys. A trainer that ships a YAML or sets ``defaults`` has
+    declared its node: with it, any other new node is an error.
+
+    Returns: the names of the declared nodes
+    """
+    known = set(cfg.TRAINER)
+    new = {}
+    for key, value in flatten(content).items():
+        top, *parents = key.split(".")[:-1]
+        if top == "TRAINER" and parents and parents[0] not in known:
+            new[key] = value
+    cfg.merge_from_mapping(new, source=source, allow_new=True)
+    return [name for name in cfg.TRAINER if name not in known]
 
 
 def shipped_trainers() -> list[str]:

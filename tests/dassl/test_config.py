@@ -162,6 +162,35 @@ def test_an_unknown_key_that_resembles_nothing_gets_no_guess(cfg):
     assert "did you mean" not in error.value.args[0]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("TRAINER.MMRL.ALPHA", None),  # two other trainers have an ALPHA
+        ("TRAINER.MMRL", None),
+        ("TRAINER.COOPP.N_CTX", None),
+        ("TRAINER.CLIPFITT.BETA", "TRAINER.CLIPFIT.BETA"),
+        ("TRAINER.CLIPFITT.BETAA", "TRAINER.CLIPFIT.BETA"),
+        ("TRAINER.CLIPFITT", "TRAINER.CLIPFIT"),
+        ("TRAINER.CLIPFIT.BEETA", "TRAINER.CLIPFIT.BETA"),
+        ("TRAINER.COOP.N_CTXX", "TRAINER.COOP.N_CTX"),
+        ("TRAINER.COOP.BETA", None),
+        ("TRAINER.NAMEE", "TRAINER.NAME"),
+        ("BETA", "TRAINER.CLIPFIT.BETA"),
+        ("N_CTX", None),
+        ("ALPHA", None),
+    ],
+)
+def test_the_nearest_key_is_never_another_trainers(cfg, wrong, meant):
+    nodes = {"COOP": {"N_CTX": 16, "ALPHA": 1.0}, "CLIPFIT": {"BETA": 8.0}}
+    cfg.merge_from_mapping({"TRAINER": nodes}, source="x", allow_new=True)
+    with pytest.raises(KeyError) as error:
+        cfg.merge_from_mapping({wrong: 1}, source="pairs", own_nodes=["CLIPFIT"])
+    hint = f"; did you mean {meant}?" if meant else ""
+    assert error.value.args[0] == f"{wrong} (pairs) is not a config key{hint}"
+    with pytest.raises(AttributeError, match=r"no config key MMRL here \(here: NAME"):
+        cfg.TRAINER.MMRL  # noqa: B018
+
+
 def test_a_value_for_a_node_and_an_odd_number_of_pairs_are_errors(cfg):
     with pytest.raises(ValueError, match="OPTIM .* is a group of keys"):
         cfg.merge_from_list(["OPTIM", "sgd"])

@@ -4,13 +4,15 @@ engine defaults < configs/trainers/<Trainer>.yaml < data set's YAML < recipe (--
 < flags < KEY VALUE pairs
 
 The keys are declared by the engine, by `configs/_base_/family.yaml` (nodes of the family's methods) and by
-the trainer: in its YAML, in the attribute ``defaults`` of a class without one, or, for a class that has neither,
-in the user's own files (:func:`declare_nodes`).
+the trainer: in its YAML, in the attribute ``defaults`` of a class without one, or, for a class that has
+neither, in the user's own files (:func:`declare_nodes`).
 """
 
 import argparse
 import random
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -62,7 +64,9 @@ def resolve(args) -> Run:
     """
     _check_flags(args)
     pairs, flags = _pair_up(args.pairs), _flags(args)
-    files = [load_yaml(path) if path else {} for path in (args.dataset_config_file, args.config_file)]
+    notes = []
+    with _warnings_to(notes):
+        files = [load_yaml(path) if path else {} for path in (args.dataset_config_file, args.config_file)]
     dataset_file, config_file = files
     given = [pairs, flags, flatten(config_file), flatten(dataset_file)]
 
@@ -77,15 +81,13 @@ def resolve(args) -> Run:
             f"{trained_by} trains: train that one, then add --eval-only here"
         )
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with _warnings_to(notes):
         cfg = get_cfg_default()
         cfg.merge_from_mapping(
             load_yaml(CONFIGS / "_base_/family.yaml"), source="family.yaml", allow_new=True
         )
         cfg.merge_from_mapping(declared, source=f"the defaults of {trainer}", allow_new=True)
         own_nodes = [name for name, keys in declared["TRAINER"].items() if isinstance(keys, dict)]
-        notes = []
         if not own_nodes:
             for path, content in zip((args.dataset_config_file, args.config_file), files, strict=True):
                 if nodes := declare_nodes(cfg, content, source=path):
@@ -101,7 +103,6 @@ def resolve(args) -> Run:
         for key, value in flags.items():
             _assign(cfg, key, value)
         merge(pairs, source="command line")
-    notes += [f"Warning: {warning.message}" for warning in caught]
     notes += _unread_keys(trainer, declared, [pairs, flatten(config_file)])
 
     cfg.TRAINER.NAME = trainer
@@ -307,6 +308,15 @@ def variant_suffix(variant: dict) -> str:
 
 
 # Small helpers --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _warnings_to(notes: list[str]) -> Iterator[None]:
+    """Add what is warned of meanwhile to the notes of a run."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    notes += [f"Warning: {warning.message}" for warning in caught]
 
 
 def _flags(args) -> dict:

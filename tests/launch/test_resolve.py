@@ -258,6 +258,14 @@ def test_a_wrong_key_in_a_file_names_the_file(tmp_path):
         config("--trainer", "CLIPFit", dataset="")
 
 
+def test_a_key_given_twice_in_a_users_file_is_noted_for_the_log(tmp_path):
+    mine = write(tmp_path / "mine.yaml", "OPTIM:\n  LR: 0.1\n  LR: 0.2\n")
+    run = resolved("--trainer", "CLIPFit", "--seed", 1, "--config-file", mine)
+    assert run.cfg.OPTIM.LR == 0.2
+    (note,) = run.notes
+    assert note.startswith(f"Warning: {mine}, line 3: OPTIM.LR is given twice (0.1 in line 2, 0.2 here)")
+
+
 def test_a_plugin_without_yaml_declares_its_keys_in_its_class():
     from dassl.engine import TRAINER_REGISTRY
     from trainers.base import CLIPTrainer

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dassl.utils import log_only, setup_logger
 from launch.arguments import parse_args
+from launch.bare_errors import described, is_bare, message_of
 from launch.folder import (
     check_resume,
     claim,
@@ -20,7 +21,17 @@ from launch.folder import (
 )
 from launch.resolve import Run, resolve
 
-ERRORS = (ValueError, KeyError, TypeError, OSError, RuntimeError, ArithmeticError, NotImplementedError)
+ERRORS = (
+    ValueError,
+    LookupError,
+    TypeError,
+    OSError,
+    RuntimeError,
+    ArithmeticError,
+    NotImplementedError,
+    AssertionError,
+    AttributeError,
+)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -30,8 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         run_command(argv)
     except ERRORS as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        sys.exit(f"error: {message}")
+        sys.exit(f"error: {message_of(error)}")
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last finished epoch that was kept")
         sys.exit(130)
@@ -64,12 +74,14 @@ def run_command(argv: list[str]) -> None:
         setup_logger(cfg.OUTPUT_DIR)
     try:
         execute(args, run)
-    except ERRORS:
+    except ERRORS as error:
         if args.no_train:
             traceback.print_exc()  # there is no log to keep it
         else:
             log_only(traceback.format_exc())
             print(f"(the traceback of the following error is in {cfg.OUTPUT_DIR}/log.txt)")
+        if is_bare(error):
+            raise RuntimeError(described(error, cfg.TRAINER.NAME)) from error
         raise
 
 

@@ -19,7 +19,7 @@ from launch.folder import (
     release,
     run_folder,
 )
-from launch.resolve import Run, resolve
+from launch.resolve import Run, check_replaced, resolve
 
 ERRORS = (
     ValueError,
@@ -54,6 +54,7 @@ def run_command(argv: list[str]) -> None:
     args = parse_args(argv)
     run = resolve(args)
     cfg = run.cfg
+    check_replaced(args, cfg)
     if not run.has_folder:
         cfg.OUTPUT_DIR = cfg.RESUME or str(run_folder(run))
     if run.trained_by and not cfg.RUN.MODEL_DIR:

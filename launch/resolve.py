@@ -22,7 +22,8 @@ from dassl.config.identity import NOT_PART_OF_THE_EXPERIMENT, digest, experiment
 from dassl.utils import available_cores, unknown_name
 from models import backbones
 
-PROJECT = Path(__file__).resolve().parent.parent
+from .registered import PROJECT, plain_name, settled_name
+
 CONFIGS = PROJECT / "configs"
 DEFAULT_BACKBONE = "ViT-B/16"
 DEFAULT_SHOTS = 16
@@ -70,11 +71,14 @@ def resolve(args) -> Run:
     dataset_file, config_file = files
     given = [pairs, flags, flatten(config_file), flatten(dataset_file)]
 
-    trainer, declared = trainer_defaults(_first(given, "TRAINER.NAME"))
+    trainer, declared = trainer_defaults(_first(given, "TRAINER.NAME"), args.replace)
     dataset = _first(given, "DATASET.NAME")
     if not dataset:
         raise ValueError("no data set is named; pass --dataset-config-file configs/datasets/<data set>.yaml")
-    recipe, trained_by = load_recipe(trainer, args.protocol, dataset, _first(given, "DATASET.NUM_SHOTS"))
+    dataset = settled_name("datasets", dataset, args.replace)
+    recipe, trained_by = load_recipe(
+        *(plain_name(trainer), args.protocol, plain_name(dataset), _first(given, "DATASET.NUM_SHOTS"))
+    )
     if trained_by not in ("", args.protocol) and not args.eval_only:
         raise ValueError(
             f"the {args.protocol} protocol of {trainer} only tests, with the model that --protocol "
@@ -88,7 +92,7 @@ def resolve(args) -> Run:
         )
         cfg.merge_from_mapping(declared, source=f"the defaults of {trainer}", allow_new=True)
         own_nodes = [name for name, keys in declared["TRAINER"].items() if isinstance(keys, dict)]
-        if not own_nodes:
+        if not own_nodes or is_replacement(trainer):
             for path, content in zip((args.dataset_config_file, args.config_file), files, strict=True):
                 if nodes := declare_nodes(cfg, content, source=path):
                     own_nodes += nodes
@@ -103,11 +107,15 @@ def resolve(args) -> Run:
         for key, value in flags.items():
             _assign(cfg, key, value)
         merge(pairs, source="command line")
-    notes += _unread_keys(trainer, declared, [pairs, flatten(config_file)])
+    if not is_replacement(trainer):
+        notes += _unread_keys(trainer, declared, [pairs, flatten(config_file)])
 
     cfg.TRAINER.NAME = trainer
+    cfg.DATASET.NAME = dataset
     cfg.RUN.PROTOCOL = args.protocol
     cfg.RUN.DATASET_FILE = Path(args.dataset_config_file).stem
+    if cfg.RUN.DATASET_FILE:
+        cfg.RUN.DATASET_FILE += dataset.removeprefix(plain_name(dataset))
     cfg.RUN.EVAL_ONLY = args.eval_only
     cfg.RUN.MODEL_DIR = args.model_dir
     cfg.RUN.LOAD_EPOCH = -1 if args.load_epoch is None else args.load_epoch
@@ -145,19 +153,26 @@ def resolve_training(args, run: Run, pairs: list[str]) -> tuple[argparse.Namespa
 # Trainers and recipes -------------------------------------------------------------------------------
 
 
-def trainer_defaults(name: str) -> tuple[str, dict]:
+def trainer_defaults(name: str, replace: bool = False) -> tuple[str, dict]:
     """Canonical name of a trainer and the keys it declares, with their defaults.
 
     A trainer that ships no YAML (a plugin in one file) may declare them in its class attribute ``defaults``:
-    the keys of its node, ``cfg.TRAINER.<NAME>`` (or the ``node`` that its class names).
+    the keys of its node, ``cfg.TRAINER.<NAME>`` (or the ``node`` that its class names). One that replaces a
+    shipped trainer (launch/registered.py) has the keys of both.
     """
     if not name:
         raise ValueError(f"no trainer is named; pass --trainer (shipped: {', '.join(shipped_trainers())})")
     shipped = {shipped_name.lower(): shipped_name for shipped_name in shipped_trainers()}
-    plain = name.lower().replace("_", "")
-    canonical = SPELLINGS.get(plain, shipped.get(plain, name))
-    if canonical in shipped.values():
-        return canonical, load_yaml(CONFIGS / f"trainers/{canonical}.yaml")
+    asked, at, stem = name.partition("@")
+    plain = asked.lower().replace("_", "")
+    canonical = SPELLINGS.get(plain, shipped.get(plain, asked))
+    name = settled_name("trainers", f"{canonical}{at}{stem}", replace)
+    defaults = CONFIGS / (
+        f"trainers/{canonical}.yaml" if canonical in shipped.values() else "_base_/clip.yaml"
+    )
+    declared = load_yaml(defaults)
+    if name in shipped.values():
+        return name, declared
 
     import trainers  # noqa: F401 - registers the plugins; only they need torch at this point
     from dassl.engine import TRAINER_REGISTRY
@@ -165,10 +180,10 @@ def trainer_defaults(name: str) -> tuple[str, dict]:
     registered = TRAINER_REGISTRY.registered_names()
     if name not in registered:
         raise ValueError(unknown_name("trainer", name, registered))
-    declared = load_yaml(CONFIGS / "_base_/clip.yaml")
     plugin = TRAINER_REGISTRY.get(name)
     if own := getattr(plugin, "defaults", None):
-        declared["TRAINER"][getattr(plugin, "node", "") or name.upper()] = dict(own)
+        node = getattr(plugin, "node", "") or canonical.upper()
+        declared["TRAINER"].setdefault(node, {}).update(own)
     return name, declared
 
 
@@ -262,6 +277,15 @@ def _check_flags(args) -> None:
         )
 
 
+def check_replaced(args, cfg) -> None:
+    """Raises: ValueError if ``--replace`` was given and nothing takes the place of anything"""
+    if args.replace and not any(map(is_replacement, (cfg.TRAINER.NAME, cfg.DATASET.NAME))):
+        raise ValueError(
+            f"--replace: no file of your own in trainers/ registers a {cfg.TRAINER.NAME}, and none in "
+            f"datasets/ a {cfg.DATASET.NAME}; leave it out, or see that your file registers that name"
+        )
+
+
 def _check_ranges(cfg) -> None:
     values = flatten(cfg)
     for key, smallest in SMALLEST.items():
@@ -276,6 +300,11 @@ def _assign(cfg, key: str, value) -> None:
     for parent in parents:
         cfg = cfg[parent]
     cfg[leaf] = value
+
+
+def is_replacement(name: str) -> bool:
+    """Whether a settled name of a trainer or data set is that of a class in the place of a shipped one."""
+    return name != plain_name(name)
 
 
 def _unread_keys(trainer: str, declared: dict, given: list[dict]) -> list[str]:

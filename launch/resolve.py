@@ -202,8 +202,8 @@ def declare_nodes(cfg: CfgNode, content: dict, source: str) -> list[str]:
     known = set(cfg.TRAINER)
     new = {}
     for key, value in flatten(content).items():
-        top, *parents = key.split(".")[:-1]
-        if top == "TRAINER" and parents and parents[0] not in known:
+        top, *rest = key.split(".")
+        if top == "TRAINER" and len(rest) > 1 and rest[0] not in known:
             new[key] = value
     cfg.merge_from_mapping(new, source=source, allow_new=True)
     return [name for name in cfg.TRAINER if name not in known]

@@ -132,7 +132,7 @@ from datasets import demo
 
 
 @DATASET_REGISTRY.register()
-class DemoGarden(demo.DemoGarden):
+class DemoV2(demo.DemoV2):
     """Another reading of the same pictures."""
 '''
 RUNS = """
@@ -165,7 +165,7 @@ def copy(tmp_path, demo_root):
         shutil.copytree(PROJECT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT / "train.py", project)
     (project / "trainers/coop_original.py").write_text(ORIGINAL)
-    (project / "datasets/garden_original.py").write_text(DATA)
+    (project / "datasets/v2_original.py").write_text(DATA)
 
     def run(*commands):
         argvs = [["--root", str(demo_root), *map(str, words), "VERBOSE", "False"] for words in commands]
@@ -179,7 +179,7 @@ def copy(tmp_path, demo_root):
     return run
 
 
-def words(*more, trainer="CoOp", dataset="demo_cloth"):
+def words(*more, trainer="CoOp", dataset="demo"):
     data = f"configs/datasets/{dataset}.yaml"
     return ["--trainer", trainer, "--dataset-config-file", data, "--seed", 1, *more]
 
@@ -195,8 +195,8 @@ def test_the_users_class_takes_the_shipped_name_where_it_is_asked_to(copy, resul
         words(*base, *fast, trainer="CoOp@coop"),
         words("--no-train", trainer="CoCoOp"),
         words("--no-train", "--replace", trainer="CoCoOp"),
-        words("--no-train", dataset="demo_garden", trainer="ZeroshotCLIP"),
-        words("--replace", *base, dataset="demo_garden", trainer="ZeroshotCLIP"),
+        words("--no-train", dataset="demo_v2", trainer="ZeroshotCLIP"),
+        words("--replace", *base, dataset="demo_v2", trainer="ZeroshotCLIP"),
     )
     codes, said = zip(*found["answers"], strict=True)
     assert "trainers/coop.py and trainers/coop_original.py bring a trainer CoOp" in codes[0]
@@ -205,7 +205,7 @@ def test_the_users_class_takes_the_shipped_name_where_it_is_asked_to(copy, resul
     assert "CoOp@coop_original/demo" in said[2] and "is finished already" in said[2]
     assert "trainers.coop" in found["bases"] and "trainers.coop_original" not in found["bases"]
     assert "--replace: no file of your own in trainers/ registers a CoCoOp" in codes[6]
-    assert "datasets/demo.py and datasets/garden_original.py bring a data set DemoGarden" in codes[7]
+    assert "datasets/demo.py and datasets/v2_original.py bring a data set DemoV2" in codes[7]
     assert codes[8] is None
 
     runs = {path.parent: result(path.parent) for path in (copy.project / "output").rglob("result.json")}
@@ -214,23 +214,23 @@ def test_the_users_class_takes_the_shipped_name_where_it_is_asked_to(copy, resul
     ours = by_place["base2new/train_base/CoOp"]
     assert (theirs["trainer"], ours["trainer"]) == ("CoOp@coop_original", "CoOp")
     assert theirs["trainable_params"] == 49 * theirs["num_classes"]  # 48 weights and a bias for each class
-    assert ours["trainable_params"] == 3 * 64
+    assert ours["trainable_params"] == 4 * 64  # the four words of the recipe's phrase
     test = by_place["base2new/test_new/CoOp@coop_original"]
     assert test["model_digest"] == theirs["config_digest"] != ours["config_digest"]
-    garden = by_place["base2new/train_base/ZeroshotCLIP"]
-    assert garden["dataset"] == "DemoGarden@garden_original"
-    assert garden["dataset_file"] == "demo_garden@garden_original"
+    other = by_place["base2new/train_base/ZeroshotCLIP"]
+    assert other["dataset"] == "DemoV2@v2_original"
+    assert other["dataset_file"] == "demo_v2@v2_original"
 
 
 def test_a_plan_of_runs_means_the_shipped_class(copy):
     code = (
         "from grid.plan import plan; from grid.spec import Spec; from grid.source import trainer_version\n"
-        "(run,) = plan([(Spec('CoOp', 'base2new', 'demo_cloth', 16, 1), ())], 'output', 'data').values()\n"
+        "(run,) = plan([(Spec('CoOp', 'base2new', 'demo', 16, 1), ())], 'output', 'data').values()\n"
         "import sys; assert 'torch' not in sys.modules; print(run.name, run.command[3])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=copy.project, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["base2new/train_base/demo_cloth/shots_16/CoOp/demo/seed1", "CoOp@coop"]
+    assert done.stdout.split() == ["base2new/train_base/demo/shots_16/CoOp/demo/seed1", "CoOp@coop"]
 
 
 def test_the_flag_is_part_of_the_command_that_a_test_prints():

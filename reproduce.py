@@ -20,7 +20,7 @@ from grid.executors.ray import RayExecutor
 from grid.failures import Failure
 from grid.plan import Planned, plan
 from grid.progress import Progress
-from launch.errors import message_of
+from launch.bare_errors import message_of
 from paper import definitions, figures, report
 from paper.assemble import assemble
 from paper.selection import Selection

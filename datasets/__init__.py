@@ -1,11 +1,37 @@
 """Data sets, one per file. Every module of the folder is imported: a file dropped in here is registered."""
 
-import importlib
-import pkgutil
+from dassl.data.datasets import DATASET_REGISTRY
+from dassl.utils import import_folder
+
+# Files of this project, without .py: of two files that register one name, the one named here is the shipped
+# one (launch/registered.py).
+SHIPPED = (
+    "archives",
+    "caltech101",
+    "catalog",
+    "demo",
+    "downloads",
+    "drawing",
+    "dtd",
+    "eurosat",
+    "fgvc_aircraft",
+    "food101",
+    "imagenet",
+    "imagenet_a",
+    "imagenet_like",
+    "imagenet_r",
+    "imagenet_sketch",
+    "imagenetv2",
+    "listing",
+    "oxford_flowers",
+    "oxford_pets",
+    "splits",
+    "stanford_cars",
+    "sun397",
+    "ucf101",
+)
 
 # Programs (`python -m datasets.doctor`): importing them here would load them twice when they are run.
 _PROGRAMS = ("doctor", "prepare")
 
-for _module in pkgutil.iter_modules(__path__):
-    if _module.name not in _PROGRAMS:
-        importlib.import_module(f"{__name__}.{_module.name}")
+import_folder(DATASET_REGISTRY, __name__, __path__, SHIPPED, _PROGRAMS)

@@ -1,21 +1,17 @@
-"""What an error says to people, and what to change where memory ran out. Imports no torch."""
+"""Errors of a run: what to change where memory ran out. Imports no torch."""
 
 import re
 import traceback
 from collections.abc import Iterator
 
+from .bare_errors import message_of
+
 # An allocator of torch for GPU or CPU, the CUDA driver, or a CUDA library that could not get its workspace.
 OUT_OF_MEMORY = re.compile(r"out of memory|DefaultCPUAllocator|_STATUS_ALLOC_FAILED")
 
 
-def message_of(error: BaseException) -> str:
-    """The error's text, or its type if it has none."""
-    text = error.args[0] if isinstance(error, KeyError) and error.args else error
-    return str(text) or type(error).__name__
-
-
 def message_of_run(error: BaseException) -> str:
-    """The same for an error of a run, with what to change if memory ran out."""
+    """The text of an error for people, with what to change if memory ran out."""
     if not ran_out_of_memory(error):
         return message_of(error)
     return f"{message_of(error)}; {_what_needs_less(error)}"

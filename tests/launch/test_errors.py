@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from launch.errors import message_of, message_of_run, ran_out_of_memory
+from launch.errors import message_of_run, ran_out_of_memory
 from trainers.clipfit import CLIPFit
 
 CUDA = "CUDA out of memory. Tried to allocate 20.00 GiB. GPU 0 has a total capacity of 79.10 GiB"
@@ -47,7 +47,8 @@ def test_other_errors_get_no_advice(error):
 
 def test_every_error_has_a_message():
     assert (
-        message_of(KeyError("no such name")) == "no such name" and message_of(MemoryError()) == "MemoryError"
+        message_of_run(KeyError("no such name")) == "no such name"
+        and message_of_run(RuntimeError()) == "RuntimeError"
     )
 
 

@@ -29,7 +29,7 @@ CHECKS = (
     Check("step_against_cpu", f"{STEP}:against_cpu", cores=4),
     Check("deterministic", f"{TRAINING}:deterministic", cores=2),
     Check("kill_and_resume", f"{TRAINING}:kill_and_resume", cores=2),
-    Check("prograd_temperature", f"{TRAINING}:prograd_temperature", cores=3),
+    Check("prograd_temperature", f"{TRAINING}:prograd_temperature", cores=4),
     Check("two_runs_a_gpu", f"{SHARING}:two_runs", needs_gpu=True, alone=True),
     Check("sticky_error", f"{SHARING}:sticky_error", needs_gpu=True),
     Check("clipfit_step", f"{STEP}:clipfit_step", needs_gpu=True, alone=True),

@@ -64,7 +64,8 @@ def against_cpu(context: Context) -> str:
                     context.problem(f"{what}: {row['problem']}")
                 context.save()
     ran = sorted({name.rpartition(", ")[2] for name, row in context.numbers.items() if row["calls"]})
-    found = ", ".join(f"{precision} {value:.2g}" for precision, value in worst.items())
+    formats = {"fp32": ".1e"}
+    found = ", ".join(f"{name} {value:{formats.get(name, '.6f')}}" for name, value in worst.items())
     return (
         f"{backbone}, {compared} steps with attention {', '.join(ran)}; "
         f"largest relative difference (fp32) and least cosine of a gradient (amp): {found}"
@@ -132,31 +133,32 @@ def clipfit_step(context: Context) -> str:
     """Time, memory, kernel launches and waits of a step at 100 and 1,000 classes, 32 images."""
     _as_the_engine_computes(context.cores)
     clip = load_clip("random:ViT-B/16", device=context.device)
-    for classes, precision, which in (
-        *((classes, precision, "fast") for precision in benchmark.AUTOCAST for classes in (100, 1000)),
-        (100, "amp", "plain"),
-        (100, "fp32", "plain"),
-    ):
-        words = ["--classes", str(classes), "--device", context.device, "--precision", precision]
-        args = benchmark.parse_arguments([*words, "--threads", str(context.cores)])
-        step = benchmark.build_steps(WHAT, args, clip)[which]
-        key = f"{classes} classes, {precision}, {which}"
-        try:
-            context.numbers[key] = _measure(step, args, repeat=10 if context.quick else 50)
-        except torch.OutOfMemoryError as error:
-            context.problem(f"{key}: {str(error).splitlines()[0]}")
-        del step
-        torch.cuda.empty_cache()
-        context.save()
+    settings = [(classes, precision, "fast") for precision in benchmark.AUTOCAST for classes in (100, 1000)]
+    settings += [(100, "amp", "plain"), (100, "fp32", "plain")]
+    for measure in (_time_and_memory, _launches_and_waits):  # the profiler slows down what comes behind it
+        for classes, precision, which in settings:
+            words = ["--classes", str(classes), "--device", context.device, "--precision", precision]
+            args = benchmark.parse_arguments([*words, "--threads", str(context.cores)])
+            step = benchmark.build_steps(WHAT, args, clip)[which]
+            key = f"{classes} classes, {precision}, {which}"
+            row = context.numbers.setdefault(key, {})
+            try:
+                row |= measure(step, args.images, 10 if context.quick else 50)
+            except torch.OutOfMemoryError as error:
+                context.problem(f"{key}: {str(error).splitlines()[0]}")
+            del step
+            torch.cuda.empty_cache()
+            context.save()
     return "; ".join(
         f"{key} {row['ms']:.1f} ms, {row['images_per_s']:,.0f} images/s, {row['peak_mb']:,.0f} MiB, "
         f"{row['launches']} launches, {sum(row['waits'].values())} waits"
         for key, row in context.numbers.items()
+        if {"ms", "launches"} <= row.keys()
     )
 
 
-def _measure(step: benchmark.Step, args, repeat: int) -> dict:
-    """Median of `repeat` steps after three that are not counted; then one step under the profiler."""
+def _time_and_memory(step: benchmark.Step, images: int, repeat: int) -> dict:
+    """Median of `repeat` steps after three that are not counted, and the allocator's peak meanwhile."""
     for _ in range(3):
         step()
     torch.cuda.synchronize()
@@ -167,15 +169,22 @@ def _measure(step: benchmark.Step, args, repeat: int) -> dict:
         step()
         torch.cuda.synchronize()
         milliseconds.append(1000 * (time.perf_counter() - start))
-    counts = _runtime_calls(step)
-    counts.subtract(_runtime_calls(lambda: None))  # what the profiler itself and the last wait bring
     median = statistics.median(milliseconds)
     return {
         "ms": median,
         "ms_least": min(milliseconds),
         "ms_most": max(milliseconds),
-        "images_per_s": 1000 * args.images / median,
+        "images_per_s": 1000 * images / median,
         "peak_mb": torch.cuda.max_memory_allocated() / 2**20,
+    }
+
+
+def _launches_and_waits(step: benchmark.Step, images: int, repeat: int) -> dict:
+    """Calls of the CUDA runtime in one step, less those that the profiler and the last wait bring."""
+    step()
+    torch.cuda.synchronize()
+    counts = _runtime_calls(step) - _runtime_calls(lambda: None)
+    return {
         "launches": sum(count for name, count in counts.items() if name.startswith(LAUNCHES)),
         "waits": {name: counts[name] for name in WAITS if counts[name]},
         "copies_to_host": sum(count for name, count in counts.items() if name.startswith("Memcpy DtoH")),

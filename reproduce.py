@@ -21,6 +21,7 @@ from grid.executors.local import LocalExecutor
 from grid.executors.ray import RayExecutor
 from grid.failures import Failure
 from grid.plan import Planned, plan
+from launch.bare_errors import message_of
 from report import definitions, figures, formats
 from report.assemble import assemble
 from report.paper import SHIPPED, Paper
@@ -44,8 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         return COMMAND_FUNCTIONS[args.command](args)
     except ERRORS as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        sys.exit(f"error: {message}")
+        sys.exit(f"error: {message_of(error)}")
     except KeyboardInterrupt:
         print(f"\n{INTERRUPTED}")
         return 130
@@ -96,7 +96,10 @@ def _add_execution(command: argparse.ArgumentParser) -> None:
     how = command.add_argument_group("execution")
     how.add_argument("--executor", default="local", choices=["local", "ray"])
     how.add_argument(
-        "--jobs", type=int, default=0, help="local: runs at once; default: what cores or GPUs allow"
+        "--jobs",
+        type=int,
+        default=0,
+        help="local: runs at once, with GPUs within --per-gpu; default: what cores or GPUs allow",
     )
     how.add_argument(
         "--per-gpu", type=int, default=1, help="local: at most so many runs on a GPU, memory permitting"

@@ -9,6 +9,8 @@ from pathlib import Path
 
 from dassl.utils import log_only, setup_logger
 from launch.arguments import parse_args
+from launch.bare_errors import described, is_bare
+from launch.errors import message_of_run
 from launch.folder import (
     check_resume,
     claim,
@@ -18,9 +20,20 @@ from launch.folder import (
     release,
     run_folder,
 )
-from launch.resolve import Run, resolve
+from launch.resolve import Run, check_replaced, resolve
 
-ERRORS = (ValueError, KeyError, TypeError, OSError, RuntimeError, ArithmeticError, NotImplementedError)
+ERRORS = (
+    ValueError,
+    LookupError,
+    TypeError,
+    OSError,
+    RuntimeError,
+    MemoryError,
+    ArithmeticError,
+    NotImplementedError,
+    AssertionError,
+    AttributeError,
+)
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -30,8 +43,7 @@ def main(argv: list[str] | None = None) -> None:
     try:
         run_command(argv)
     except ERRORS as error:
-        message = error.args[0] if isinstance(error, KeyError) and error.args else error
-        sys.exit(f"error: {message}")
+        raise SystemExit(f"error: {message_of_run(error)}") from error
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last finished epoch that was kept")
         sys.exit(130)
@@ -44,6 +56,7 @@ def run_command(argv: list[str]) -> None:
     args = parse_args(argv)
     run = resolve(args)
     cfg = run.cfg
+    check_replaced(args, cfg)
     if not run.has_folder:
         cfg.OUTPUT_DIR = cfg.RESUME or str(run_folder(run))
     if run.trained_by and not cfg.RUN.MODEL_DIR:
@@ -64,12 +77,14 @@ def run_command(argv: list[str]) -> None:
         setup_logger(cfg.OUTPUT_DIR)
     try:
         execute(args, run)
-    except ERRORS:
+    except ERRORS as error:
         if args.no_train:
             traceback.print_exc()  # there is no log to keep it
         else:
             log_only(traceback.format_exc())
             print(f"(the traceback of the following error is in {cfg.OUTPUT_DIR}/log.txt)")
+        if is_bare(error):
+            raise RuntimeError(described(error, cfg.TRAINER.NAME)) from error
         raise
 
 

@@ -2,6 +2,7 @@
 
     python -m benchmarks.clipfit_step
     python -m benchmarks.clipfit_step --backbone random:ViT-B/16 --classes 100 --images 32 --threads 2
+    python -m benchmarks.clipfit_step --device cuda --precision amp
 
 plain   as the method is usually run: the prompts of all classes, 77 tokens each, go through the text encoder
         twice (once for the cross entropy, once for the regularizer), then backward through both.
@@ -20,8 +21,9 @@ import multiprocessing
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -36,8 +38,10 @@ WORDS = ["red", "blue", "green", "dog", "cat", "house", "tree", "car", "bird", "
 
 BETA = 8.0
 PARTS = ("text passes", "whole step")
+AUTOCAST = {"fp32": None, "amp": torch.float16, "amp-bf16": torch.bfloat16}  # --precision
 
-Step = Callable[[], tuple[Tensor, ...]]
+Results = dict[str, Tensor]  # "loss", and the gradient of every trained tensor by its name
+Step = Callable[..., Results]
 
 
 def main() -> None:
@@ -45,7 +49,7 @@ def main() -> None:
     args = parse_arguments()
     print(
         f"{args.backbone}, {args.classes} classes (names of 1 to 3 tokens), {args.images} images, "
-        f"{args.device}, {args.threads} threads, float32"
+        f"{args.device}, {args.threads} threads, {args.precision}"
     )
     # Memory first: a process counts what its parent held when it was started.
     memory = {
@@ -53,23 +57,20 @@ def main() -> None:
         for what in PARTS
     }
     for what in PARTS:
-        gradients, seconds = {}, {}
+        results, seconds = {}, {}
         for which, step in build_steps(what, args).items():
-            seconds[which], gradients[which] = best_time(step, args.repeat, args.device)
+            seconds[which], results[which] = best_time(step, args.repeat, args.device)
         print(f"\n{what:12}{'seconds':>10}{'peak MiB':>12}")
         for which in seconds:
             print(f"{which:12}{seconds[which]:10.3f}{memory[what][which]:12,.0f}")
         faster = seconds["plain"] / seconds["fast"]
         smaller = memory[what]["plain"] / memory[what]["fast"]
         print(f"{'ratio':12}{faster:9.1f}x{smaller:11.1f}x")
-        difference = max(
-            ((fast - plain).norm() / plain.norm()).item()
-            for fast, plain in zip(gradients["fast"], gradients["plain"], strict=True)
-        )
-        print(f"largest relative difference of a gradient: {difference:.1e}")
+        differences = relative_differences(results["fast"], results["plain"])
+        print(f"largest relative difference of a gradient: {max(differences.values()):.1e}")
 
 
-def parse_arguments() -> argparse.Namespace:
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Time and memory of one CLIPFit step.")
     parser.add_argument("--backbone", default="random:ViT-B/16")
     parser.add_argument("--classes", type=int, default=100)
@@ -77,23 +78,28 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--repeat", type=int, default=2, help="steps timed of each kind (default 2)")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="CPU threads")
     parser.add_argument("--device", default="cpu")
-    return parser.parse_args()
+    parser.add_argument("--precision", default="fp32", choices=AUTOCAST, help="amp: autocast, in float16")
+    parser.add_argument("--template", default=PLAIN, help="prompt of a class, with {} for its name")
+    return parser.parse_args(argv)
 
 
-def build_steps(what: str, args: argparse.Namespace) -> dict[str, Step]:
-    """The two ways to get the gradients of the same loss in the same CLIP."""
+def build_steps(what: str, args: argparse.Namespace, clip: CLIP | None = None) -> dict[str, Step]:
+    """The two ways to get the gradients of the same loss in the same CLIP (`clip`, else it is loaded).
+
+    A step takes a precision (default `args.precision`), and the factor that scales the loss while its
+    gradients are computed, as a gradient scaler does (default 1); what it returns is divided by it again.
+    """
     torch.set_num_threads(args.threads)
     generator = torch.Generator().manual_seed(0)
-    clip = load_clip(args.backbone, device=args.device).requires_grad_(False)
+    clip = load_clip(args.backbone, device=args.device) if clip is None else clip
+    clip.requires_grad_(False)
     groups = ["text.ffn_proj_bias"] + (["image.layernorm"] if what == "whole step" else [])
-    trained = [p for parameters in select(clip, groups).values() for p in parameters.values()]
-    for parameter in trained:
+    trained = {name: p for parameters in select(clip, groups).values() for name, p in parameters.items()}
+    for parameter in trained.values():
         parameter.requires_grad_(True)
 
-    names = [
-        " ".join(WORDS[(7 * k + 3 * i) % len(WORDS)] for i in range(1 + k % 3)) for k in range(args.classes)
-    ]
-    tokens = tokenize(fill(PLAIN, names), names).to(args.device)
+    names = class_names(args.classes)
+    tokens = tokenize(fill(args.template, names), names).to(args.device)
     prompts, embedded = clip.embed_prompts(tokens), clip.embed(tokens)
     width = clip.text_encoder.text_projection.shape[1]
     teacher = torch.randn(args.classes, width, generator=generator).to(args.device)
@@ -103,20 +109,45 @@ def build_steps(what: str, args: argparse.Namespace) -> dict[str, Step]:
     labels = (torch.arange(args.images) % args.classes).to(args.device)
     fixed = torch.randn(args.images, width, generator=generator).to(args.device)
 
-    def gradients(for_entropy: Tensor, for_regularizer: Tensor) -> tuple[Tensor, ...]:
-        image = clip.encode_image(images) if what == "whole step" else fixed
-        drift = 1 - F.cosine_similarity(for_regularizer, teacher).mean()
-        loss = F.cross_entropy(clip.logits(image, for_entropy), labels) + BETA * drift
-        return torch.autograd.grad(loss, trained)
+    def run(features: Callable[[], tuple[Tensor, Tensor]], precision: str, scale: float) -> Results:
+        with autocast(args.device, precision or args.precision):
+            for_entropy, for_regularizer = features()
+            image = clip.encode_image(images) if what == "whole step" else fixed
+            drift = 1 - F.cosine_similarity(for_regularizer.float(), teacher).mean()
+            loss = F.cross_entropy(clip.logits(image, for_entropy).float(), labels) + BETA * drift
+        gradients = torch.autograd.grad(loss * scale, list(trained.values()))
+        named = zip(trained, gradients, strict=True)
+        return {"loss": loss.detach(), **{name: gradient / scale for name, gradient in named}}
 
-    def plain() -> tuple[Tensor, ...]:
-        return gradients(*(plain_features(clip, embedded, tokens) for _ in range(2)))
+    def plain(precision: str = "", scale: float = 1.0) -> Results:
+        two_passes = (plain_features(clip, embedded, tokens) for _ in range(2))
+        return run(lambda: tuple(two_passes), precision, scale)
 
-    def fast() -> tuple[Tensor, ...]:
-        features = clip.text_encoder(prompts)
-        return gradients(features, features)
+    def fast(precision: str = "", scale: float = 1.0) -> Results:
+        return run(lambda: (clip.text_encoder(prompts),) * 2, precision, scale)
 
     return {"plain": plain, "fast": fast}
+
+
+def class_names(count: int) -> list[str]:
+    """Names of one to three tokens."""
+    return [" ".join(WORDS[(7 * k + 3 * i) % len(WORDS)] for i in range(1 + k % 3)) for k in range(count)]
+
+
+def autocast(device: str, precision: str):
+    """Mixed precision around the forward pass, as `precision` names it."""
+    dtype = AUTOCAST[precision]
+    return nullcontext() if dtype is None else torch.autocast(torch.device(device).type, dtype)
+
+
+def relative_differences(results: Results, reference: Results) -> dict[str, float]:
+    """|g - reference| / |reference| of every gradient, by name; computed on the CPU in float64."""
+    pairs = {
+        name: (results[name].double().cpu(), gradient.double().cpu())
+        for name, gradient in reference.items()
+        if name != "loss"
+    }
+    return {name: ((one - other).norm() / other.norm()).item() for name, (one, other) in pairs.items()}
 
 
 def plain_features(clip: CLIP, embedded: Tensor, tokens: Tensor) -> Tensor:
@@ -129,17 +160,17 @@ def plain_features(clip: CLIP, embedded: Tensor, tokens: Tensor) -> Tensor:
     )
 
 
-def best_time(step: Step, repeat: int, device: str) -> tuple[float, tuple[Tensor, ...]]:
+def best_time(step: Step, repeat: int, device: str) -> tuple[float, Results]:
     """Seconds of the fastest of `repeat` steps, and what the step returns."""
     step()
     seconds = []
     for _ in range(repeat):
         synchronize(device)
         start = time.perf_counter()
-        gradients = step()
+        results = step()
         synchronize(device)
         seconds.append(time.perf_counter() - start)
-    return min(seconds), gradients
+    return min(seconds), results
 
 
 def synchronize(device: str) -> None:

@@ -54,12 +54,15 @@ ENSEMBLE = (
 def template_for(dataset: str, column: str = "default", override: str = "") -> str:
     """Template of a data set (by `DATASET.NAME`): `override` if given, else the table's, else PLAIN.
 
+    A data set class in the place of a shipped one (`Food101@<file>`) has the shipped one's template.
+
     Raises: ValueError for an unknown column, or an override without exactly one `{}`
     """
     if override:
         return _checked(override)
     if column not in TEMPLATES:
         raise ValueError(f"there is no template column {column!r}; choose one of {', '.join(TEMPLATES)}")
+    dataset = dataset.partition("@")[0]
     return TEMPLATES[column].get(dataset) or TEMPLATES["default"].get(dataset, PLAIN)
 
 

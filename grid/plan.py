@@ -20,6 +20,7 @@ from pathlib import Path
 from dassl.config.identity import digest, experiment, read_config
 from launch.arguments import parse_args
 from launch.folder import CONFIG, has_progress, read_result, run_folder, unrecorded
+from launch.registered import explicit_name
 from launch.resolve import TRANSFERS, resolve, trainer_defaults
 
 from .failures import Failure
@@ -183,7 +184,7 @@ class _Planner:
 @functools.cache
 def _node_with_precision(trainer: str) -> str:
     """The config node in which a trainer declares its precision."""
-    name, declared = trainer_defaults(trainer)
+    name, declared = trainer_defaults(explicit_name("trainers", trainer))
     for node, keys in declared["TRAINER"].items():
         if isinstance(keys, dict) and "PREC" in keys:
             return node

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from launch.resolve import PROJECT
+from launch.registered import PROJECT, shipped_files
 
 FIRST_VERSION = 1
 DRAWN = "DrawnDataset"  # base of the data sets that are drawn on first use
@@ -51,9 +51,10 @@ def ancestors(package: Path, name: str) -> list[str]:
 
 @cache
 def classes(package: Path) -> dict[str, ClassSource]:
-    """Every class that the files of a folder define at their top level."""
+    """Every class that the files of a folder define at their top level; of one name, the shipped one."""
     found = {}
-    for path in sorted(package.glob("*.py")):
+    shipped = shipped_files(package)
+    for path in sorted(package.glob("*.py"), key=lambda path: (path.stem in shipped, path)):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef):
                 bases = tuple(ast.unparse(base).rpartition(".")[2] for base in node.bases)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launch.folder import ONLY_FOR_TESTS
+from launch.registered import explicit_name
 from launch.resolve import PROJECT
 
 
@@ -32,13 +33,13 @@ class Spec:
 def arguments(
     spec: Spec, root: str = "", output_dir: str = "", model_dir: str = "", pairs: Iterable[str] = ()
 ) -> list[str]:
-    """The words behind ``python train.py``.
+    """The words behind ``python train.py``, which mean shipped classes whatever else has their names.
 
     Args: root folder of the data sets; output_dir, model_dir given only where train.py would look elsewhere;
           pairs that stand behind the spec's own
     """
     flags = {
-        "--trainer": spec.trainer,
+        "--trainer": explicit_name("trainers", spec.trainer),
         "--protocol": spec.protocol,
         "--dataset-config-file": project_file(f"configs/datasets/{spec.dataset}.yaml"),
         "--shots": str(spec.shots),

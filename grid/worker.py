@@ -3,8 +3,9 @@
 python -m grid.worker
 
 It reads command lines as JSON lists, one a line, from its standard input, and answers each on its standard
-output with ``{"error": null}`` or ``{"error": "..."}``. What runs print goes to their log.txt only. It ends
-with its parent, in the middle of a run if need be: a run survives that.
+output with an `Answer` as JSON. What runs print goes to their log.txt only. It ends with its parent, in the
+middle of a run if need be: a run survives that. It also ends after a run that may have spoiled CUDA for this
+process, behind its answer.
 
 A run in a used process ends in the same bits as one by ``python train.py``: every run seeds all generators
 and sets threads and kernels itself (launch/runtime.py); `execute` undoes the rest.
@@ -14,44 +15,86 @@ import gc
 import json
 import os
 import queue
+import re
 import sys
 import threading
 import traceback
 import warnings
+from dataclasses import asdict, dataclass, replace
 
 # cuBLAS reads it when it is first used, and any later run may be a deterministic one.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import train
 from dassl.utils import close_logger
+from launch.errors import causes, ran_out_of_memory
+
+# How torch and the libraries under it begin: "CUDA error: ..." (torch.AcceleratorError too), "CUDA driver
+# error: ...", "cuDNN error: CUDNN_STATUS_...", "Triton Error [CUDA]: ...". Out of memory has another text.
+CUDA_ERROR = re.compile(r"\b(CUDA|HIP|cuDNN|cuSOLVER|cuFFT|NCCL|Triton)( driver)? error|_STATUS_[A-Z]", re.I)
 
 
-def execute(argv: list[str]) -> str | None:
-    """One run of train.py in this process. Returns: None, or what went wrong in one message."""
+@dataclass(frozen=True)
+class Answer:
+    """How a run in this process ended."""
+
+    error: str | None = None  # what went wrong in one message; None: nothing
+    out_of_memory: bool = False
+    spoiled: bool = False  # no other run may use this process
+
+
+def execute(argv: list[str]) -> Answer:
+    """One run of train.py in this process."""
     before = sys.argv
     sys.argv = ["train.py", *argv]  # log.txt begins with it
+    answer = Answer()
     try:
         with warnings.catch_warnings():  # leaving it also forgets which warnings were given already
             train.main(argv)
     except SystemExit as stop:
-        return None if stop.code in (None, 0) else str(stop.code).removeprefix("error: ")
+        if stop.code not in (None, 0):
+            answer = _answer(str(stop.code).removeprefix("error: "), stop)
     except Exception as error:  # train.py lets only surprises through
         traceback.print_exc()
-        return f"{type(error).__name__}: {error}"
+        answer = _answer(f"{type(error).__name__}: {error}", error)
     finally:
         close_logger()
         sys.argv = before
-        _release_memory()
-    return None
+    works = _release_memory()
+    return replace(answer, spoiled=answer.spoiled or not works)
 
 
-def _release_memory() -> None:
-    """Let go of the run's loader workers and of models that refer to themselves, on the GPU too."""
+def _answer(message: str, error: BaseException) -> Answer:
+    return Answer(message, ran_out_of_memory(error), may_spoil_cuda(error))
+
+
+def may_spoil_cuda(error: BaseException) -> bool:
+    """Whether this error, or one that led to it, came from CUDA or a library on it.
+
+    After a device-side assert or an illegal access every later call of the process fails, and the texts do
+    not say which errors are of that kind; a new process costs seconds. torch.OutOfMemoryError leaves CUDA as
+    it was and is not among them.
+    """
+    return any(isinstance(one, RuntimeError) and CUDA_ERROR.search(str(one)) for one in causes(error))
+
+
+def _release_memory() -> bool:
+    """Let go of the run's loader workers and of models that refer to themselves, on the GPU too.
+
+    Returns: whether CUDA, if the run used it, still works: an error may come to light only here
+    """
     import torch  # by now the run has paid for it
 
     gc.collect()
-    if torch.cuda.is_available():
+    if not torch.cuda.is_initialized():
+        return True
+    try:
+        torch.cuda.synchronize()
         torch.cuda.empty_cache()
+    except RuntimeError:
+        traceback.print_exc()
+        return False
+    return True
 
 
 def serve() -> None:
@@ -64,8 +107,10 @@ def serve() -> None:
     commands: queue.SimpleQueue = queue.SimpleQueue()
     threading.Thread(target=_listen, args=(requests, commands), daemon=True).start()
     while True:
-        error = execute(commands.get())
-        answers.write(json.dumps({"error": error}) + "\n")
+        answer = execute(commands.get())
+        answers.write(json.dumps(asdict(answer)) + "\n")
+        if answer.spoiled:
+            os._exit(0)  # without a farewell to CUDA, which may fail or wait for ever
 
 
 def _listen(requests, commands) -> None:

@@ -24,6 +24,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--backbone", default="", help="ViT-B/16, RN50, ..., a checkpoint, demo, random:ViT-B/16"
     )
     what.add_argument("--config-file", default="", metavar="YAML", help="your own settings")
+    what.add_argument(
+        "--replace",
+        action="store_true",
+        help="where your own file in trainers/ or datasets/ brings a class of a shipped name, run yours; "
+        "path and result call it <name>@<file>",
+    )
 
     where = parser.add_argument_group("where")
     where.add_argument("--root", default="", help="folder of the data sets (DATASET.ROOT)")
@@ -61,4 +67,4 @@ def command_line(args: argparse.Namespace) -> list[str]:
         "--config-file": args.config_file,
     }
     given = [str(word) for flag in flags.items() if flag[1] not in (None, "") for word in flag]
-    return ["python", "train.py", *given, *args.pairs]
+    return ["python", "train.py", *given, *(["--replace"] if args.replace else []), *args.pairs]

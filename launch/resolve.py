@@ -2,12 +2,19 @@
 
 engine defaults < configs/trainers/<Trainer>.yaml < data set's YAML < recipe (--protocol) < --config-file
 < flags < KEY VALUE pairs
+
+The keys are declared by the engine, by `configs/_base_/family.yaml` (nodes of the family's methods) and by
+the trainer: in its YAML, in the attribute ``defaults`` of a class without one, or, for a class that has
+neither, in the user's own files (:func:`declare_nodes`).
 """
 
 import argparse
 import random
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from clipfit import backbones
@@ -15,7 +22,8 @@ from dassl.config import CfgNode, flatten, get_cfg_default, load_yaml
 from dassl.config.identity import NOT_PART_OF_THE_EXPERIMENT, digest, experiment
 from dassl.utils import available_cores, unknown_name
 
-PROJECT = Path(__file__).resolve().parent.parent
+from .registered import PROJECT, plain_name, settled_name
+
 CONFIGS = PROJECT / "configs"
 DEFAULT_BACKBONE = "ViT-B/16"
 DEFAULT_SHOTS = 16
@@ -57,43 +65,57 @@ def resolve(args) -> Run:
     """
     _check_flags(args)
     pairs, flags = _pair_up(args.pairs), _flags(args)
-    files = [load_yaml(path) if path else {} for path in (args.dataset_config_file, args.config_file)]
+    notes = []
+    with _warnings_to(notes):
+        files = [load_yaml(path) if path else {} for path in (args.dataset_config_file, args.config_file)]
     dataset_file, config_file = files
     given = [pairs, flags, flatten(config_file), flatten(dataset_file)]
 
-    trainer, declared = trainer_defaults(_first(given, "TRAINER.NAME"))
+    trainer, declared = trainer_defaults(_first(given, "TRAINER.NAME"), args.replace)
     dataset = _first(given, "DATASET.NAME")
     if not dataset:
         raise ValueError("no data set is named; pass --dataset-config-file configs/datasets/<data set>.yaml")
-    recipe, trained_by = load_recipe(trainer, args.protocol, dataset, _first(given, "DATASET.NUM_SHOTS"))
+    dataset = settled_name("datasets", dataset, args.replace)
+    recipe, trained_by = load_recipe(
+        *(plain_name(trainer), args.protocol, plain_name(dataset), _first(given, "DATASET.NUM_SHOTS"))
+    )
     if trained_by not in ("", args.protocol) and not args.eval_only:
         raise ValueError(
             f"the {args.protocol} protocol of {trainer} only tests, with the model that --protocol "
             f"{trained_by} trains: train that one, then add --eval-only here"
         )
 
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
+    with _warnings_to(notes):
         cfg = get_cfg_default()
         cfg.merge_from_mapping(
             load_yaml(CONFIGS / "_base_/family.yaml"), source="family.yaml", allow_new=True
         )
         cfg.merge_from_mapping(declared, source=f"the defaults of {trainer}", allow_new=True)
-        cfg.merge_from_mapping(dataset_file, source=args.dataset_config_file)
-        cfg.merge_from_mapping(recipe, source=f"the {args.protocol} recipe of {trainer}")
+        own_nodes = [name for name, keys in declared["TRAINER"].items() if isinstance(keys, dict)]
+        if not own_nodes or is_replacement(trainer):
+            for path, content in zip((args.dataset_config_file, args.config_file), files, strict=True):
+                if nodes := declare_nodes(cfg, content, source=path):
+                    own_nodes += nodes
+                    notes.append(f"Note: {path} declares {', '.join(f'TRAINER.{name}' for name in nodes)}")
+        merge = partial(cfg.merge_from_mapping, own_nodes=own_nodes)
+        merge(dataset_file, source=args.dataset_config_file)
+        merge(recipe, source=f"the {args.protocol} recipe of {trainer}")
         if args.protocol == "base2new":
             cfg.DATASET.SUBSAMPLE_CLASSES = "new" if args.eval_only else "base"
-        cfg.merge_from_mapping(config_file, source=args.config_file)
+        merge(config_file, source=args.config_file)
         shipped = experiment(cfg)
         for key, value in flags.items():
             _assign(cfg, key, value)
-        cfg.merge_from_list(args.pairs)
-    notes = [f"Warning: {warning.message}" for warning in caught]
-    notes += _unread_keys(trainer, declared, [pairs, flatten(config_file)])
+        merge(pairs, source="command line")
+    if not is_replacement(trainer):
+        notes += _unread_keys(trainer, declared, [pairs, flatten(config_file)])
 
     cfg.TRAINER.NAME = trainer
+    cfg.DATASET.NAME = dataset
     cfg.RUN.PROTOCOL = args.protocol
     cfg.RUN.DATASET_FILE = Path(args.dataset_config_file).stem
+    if cfg.RUN.DATASET_FILE:
+        cfg.RUN.DATASET_FILE += dataset.removeprefix(plain_name(dataset))
     cfg.RUN.EVAL_ONLY = args.eval_only
     cfg.RUN.MODEL_DIR = args.model_dir
     cfg.RUN.LOAD_EPOCH = -1 if args.load_epoch is None else args.load_epoch
@@ -131,18 +153,26 @@ def resolve_training(args, run: Run, pairs: list[str]) -> tuple[argparse.Namespa
 # Trainers and recipes -------------------------------------------------------------------------------
 
 
-def trainer_defaults(name: str) -> tuple[str, dict]:
+def trainer_defaults(name: str, replace: bool = False) -> tuple[str, dict]:
     """Canonical name of a trainer and the keys it declares, with their defaults.
 
-    A trainer that ships no YAML (a plugin in one file) declares them in its class attribute ``defaults``.
+    A trainer that ships no YAML (a plugin in one file) may declare them in its class attribute ``defaults``:
+    the keys of its node, ``cfg.TRAINER.<NAME>`` (or the ``node`` that its class names). One that replaces a
+    shipped trainer (launch/registered.py) has the keys of both.
     """
     if not name:
         raise ValueError(f"no trainer is named; pass --trainer (shipped: {', '.join(shipped_trainers())})")
     shipped = {shipped_name.lower(): shipped_name for shipped_name in shipped_trainers()}
-    plain = name.lower().replace("_", "")
-    canonical = SPELLINGS.get(plain, shipped.get(plain, name))
-    if canonical in shipped.values():
-        return canonical, load_yaml(CONFIGS / f"trainers/{canonical}.yaml")
+    asked, at, stem = name.partition("@")
+    plain = asked.lower().replace("_", "")
+    canonical = SPELLINGS.get(plain, shipped.get(plain, asked))
+    name = settled_name("trainers", f"{canonical}{at}{stem}", replace)
+    defaults = CONFIGS / (
+        f"trainers/{canonical}.yaml" if canonical in shipped.values() else "_base_/clip.yaml"
+    )
+    declared = load_yaml(defaults)
+    if name in shipped.values():
+        return name, declared
 
     import trainers  # noqa: F401 - registers the plugins; only they need torch at this point
     from dassl.engine import TRAINER_REGISTRY
@@ -150,11 +180,33 @@ def trainer_defaults(name: str) -> tuple[str, dict]:
     registered = TRAINER_REGISTRY.registered_names()
     if name not in registered:
         raise ValueError(unknown_name("trainer", name, registered))
-    declared = load_yaml(CONFIGS / "_base_/clip.yaml")
-    own = getattr(TRAINER_REGISTRY.get(name), "defaults", None)
-    if own:
-        declared["TRAINER"][name.upper()] = dict(own)
+    plugin = TRAINER_REGISTRY.get(name)
+    if own := getattr(plugin, "defaults", None):
+        node = getattr(plugin, "node", "") or canonical.upper()
+        declared["TRAINER"].setdefault(node, {}).update(own)
     return name, declared
+
+
+def declare_nodes(cfg: CfgNode, content: dict, source: str) -> list[str]:
+    """Declare the nodes of TRAINER that a user's file brings, for a trainer that declares none itself.
+
+    YAML files of the CoOp family carry ``TRAINER: {MMRL: {ALPHA: 0.7}}``, which their own train.py declares.
+    Here it is declared by the first of the data set's YAML and ``--config-file`` (each with its parents) that
+    gives a node that nobody has declared: these keys, of the types of these values. Every other source may
+    then set these keys and no others, so a misspelt key is an error. A node that is there already, such as
+    those of the family's methods, gets no new keys. A trainer that ships a YAML or sets ``defaults`` has
+    declared its node: with it, any other new node is an error.
+
+    Returns: the names of the declared nodes
+    """
+    known = set(cfg.TRAINER)
+    new = {}
+    for key, value in flatten(content).items():
+        top, *rest = key.split(".")
+        if top == "TRAINER" and len(rest) > 1 and rest[0] not in known:
+            new[key] = value
+    cfg.merge_from_mapping(new, source=source, allow_new=True)
+    return [name for name in cfg.TRAINER if name not in known]
 
 
 def shipped_trainers() -> list[str]:
@@ -225,6 +277,15 @@ def _check_flags(args) -> None:
         )
 
 
+def check_replaced(args, cfg) -> None:
+    """Raises: ValueError if ``--replace`` was given and nothing takes the place of anything"""
+    if args.replace and not any(map(is_replacement, (cfg.TRAINER.NAME, cfg.DATASET.NAME))):
+        raise ValueError(
+            f"--replace: no file of your own in trainers/ registers a {cfg.TRAINER.NAME}, and none in "
+            f"datasets/ a {cfg.DATASET.NAME}; leave it out, or see that your file registers that name"
+        )
+
+
 def _check_ranges(cfg) -> None:
     values = flatten(cfg)
     for key, smallest in SMALLEST.items():
@@ -239,6 +300,11 @@ def _assign(cfg, key: str, value) -> None:
     for parent in parents:
         cfg = cfg[parent]
     cfg[leaf] = value
+
+
+def is_replacement(name: str) -> bool:
+    """Whether a settled name of a trainer or data set is that of a class in the place of a shipped one."""
+    return name != plain_name(name)
 
 
 def _unread_keys(trainer: str, declared: dict, given: list[dict]) -> list[str]:
@@ -271,6 +337,15 @@ def variant_suffix(variant: dict) -> str:
 
 
 # Small helpers --------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _warnings_to(notes: list[str]) -> Iterator[None]:
+    """Add what is warned of meanwhile to the notes of a run."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    notes += [f"Warning: {warning.message}" for warning in caught]
 
 
 def _flags(args) -> dict:

@@ -116,6 +116,17 @@ def test_errors_end_in_one_line_and_the_traceback_goes_to_the_log(run_train, tmp
     assert "hostile.pt" in message and not (tmp_path / "pwned").exists()
 
 
+def test_a_plugins_bare_error_says_whose_it_is_and_what_was_asked(run_train, tmp_path, monkeypatch):
+    from trainers.clipfit import CLIPFit
+
+    models = {"ViT-B/16": 1}
+    monkeypatch.setattr(CLIPFit, "setup", lambda self: models["ViT-B/99"])
+    message = run_train("--trainer", "CLIPFit", "--seed", 1, "--output-dir", "run")
+    place = r"KeyError in tests/test_train.py, line \d+, called by trainers/base.py, line \d+"
+    assert re.fullmatch(rf"error: {place} \(trainer CLIPFit\): a lookup of 'ViT-B/99' failed", message)
+    assert "KeyError: 'ViT-B/99'" in (tmp_path / "run/log.txt").read_text()
+
+
 def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run_train, result, monkeypatch, capsys):
     from trainers.clipfit import CLIPFit
 

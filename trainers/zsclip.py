@@ -36,7 +36,7 @@ class ZeroshotCLIP2(ZeroshotCLIP):
     """
 
     def setup(self):
-        own = [] if self.cfg.DATASET.NAME == "ImageNet" else [self.template]
+        own = [] if self.cfg.DATASET.NAME.partition("@")[0] == "ImageNet" else [self.template]
         own = [self.cfg.DATASET.PROMPT_TEMPLATE] if self.cfg.DATASET.PROMPT_TEMPLATE else own
         self.templates = [*ENSEMBLE, *own]
         self.template = " | ".join(self.templates)

@@ -2,7 +2,7 @@
 
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from yacs.config import CfgNode as YacsNode
@@ -17,6 +17,9 @@ LEAF_TYPES = (bool, int, float, str, list, tuple, type(None))
 SEVERAL_TYPES = {"CTX_INIT": (str, bool)}  # a phrase, or whether to start from the method's own phrase
 
 
+SAME_NAME = 0.75  # two names whose difflib ratio exceeds this are one name, misspelt
+
+
 class CfgNode(YacsNode):
     """A config node. Attribute and item access, `clone`, `freeze`, `defrost`, `dump` and `print` are yacs'.
 
@@ -25,8 +28,9 @@ class CfgNode(YacsNode):
     that reads as a Python literal is one: "1e-5" is a number, "(224, 224)" a tuple. Nodes of plain yacs may
     stand anywhere in the tree.
 
-    Raises (all merges): KeyError for an unknown key, with the nearest known one; ValueError for a wrong type,
-    for a value in the place of a node and the reverse; AttributeError if the config is frozen
+    Raises (all merges): KeyError for an unknown key, with the nearest known one (never another trainer's, see
+    `merge_from_mapping`); ValueError for a wrong type, for a value in the place of a node and the reverse;
+    AttributeError if the config is frozen
     """
 
     def merge_from_file(self, cfg_filename: str | os.PathLike, allow_new: bool = False) -> None:
@@ -47,23 +51,29 @@ class CfgNode(YacsNode):
         for key, value in zip(cfg_list[::2], cfg_list[1::2], strict=True):
             self.merge_from_mapping({key: value}, source="command line")
 
-    def merge_from_mapping(self, mapping: Mapping, source: str, allow_new: bool = False) -> None:
+    def merge_from_mapping(
+        self, mapping: Mapping, source: str, allow_new: bool = False, own_nodes: Collection[str] = ()
+    ) -> None:
         """Merge a nested dict, whose keys may also be dotted: {"OPTIM": {"LR": 0.1}, "TRAIN.PRINT_FREQ": 5}.
 
-        Args: source where the values come from, for messages; allow_new declares keys that are missing
+        A message on an unknown key names the nearest key of the same node of TRAINER, if the key names one;
+        else the nearest engine key, or the nearest key of the chosen trainer's own nodes.
+
+        Args: source where the values come from, for messages; allow_new declares keys that are missing;
+              own_nodes the nodes of TRAINER that the chosen trainer declares: {"CLIPFIT"}
         """
         if self.is_frozen():
             raise AttributeError(
                 f"the config is frozen and takes nothing from {source}; call defrost() first"
             )
-        _Merge(self, source, allow_new).run(mapping)
+        _Merge(self, source, allow_new, own_nodes).run(mapping)
 
     def __getattr__(self, name: str) -> Any:
         if name in self:
             return self[name]
         if name.startswith("__"):  # copy and pickle look for their hooks
             raise AttributeError(name)
-        guess = nearest(name, self)
+        guess = nearest(name, self, cutoff=SAME_NAME)
         hint = f"; did you mean {guess}?" if guess else f" (here: {', '.join(map(str, self)) or 'none'})"
         raise AttributeError(f"there is no config key {name} here{hint}")
 
@@ -82,10 +92,11 @@ def flatten(cfg: Mapping, prefix: str = "") -> dict[str, Any]:
 class _Merge:
     """One merge of values from one source into a config."""
 
-    def __init__(self, cfg: CfgNode, source: str, allow_new: bool):
+    def __init__(self, cfg: CfgNode, source: str, allow_new: bool, own_nodes: Collection[str]):
         self.cfg = cfg
         self.source = source
         self.allow_new = allow_new
+        self.own_nodes = own_nodes
 
     def run(self, mapping: Mapping) -> None:
         ignored = []
@@ -176,11 +187,35 @@ class _Merge:
         raise ValueError(f"{name} is {_described(value)}; it takes {_names(allowed)}, such as {old!r}{hint}")
 
     def _unknown(self, key: str) -> KeyError:
-        known = _keys_in_use(self.cfg)
-        same_name = [other for other in known if _last_part(other).casefold() == _last_part(key).casefold()]
-        guess = nearest(key, same_name, cutoff=0) or nearest(key, known, cutoff=0.7)
+        guess = self._nearest(key)
         hint = f"; did you mean {guess}?" if guess else ""
         return KeyError(f"{self._name(key)} is not a config key{hint}")
+
+    def _nearest(self, key: str) -> str | None:
+        """The known key that is probably meant: never one of another trainer's node."""
+        nodes = self.cfg.get("TRAINER", {})
+        top, _, below = key.partition(".")
+        node, _, rest = below.partition(".")
+        if top == "TRAINER" and node:
+            engine_keys = [name for name, value in nodes.items() if not isinstance(value, Mapping)]
+            choices = self.own_nodes if rest else [*engine_keys, *self.own_nodes]
+            meant = node if node in nodes else nearest(node, choices, cutoff=SAME_NAME)
+            if not meant:
+                return None
+            return self._nearest_within(f"TRAINER.{meant}", rest) or (
+                None if meant == node else f"TRAINER.{meant}"
+            )
+        others = {f"TRAINER.{name}" for name, value in nodes.items() if isinstance(value, Mapping)}
+        others -= {f"TRAINER.{name}" for name in self.own_nodes}
+        known = [other for other in _keys_in_use(self.cfg) if ".".join(other.split(".")[:2]) not in others]
+        same_name = [other for other in known if _last_part(other).casefold() == _last_part(key).casefold()]
+        return nearest(key, same_name, cutoff=0) or nearest(key, known, cutoff=0.7)
+
+    def _nearest_within(self, node: str, rest: str) -> str | None:
+        """The key of `node` whose name below it is most like `rest`."""
+        keys = [key.removeprefix(f"{node}.") for key in flatten(self.cfg) if key.startswith(f"{node}.")]
+        guess = nearest(rest, keys)
+        return f"{node}.{guess}" if guess else None
 
     def _name(self, key: str) -> str:
         return f"{key} ({self.source})"

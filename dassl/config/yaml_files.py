@@ -3,7 +3,8 @@
 import copy
 import functools
 import os
-from collections.abc import Hashable
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
@@ -11,6 +12,8 @@ import yaml
 from dassl.utils.registry import nearest
 
 BASE_KEY = "_BASE_"
+PROJECT = Path(__file__).resolve().parents[2]
+_Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the fast one where PyYAML has it
 
 
 def load_yaml(path: str | os.PathLike) -> dict:
@@ -19,9 +22,11 @@ def load_yaml(path: str | os.PathLike) -> dict:
     `_BASE_` is a path relative to the file that names it, or a list of such paths of which later ones win;
     the file itself wins over its parents.
 
+    Warns of a key that a file gives twice: the last value is used, as yacs and PyYAML do. In a file that this
+    project ships it is an error.
+
     Raises: FileNotFoundError for a missing file or parent; ValueError for text that is not YAML (with the
-            line), for a file that is no mapping, for a key given twice, and for files that are each other's
-            parents
+            line), for a file that is no mapping, and for files that are each other's parents
     """
     merged: dict = {}
     for _, layer in yaml_layers(path):
@@ -59,14 +64,37 @@ def _read(path: Path, named_by: Path | None) -> dict:
         hint = f"; did you mean {path.parent / guess}?" if guess else ""
         raise FileNotFoundError(f"the configuration file {path}{by} does not exist{hint}")
     now = path.stat()
-    return copy.deepcopy(_parse(path, now.st_mtime_ns, now.st_size))
+    content, repeated = _parse(path, now.st_mtime_ns, now.st_size)
+    if repeated and is_shipped(path):
+        raise ValueError(f"{path}, {repeated[0]}; keep one of them")
+    for line in repeated:
+        warnings.warn(f"{path}, {line}; the last value is used", stacklevel=2)
+    return copy.deepcopy(content)
+
+
+def is_shipped(path: Path) -> bool:
+    """Whether a file is one of the project's own: below `configs/` or `paper/`.
+
+    The folders in `configs/trainers/` are not: there the scripts of the CoOp family look for YAML files.
+    """
+    try:
+        top, *folders = path.resolve().relative_to(PROJECT).parts[:-1]
+    except ValueError:  # outside, or the project's folder itself
+        return False
+    return top in ("configs", "paper") and not (folders[:1] == ["trainers"] and len(folders) > 1)
 
 
 @functools.lru_cache(maxsize=1024)
-def _parse(path: Path, mtime_ns: int, size: int) -> dict:
-    """Content of a file as it was at that time: planning a thousand runs reads each file once."""
+def _parse(path: Path, mtime_ns: int, size: int) -> tuple[dict, list[str]]:
+    """Content of a file as it was at that time: planning a thousand runs reads each file once.
+
+    Returns: the content; for every key that is given again, "line 5: OPTIM.LR is given twice (...)"
+    """
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
+        loader = _Loader(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        repeated = list(_repeated(node)) if node else []  # constructing resolves "<<" in place
+        content = loader.construct_document(node) if node else None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
@@ -75,12 +103,43 @@ def _parse(path: Path, mtime_ns: int, size: int) -> dict:
     except UnicodeDecodeError as error:
         raise ValueError(f"{path}: not UTF-8 text ({error})") from error
     if content is None:
-        return {}
+        return {}, []
     if not isinstance(content, dict):
         raise ValueError(
             f"{path}: a configuration file maps keys to values; this one holds a {type(content).__name__}"
         )
-    return content
+    return content, repeated
+
+
+def _repeated(root: yaml.Node) -> Iterator[str]:
+    """A line for every key that a mapping gives again, with both values."""
+    waiting, seen = [("", root)], set()
+    while waiting:
+        prefix, node = waiting.pop()
+        if id(node) in seen:  # an anchor leads here again
+            continue
+        seen.add(id(node))
+        if isinstance(node, yaml.SequenceNode):
+            waiting += [(f"{prefix}[{index}].", item) for index, item in enumerate(node.value)]
+        if not isinstance(node, yaml.MappingNode):
+            continue
+        first = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                continue
+            if key.value in first:
+                line, before = first[key.value]
+                yield (
+                    f"line {key.start_mark.line + 1}: {prefix}{key.value} is given twice "
+                    f"({_shown(before)} in line {line}, {_shown(value)} here)"
+                )
+            first[key.value] = (key.start_mark.line + 1, value)
+            waiting.append((f"{prefix}{key.value}.", value))
+
+
+def _shown(node: yaml.Node) -> str:
+    """A value as it stands in the file; of groups only that they are some."""
+    return node.value if isinstance(node, yaml.ScalarNode) else f"a group of {len(node.value)}"
 
 
 def _overlay(below: dict, above: dict) -> None:
@@ -90,18 +149,3 @@ def _overlay(below: dict, above: dict) -> None:
             _overlay(below[key], value)
         else:
             below[key] = value
-
-
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-    """The safe loader, the fast one where PyYAML has it; a key given twice in one mapping is an error."""
-
-    def construct_mapping(self, node, deep=False):
-        seen = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, Hashable) and key in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key!r} is given twice", key_node.start_mark
-                )
-            seen.add(key)
-        return super().construct_mapping(node, deep)

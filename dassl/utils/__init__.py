@@ -19,6 +19,7 @@ from dassl.utils.registry import (
     Registry,
     check_availability,
     get_most_similar_str_to_a_from_b,
+    import_folder,
     nearest,
     unknown_name,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "collect_env_info",
     "download_url",
     "get_most_similar_str_to_a_from_b",
+    "import_folder",
     "list_digest",
     "listdir_nohidden",
     "log_only",

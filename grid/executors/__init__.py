@@ -14,6 +14,7 @@ class Outcome:
     planned: Planned
     error: str = ""  # what went wrong; "": nothing
     lost: bool = False  # the machine went away under it: no fault of the run
+    out_of_memory: bool = False
     log: list[str] = field(default_factory=list)  # last lines of what the process said outside log.txt
 
 

@@ -9,28 +9,34 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 
 from dassl.utils import available_cores
 from grid.failures import LOG_LINES
-from grid.gpus import GPU, PeakMemory, fits, visible_gpus
+from grid.gpus import GPU, PeakMemory, fits, places_on, visible_gpus
 from grid.plan import Planned
 from launch.resolve import PROJECT
 
 from . import Outcome, train_arguments
 
 HEARTBEAT = 0.5  # seconds after which a process that ended without an answer is noticed
+WORKER = [sys.executable, "-m", "grid.worker"]
+SHARED = "other runs were on its GPU: --per-gpu 1 gives every run a GPU of its own"
 
 
 class LocalExecutor:
     """Slots of this machine; each is one process (grid/worker.py) that does one run after another.
 
-    Args: jobs, runs at once (0: as many as the cores allow with their threads, or as the GPUs hold);
-          per_gpu, runs that may share a GPU, as far as their memory is known to fit
+    A run that is out of memory beside others on its GPU is tried again with the GPU to itself.
+
+    Args: jobs, runs at once (0: as many as the cores allow with their threads; on GPUs never more than
+          per_gpu allows); per_gpu, runs that may share a GPU, as far as their memory is known to fit
     """
 
     def __init__(self, jobs: int = 0, per_gpu: int = 1):
         self._jobs, self._per_gpu = jobs, per_gpu
         self._peaks = PeakMemory([])
+        self._alone: set[Planned] = set()  # runs that take more than is known
         self._slots: list[_Slot] = []
 
     @property
@@ -40,15 +46,21 @@ class LocalExecutor:
     def open(self, planned: Iterable[Planned]) -> None:
         planned = list(planned)
         self._peaks = PeakMemory(planned)
-        places = visible_gpus() * self._per_gpu
-        jobs = self._jobs or len(places) or _jobs_on_cores(planned)
-        self._slots = [_Slot(places[number % len(places)] if places else None) for number in range(jobs)]
+        if places := places_on(visible_gpus(), self._per_gpu):
+            self._slots = [_Slot(gpu) for gpu in places[: self._jobs or None]]
+        else:
+            self._slots = [_Slot(None) for _ in range(self._jobs or _jobs_on_cores(planned))]
 
     def takes(self, planned: Planned) -> bool:
         return self._slot_for(planned) is not None
 
     def start(self, planned: Planned) -> None:
-        self._slot_for(planned).give(planned)
+        slot = self._slot_for(planned)
+        slot.give(planned)
+        together = [other for other in self._slots if other.gpu == slot.gpu and other.planned is not None]
+        if slot.gpu is not None and len(together) > 1:
+            for each in together:
+                each.shared = True
 
     def wait(self) -> list[Outcome]:
         busy = [slot for slot in self._slots if slot.planned is not None]
@@ -59,11 +71,19 @@ class LocalExecutor:
         dead = [slot for slot in busy if slot not in answered and slot.process.poll() is not None]
         for slot in dead:
             slot.kill()  # what it has started may keep its end of the pipe open
-        return [slot.take() for slot in (*answered, *dead)]
+        return [self._outcome(slot) for slot in (*answered, *dead)]
 
     def close(self) -> None:
         for slot in self._slots:
             slot.kill()
+
+    def _outcome(self, slot: "_Slot") -> Outcome:
+        """How its run ended, with a hint if memory ran out beside other runs."""
+        outcome = slot.take()
+        if not (outcome.out_of_memory and slot.shared):
+            return outcome
+        self._alone.add(outcome.planned)
+        return replace(outcome, error=f"{outcome.error}; {SHARED}")
 
     def _slot_for(self, planned: Planned) -> "_Slot | None":
         """A free slot, on the emptiest GPU with room for the run, with a warm process if there is one."""
@@ -73,8 +93,11 @@ class LocalExecutor:
     def _has_room(self, gpu: GPU | None, planned: Planned) -> bool:
         if gpu is None:
             return True
-        beside = [self._peaks.of(run) for run in self._runs_on(gpu)]
-        return fits(self._peaks.of(planned), beside, gpu.memory_mb)
+        beside = [self._peak(run) for run in self._runs_on(gpu)]
+        return fits(self._peak(planned), beside, gpu.memory_mb)
+
+    def _peak(self, planned: Planned) -> float | None:
+        return None if planned in self._alone else self._peaks.of(planned)
 
     def _runs_on(self, gpu: GPU | None) -> list[Planned]:
         return [slot.planned for slot in self._slots if slot.gpu == gpu and slot.planned is not None]
@@ -91,13 +114,14 @@ class _Slot:
     def __init__(self, gpu: GPU | None):
         self.gpu = gpu
         self.planned: Planned | None = None
+        self.shared = False  # whether another run was on the GPU at some time of the newest one
         self.process: subprocess.Popen | None = None
         self._complaints = None  # the process's standard error
 
     def give(self, planned: Planned) -> None:
         if self.process is None or self.process.poll() is not None:
             self._begin()
-        self.planned = planned
+        self.planned, self.shared = planned, False
         with suppress(BrokenPipeError):  # it died just now, which the next `wait` tells
             self.process.stdin.write(json.dumps(train_arguments(planned)).encode() + b"\n")
             self.process.stdin.flush()
@@ -105,8 +129,11 @@ class _Slot:
     def take(self) -> Outcome:
         """How the run ended, of a process that answered or died."""
         planned, self.planned = self.planned, None
-        if answer := self.process.stdout.readline():
-            return Outcome(planned, json.loads(answer)["error"] or "")
+        if line := self.process.stdout.readline():
+            answer = json.loads(line)
+            if answer["spoiled"]:  # it is about to end, and must not be given another run meanwhile
+                self.kill()
+            return Outcome(planned, answer["error"] or "", out_of_memory=answer["out_of_memory"])
         self.kill()
         status = self.process.returncode
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
@@ -132,7 +159,7 @@ class _Slot:
             environment["CUDA_VISIBLE_DEVICES"] = self.gpu.name
         self._complaints = tempfile.TemporaryFile()  # noqa: SIM115 - lives as long as the process
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "grid.worker"],
+            WORKER,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._complaints,

@@ -2,7 +2,8 @@
 
 Nodes need the repository at the same path with its requirements, and the folders of data and output at the
 same paths too (shared storage). Nothing is shipped but command lines. A Ray worker process does one run after
-another, so imports are paid once per process; with GPUs Ray itself begins a new process for every run.
+another, so imports are paid once per process; with GPUs Ray itself begins a new process for every run, so a
+CUDA error spoils no other.
 
 When a node is lost, Ray tells so and the scheduler starts the run again on another node, where it goes on
 from its newest checkpoint. The process on the lost node may live a little longer: Ray's workers end
@@ -21,6 +22,7 @@ from . import Outcome, train_arguments
 
 HEARTBEAT = 0.5  # seconds: the longest that `wait` waits
 LOCK_PATIENCE = 180.0  # seconds that a run waits for an orphan of its own to end
+SHARED = "it shared its GPU: --gpus-per-run 1 gives every run a GPU of its own"
 
 
 class RayExecutor:
@@ -54,9 +56,9 @@ class RayExecutor:
                 f"no node has the {self._cpus} CPUs and {self._gpus} GPUs of a run: waiting for one that has"
             )
         # Ray would start a run again by itself, also one that ran out of memory, and for ever.
-        self._task = self._ray.remote(_portable()).options(
-            num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0
-        )
+        # num_gpus is given here, not by `.options`: only then a process with a GPU ends after one run.
+        declare = self._ray.remote(num_cpus=self._cpus, num_gpus=self._gpus, max_retries=0)
+        self._task = declare(_portable())
 
     def takes(self, planned: Planned) -> bool:
         """As many runs wait as go on: no node is idle, and a cluster that can grow sees why it should."""
@@ -85,12 +87,15 @@ class RayExecutor:
     def _outcome(self, planned: Planned, answer) -> Outcome:
         errors = self._ray.exceptions
         try:
-            error = self._ray.get(answer) or ""
+            ended = self._ray.get(answer)
             if planned.folder.is_dir():
                 os.listdir(
                     planned.folder
                 )  # makes NFS look again: it remembers for a while that a file was not there
-            return Outcome(planned, error)
+            error = ended["error"] or ""
+            if ended["out_of_memory"] and 0 < self._gpus < 1:
+                error += f"; {SHARED}"
+            return Outcome(planned, error, out_of_memory=ended["out_of_memory"])
         except (errors.NodeDiedError, errors.LocalRayletDiedError) as error:
             return Outcome(planned, _first_line(error), lost=True)
         except errors.RayError as error:  # its process ended, or the run cannot even begin there
@@ -109,9 +114,10 @@ def _import_ray():
 def _portable():
     """The function that nodes execute. Being local to this one, it travels as code, not as an import."""
 
-    def execute_on_node(project: str, folder: str, lock_patience: float, argv: list[str]) -> str | None:
+    def execute_on_node(project: str, folder: str, lock_patience: float, argv: list[str]) -> dict:
         import os
         import sys
+        from dataclasses import asdict
 
         if project not in sys.path:
             sys.path.insert(0, project)
@@ -120,7 +126,7 @@ def _portable():
         from grid.worker import execute
 
         launch.folder.LOCK_PATIENCE = lock_patience
-        return execute(argv)
+        return asdict(execute(argv))
 
     return execute_on_node
 

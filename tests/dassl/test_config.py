@@ -2,14 +2,16 @@
 
 import copy
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from yacs.config import CfgNode as YacsNode
 
-from dassl.config import CfgNode, clean_cfg, flatten, get_cfg_default, load_yaml
+from dassl.config import CfgNode, clean_cfg, flatten, get_cfg_default, load_yaml, yaml_files
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 OURS = {
@@ -162,6 +164,35 @@ def test_an_unknown_key_that_resembles_nothing_gets_no_guess(cfg):
     assert "did you mean" not in error.value.args[0]
 
 
+@pytest.mark.parametrize(
+    ("wrong", "meant"),
+    [
+        ("TRAINER.MMRL.ALPHA", None),  # two other trainers have an ALPHA
+        ("TRAINER.MMRL", None),
+        ("TRAINER.COOPP.N_CTX", None),
+        ("TRAINER.CLIPFITT.BETA", "TRAINER.CLIPFIT.BETA"),
+        ("TRAINER.CLIPFITT.BETAA", "TRAINER.CLIPFIT.BETA"),
+        ("TRAINER.CLIPFITT", "TRAINER.CLIPFIT"),
+        ("TRAINER.CLIPFIT.BEETA", "TRAINER.CLIPFIT.BETA"),
+        ("TRAINER.COOP.N_CTXX", "TRAINER.COOP.N_CTX"),
+        ("TRAINER.COOP.BETA", None),
+        ("TRAINER.NAMEE", "TRAINER.NAME"),
+        ("BETA", "TRAINER.CLIPFIT.BETA"),
+        ("N_CTX", None),
+        ("ALPHA", None),
+    ],
+)
+def test_the_nearest_key_is_never_another_trainers(cfg, wrong, meant):
+    nodes = {"COOP": {"N_CTX": 16, "ALPHA": 1.0}, "CLIPFIT": {"BETA": 8.0}}
+    cfg.merge_from_mapping({"TRAINER": nodes}, source="x", allow_new=True)
+    with pytest.raises(KeyError) as error:
+        cfg.merge_from_mapping({wrong: 1}, source="pairs", own_nodes=["CLIPFIT"])
+    hint = f"; did you mean {meant}?" if meant else ""
+    assert error.value.args[0] == f"{wrong} (pairs) is not a config key{hint}"
+    with pytest.raises(AttributeError, match=r"no config key MMRL here \(here: NAME"):
+        cfg.TRAINER.MMRL  # noqa: B018
+
+
 def test_a_value_for_a_node_and_an_odd_number_of_pairs_are_errors(cfg):
     with pytest.raises(ValueError, match="OPTIM .* is a group of keys"):
         cfg.merge_from_list(["OPTIM", "sgd"])
@@ -250,7 +281,6 @@ def test_parents_in_a_circle_and_missing_parents_are_errors(tmp_path):
     ("text", "message"),
     [
         ("SEED: 1\nOPTIM: {LR: 0.1\nTEST: 2", r"x\.yaml, line 3: not valid YAML"),
-        ("OPTIM:\n  LR: 0.1\n  LR: 0.2", r"x\.yaml, line 3: .*'LR' is given twice"),
         ("- a\n- b", r"x\.yaml: .*holds a list"),
         ("_BASE_: {a: b}", r"_BASE_ \(.*x\.yaml\)"),
     ],
@@ -258,6 +288,48 @@ def test_parents_in_a_circle_and_missing_parents_are_errors(tmp_path):
 def test_text_that_is_no_configuration_names_file_and_line(tmp_path, text, message):
     with pytest.raises(ValueError, match=message):
         load_yaml(write(tmp_path / "x.yaml", text))
+
+
+TWICE = "OPTIM: {LR: 0.1}\nTRAINER:\n  MMRL: {A: 1}\n  MMRL: {B: 2,\n    B: 3}\n"
+REPEATED = [
+    r"line 4: TRAINER.MMRL is given twice \(a group of 1 in line 3, a group of 2 here\)",
+    r"line 5: TRAINER.MMRL.B is given twice \(2 in line 4, 3 here\)",
+]
+
+
+def test_a_key_given_twice_in_a_users_file_is_a_warning_and_the_last_is_used(tmp_path):
+    path = write(tmp_path / "x.yaml", TWICE)
+    for _ in range(2):  # each time that the file is read
+        with pytest.warns(UserWarning) as caught:
+            merged = load_yaml(path)
+        assert merged == yaml.safe_load(TWICE) == {"OPTIM": {"LR": 0.1}, "TRAINER": {"MMRL": {"B": 3}}}
+        messages = [str(warning.message) for warning in caught]
+        assert len(messages) == 2
+        for message, line in zip(messages, REPEATED, strict=True):
+            assert re.fullmatch(rf".*x\.yaml, {line}; the last value is used", message)
+
+
+def test_a_key_given_twice_in_our_own_files_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr(yaml_files, "PROJECT", tmp_path)
+    for path in ("configs/trainers/x.yaml", "configs/recipes/CoOp/x.yaml", "paper/x.yaml"):
+        with pytest.raises(ValueError, match=REPEATED[0]):
+            load_yaml(write(tmp_path / path, TWICE))
+    child = write(tmp_path / "mine.yaml", "_BASE_: configs/trainers/x.yaml\n")
+    with pytest.raises(ValueError, match=r"trainers/x\.yaml, line 4"):
+        load_yaml(child)
+    for path in ("mine.yaml", "configs/trainers/MMRL/vit_b16.yaml"):  # the latter is the family's place
+        with pytest.warns(UserWarning, match="given twice"):
+            load_yaml(write(tmp_path / path, TWICE))
+
+
+def test_anchors_and_merged_keys_are_no_repetitions(tmp_path, recwarn):
+    text = "A: &a {X: 1, Y: 2}\nB: *a\nC: {<<: *a, X: 3}\n"
+    assert load_yaml(write(tmp_path / "x.yaml", text)) == {
+        "A": {"X": 1, "Y": 2},
+        "B": {"X": 1, "Y": 2},
+        "C": {"X": 3, "Y": 2},
+    }
+    assert not recwarn.list
 
 
 def test_files_are_read_as_utf8(tmp_path, cfg):

@@ -58,6 +58,22 @@ def test_a_registry_keeps_the_order_and_refuses_a_taken_name():
         registry.get("frist")
 
 
+def test_names_that_are_kept_are_not_taken_and_the_other_gets_its_file_into_its_name():
+    registry = Registry("TOY")
+    ours, theirs = (
+        type("Ball", (), {"__module__": module}) for module in ("toys.ball", "toys.ball_original")
+    )
+    new, second = (type("Doll", (), {"__module__": module}) for module in ("toys.doll", "toys.other"))
+    registry.register(ours)
+    with registry.keeping_names():
+        registry.register(theirs, force=True)
+        registry.register(new)
+        with pytest.raises(KeyError, match="'Doll' of toys.other .* TOY by toys.doll"):
+            registry.register(second)
+    assert registry.registered_names() == ["Ball", "Ball@ball_original", "Doll"]
+    assert registry.get("Ball") is ours and registry.get("Ball@ball_original") is theirs
+
+
 def test_the_message_for_an_unknown_name_offers_the_nearest_and_lists_all():
     message = unknown_name("trainer", "ClipFitt", ["CoOp", "CLIPFit"])
     assert message == "unknown trainer 'ClipFitt'; did you mean 'CLIPFit'? (available: CoOp, CLIPFit)"

@@ -81,3 +81,35 @@ def test_without_ray_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(RuntimeError, match="pip install -r requirements-ray.txt"):
         RayExecutor()
+
+
+def test_a_run_on_a_gpu_has_a_process_of_its_own(tmp_path, monkeypatch, short_runs):
+    """A CUDA error of one cannot spoil the next."""
+
+    def portable():
+        def execute_on_node(*_):
+            import os
+
+            return {"error": str(os.getpid()), "out_of_memory": True}
+
+        return execute_on_node
+
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setattr(ray_executor, "_portable", portable)
+    runs = short_runs(tmp_path, [1, 2])
+    executor = RayExecutor("local", cpus_per_run=1, gpus_per_run=0.5)
+    monkeypatch.setattr(
+        ray, "init", lambda init=ray.init, **how: init(num_cpus=1, num_gpus=1, include_dashboard=False, **how)
+    )
+    errors = []
+    try:
+        executor.open(runs)
+        for planned in runs:
+            executor.start(planned)
+            while not (outcomes := executor.wait()):
+                pass
+            errors.append(outcomes[0].error)
+    finally:
+        executor.close()
+    assert len(set(errors)) == len(runs)
+    assert all("--gpus-per-run 1" in error for error in errors)

@@ -1,0 +1,92 @@
+"""Which file registers which name, read from the source: importing a trainer or data set imports torch.
+
+Two files of a folder may register one name: an original ``coop.py`` dropped into ``trainers/`` as
+``coop_original.py`` brings a second CoOp. The shipped class is the one whose file is named by ``SHIPPED`` in
+the folder's ``__init__.py``. It keeps the name; the other class is registered as ``CoOp@coop_original``. A
+run of CoOp must then say which it means: ``--replace`` or ``CoOp@coop_original`` for the other one,
+``CoOp@coop`` for ours. Runs of other trainers do not notice, our methods that subclass ours among them.
+"""
+
+import ast
+from functools import lru_cache
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parent.parent
+REGISTRIES = {"trainers": "TRAINER_REGISTRY", "datasets": "DATASET_REGISTRY"}
+KINDS = {"trainers": "trainer", "datasets": "data set"}
+ASKED_BY = {"trainers": "--trainer ", "datasets": "DATASET.NAME "}
+
+
+def settled_name(folder: str, name: str, replace: bool = False) -> str:
+    """The registered name that a user means: ``CoOp`` for ours, ``CoOp@<file stem>`` for one in its place.
+
+    Args: folder, trainers or datasets; name, ``CoOp`` or ``CoOp@<file stem>``; replace, take the class of a
+          file that is not shipped, where one has this name
+    Raises: ValueError naming the files if it is not clear which one is meant, or if there is no such file
+    """
+    plain, _, stem = name.partition("@")
+    ours, others = _files(folder, plain)
+    if stem and stem not in (*ours, *others):
+        known = ", ".join(f"{plain}@{one}" for one in (*ours, *others)) or "none"
+        raise ValueError(f"{folder}/{stem}.py registers no {KINDS[folder]} {plain} (there is: {known})")
+    if not ours or stem in ours or not others:
+        return plain
+    if stem:
+        return name
+    choices = [f"{plain}@{other}" for other in others]
+    if replace and len(choices) == 1:
+        return choices[0]
+    paths = [f"{folder}/{one}.py" for one in (*ours, *others)]
+    flag = "--replace or " if len(choices) == 1 else ""
+    raise ValueError(
+        f"{' and '.join(paths)} bring a {KINDS[folder]} {plain}, {paths[0]} is the shipped one; give "
+        f"{flag}{ASKED_BY[folder]}{' or '.join(choices)} to run yours, "
+        f"{ASKED_BY[folder]}{plain}@{ours[0]} to run the shipped one, or move your file away"
+    )
+
+
+def explicit_name(folder: str, shipped: str) -> str:
+    """The name that means the shipped class, whatever else lies in the folder: ``CoOp``, or ``CoOp@coop``."""
+    ours, others = _files(folder, shipped)
+    return f"{shipped}@{ours[0]}" if ours and others else shipped
+
+
+def plain_name(name: str) -> str:
+    """``CoOp`` of ``CoOp@coop_original``."""
+    return name.partition("@")[0]
+
+
+def shipped_files(folder: Path) -> tuple[str, ...]:
+    """Stems of the files that the project ships: ``SHIPPED`` of the folder's ``__init__.py``."""
+    path = folder / "__init__.py"
+    for node in ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else ():
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SHIPPED":
+            return tuple(ast.literal_eval(node.value))
+    return ()
+
+
+def _files(folder: str, name: str) -> tuple[list[str], list[str]]:
+    """Stems of the files that register a name: the shipped ones (at most one), the others."""
+    stems = [
+        path.stem
+        for path in sorted((PROJECT / folder).glob("*.py"))
+        if name in _registered(path, REGISTRIES[folder], path.stat().st_mtime_ns)
+    ]
+    shipped = shipped_files(PROJECT / folder) if stems else ()
+    return [stem for stem in stems if stem in shipped], [stem for stem in stems if stem not in shipped]
+
+
+@lru_cache(maxsize=1024)
+def _registered(path: Path, registry: str, mtime_ns: int) -> frozenset[str]:
+    """Names that a file registers: ``@REGISTRY.register()`` above a class, ``REGISTRY.register(Class)``."""
+    text = path.read_text(encoding="utf-8")
+    if registry not in text:
+        return frozenset()
+    names = set()
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.ClassDef):
+            if any(f"{registry}.register" in ast.unparse(decorator) for decorator in node.decorator_list):
+                names.add(node.name)
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(f"{registry}.register"):
+            names.update(argument.id for argument in node.args if isinstance(argument, ast.Name))
+    return frozenset(names)

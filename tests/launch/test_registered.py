@@ -1,0 +1,240 @@
+"""A file of the user's that brings a class of a shipped name: who has the name, and what says so."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from launch import registered
+from launch.arguments import parse_args
+from launch.registered import explicit_name, settled_name, shipped_files
+from launch.resolve import shipped_trainers
+
+PROJECT = Path(__file__).parents[2]
+REGISTERS = "@TRAINER_REGISTRY.register()\nclass {}(TrainerX): ...\n"
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """A project with one shipped trainer; add(stem, name) drops another file into trainers/."""
+    monkeypatch.setattr(registered, "PROJECT", tmp_path)
+    folder = tmp_path / "trainers"
+    folder.mkdir()
+    (folder / "__init__.py").write_text('SHIPPED = ("coop", "cocoop")\n')
+
+    def add(stem, name, code=REGISTERS):
+        (folder / f"{stem}.py").write_text(code.format(name))
+
+    add("coop", "CoOp")
+    add("cocoop", "CoCoOp")
+    return add
+
+
+def test_alone_a_name_needs_nothing(project):
+    project("mmrl", "MMRL")
+    for replace in (False, True):
+        assert settled_name("trainers", "CoOp", replace) == "CoOp"
+        assert settled_name("trainers", "MMRL", replace) == "MMRL"
+        assert settled_name("trainers", "Unknown", replace) == "Unknown"
+    assert explicit_name("trainers", "CoOp") == settled_name("trainers", "CoOp@coop") == "CoOp"
+    with pytest.raises(
+        ValueError, match=r"trainers/coop2.py registers no trainer CoOp \(there is: CoOp@coop\)"
+    ):
+        settled_name("trainers", "CoOp@coop2")
+
+
+@pytest.mark.parametrize("stem", ["coop_original", "a_first_one"])
+@pytest.mark.parametrize(
+    "code",
+    [
+        REGISTERS,
+        "@engine.TRAINER_REGISTRY.register(force=True)\nclass {}: ...",
+        "class {0}: ...\nTRAINER_REGISTRY.register({0})\n",
+    ],
+)
+def test_of_two_files_the_listed_one_is_shipped_and_a_run_says_which_it_means(project, stem, code):
+    project(stem, "CoOp", code)
+    with pytest.raises(ValueError) as error:
+        settled_name("trainers", "CoOp")
+    for part in ("trainers/coop.py", f"trainers/{stem}.py", "--replace", f"CoOp@{stem}", "CoOp@coop "):
+        assert part in str(error.value)
+    assert settled_name("trainers", "CoOp", replace=True) == f"CoOp@{stem}"
+    assert settled_name("trainers", f"CoOp@{stem}") == f"CoOp@{stem}"
+    assert (
+        settled_name("trainers", "CoOp@coop") == settled_name("trainers", "CoOp@coop", replace=True) == "CoOp"
+    )
+    assert settled_name("trainers", "CoCoOp") == settled_name("trainers", "CoCoOp", replace=True) == "CoCoOp"
+    assert explicit_name("trainers", "CoOp") == "CoOp@coop"
+
+
+def test_of_three_files_the_flag_cannot_choose(project):
+    project("one", "CoOp")
+    project("two", "CoOp")
+    with pytest.raises(ValueError, match="give --trainer CoOp@one or CoOp@two to run yours") as error:
+        settled_name("trainers", "CoOp", replace=True)
+    assert "--replace" not in str(error.value)
+    assert settled_name("trainers", "CoOp@two") == "CoOp@two"
+
+
+def test_every_shipped_trainer_and_data_set_is_of_a_listed_file():
+    for name in shipped_trainers():
+        assert registered._files("trainers", name)[0], name
+    git = subprocess.run(
+        ["git", "ls-files", "trainers/*.py", "datasets/*.py"], cwd=PROJECT, capture_output=True, text=True
+    )
+    if git.returncode:
+        pytest.skip("not a clone")
+    files = [Path(line) for line in git.stdout.split() if not line.endswith("__init__.py")]
+    for folder in ("trainers", "datasets"):
+        known = {path.stem for path in files if path.parent.name == folder} - {"doctor", "prepare"}
+        assert known == set(shipped_files(PROJECT / folder))
+
+
+# The same with train.py, in a copy of the project
+
+ORIGINAL = '''
+"""A CoOp of another repository, written for Dassl."""
+
+from torch import nn
+from torch.nn import functional as F
+
+from dassl.engine import TRAINER_REGISTRY, TrainerX
+from dassl.metrics import compute_accuracy
+from dassl.optim import build_lr_scheduler, build_optimizer
+
+
+@TRAINER_REGISTRY.register()
+class CoOp(TrainerX):
+    def check_cfg(self, cfg):
+        assert cfg.TRAINER.COOP.PREC in ["fp16", "fp32", "amp"]
+
+    def build_model(self):
+        print(f"the original, {self.cfg.TRAINER.COOP.N_CTX} vectors")
+        self.model = nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(48, self.num_classes))
+        self.model.to(self.device)
+        self.optim = build_optimizer(self.model, self.cfg.OPTIM)
+        self.sched = build_lr_scheduler(self.optim, self.cfg.OPTIM)
+        self.register_model("prompt_learner", self.model, self.optim, self.sched)
+
+    def forward_backward(self, batch):
+        image, label = batch["img"].to(self.device), batch["label"].to(self.device)
+        output = self.model(image)
+        loss = F.cross_entropy(output, label)
+        self.model_backward_and_update(loss)
+        return {"loss": loss.item(), "acc": compute_accuracy(output, label)[0].item()}
+'''
+DATA = '''
+from dassl.data.datasets import DATASET_REGISTRY
+from datasets import demo
+
+
+@DATASET_REGISTRY.register()
+class DemoV2(demo.DemoV2):
+    """Another reading of the same pictures."""
+'''
+RUNS = """
+import contextlib, io, json, sys
+import train
+from dassl.utils import close_logger
+
+answers = []
+for argv in json.loads(sys.argv[1]):
+    said = io.StringIO()
+    said.reconfigure = lambda **options: None
+    with contextlib.redirect_stdout(said):
+        try:
+            code = train.main(argv)
+        except SystemExit as stop:
+            code = stop.code
+        close_logger()
+    answers.append([code, said.getvalue()])
+from dassl.engine import TRAINER_REGISTRY
+bases = [base.__module__ for base in TRAINER_REGISTRY.get("CoCoOp").__mro__]
+print(json.dumps({"answers": answers, "bases": bases}))
+"""
+
+
+@pytest.fixture
+def copy(tmp_path, demo_root):
+    """Run command lines of train.py, one after another, in a copy of the project with a file more."""
+    project = tmp_path / "project"
+    for name in ("configs", "datasets", "dassl", "grid", "launch", "models", "trainers"):
+        shutil.copytree(PROJECT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(PROJECT / "train.py", project)
+    (project / "trainers/coop_original.py").write_text(ORIGINAL)
+    (project / "datasets/v2_original.py").write_text(DATA)
+
+    def run(*commands):
+        argvs = [["--root", str(demo_root), *map(str, words), "VERBOSE", "False"] for words in commands]
+        done = subprocess.run(
+            [sys.executable, "-c", RUNS, json.dumps(argvs)], cwd=project, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    run.project = project
+    return run
+
+
+def words(*more, trainer="CoOp", dataset="demo"):
+    data = f"configs/datasets/{dataset}.yaml"
+    return ["--trainer", trainer, "--dataset-config-file", data, "--seed", 1, *more]
+
+
+def test_the_users_class_takes_the_shipped_name_where_it_is_asked_to(copy, result):
+    base = ("--protocol", "base2new", "--shots", 1)
+    fast = ("OPTIM.MAX_EPOCH", 1, "TRAINER.COOP.N_CTX", 3)
+    found = copy(
+        words(*base, *fast),
+        words(*base, "--replace", *fast),
+        words(*base, "--replace", *fast),
+        words(*base, "--eval-only", *fast, trainer="CoOp@coop_original"),
+        words(*base, *fast, trainer="CoOp@coop"),
+        words("--no-train", trainer="CoCoOp"),
+        words("--no-train", "--replace", trainer="CoCoOp"),
+        words("--no-train", dataset="demo_v2", trainer="ZeroshotCLIP"),
+        words("--replace", *base, dataset="demo_v2", trainer="ZeroshotCLIP"),
+    )
+    codes, said = zip(*found["answers"], strict=True)
+    assert "trainers/coop.py and trainers/coop_original.py bring a trainer CoOp" in codes[0]
+    assert codes[1:6] == (None,) * 5
+    assert "the original, 3 vectors" in said[1]
+    assert "CoOp@coop_original/demo" in said[2] and "is finished already" in said[2]
+    assert "trainers.coop" in found["bases"] and "trainers.coop_original" not in found["bases"]
+    assert "--replace: no file of your own in trainers/ registers a CoCoOp" in codes[6]
+    assert "datasets/demo.py and datasets/v2_original.py bring a data set DemoV2" in codes[7]
+    assert codes[8] is None
+
+    runs = {path.parent: result(path.parent) for path in (copy.project / "output").rglob("result.json")}
+    by_place = {"/".join((*folder.parts[-7:-5], folder.parts[-3])): run for folder, run in runs.items()}
+    theirs = by_place["base2new/train_base/CoOp@coop_original"]
+    ours = by_place["base2new/train_base/CoOp"]
+    assert (theirs["trainer"], ours["trainer"]) == ("CoOp@coop_original", "CoOp")
+    assert theirs["trainable_params"] == 49 * theirs["num_classes"]  # 48 weights and a bias for each class
+    assert ours["trainable_params"] == 4 * 64  # the four words of the recipe's phrase
+    test = by_place["base2new/test_new/CoOp@coop_original"]
+    assert test["model_digest"] == theirs["config_digest"] != ours["config_digest"]
+    other = by_place["base2new/train_base/ZeroshotCLIP"]
+    assert other["dataset"] == "DemoV2@v2_original"
+    assert other["dataset_file"] == "demo_v2@v2_original"
+
+
+def test_a_plan_of_runs_means_the_shipped_class(copy):
+    code = (
+        "from grid.plan import plan; from grid.spec import Spec; from grid.source import trainer_version\n"
+        "(run,) = plan([(Spec('CoOp', 'base2new', 'demo', 16, 1), ())], 'output', 'data').values()\n"
+        "import sys; assert 'torch' not in sys.modules; print(run.name, run.command[3])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=copy.project, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["base2new/train_base/demo/shots_16/CoOp/demo/seed1", "CoOp@coop"]
+
+
+def test_the_flag_is_part_of_the_command_that_a_test_prints():
+    from launch.arguments import command_line
+
+    assert "--replace" in command_line(parse_args(["--trainer", "CoOp", "--replace"]))
+    assert "--replace" not in command_line(parse_args(["--trainer", "CoOp"]))

@@ -32,6 +32,7 @@ class TrainerBase:
         self.recorder = None  # of TRAIN.RECORD
         self.best_result = -np.inf
         self.seconds_train = 0.0
+        self.skipped_steps = None  # steps that the gradient scaler left out, None while unknown
         self._tested_epoch = None  # finished epochs of the model that tests see, None while unknown
 
     @property

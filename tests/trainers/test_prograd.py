@@ -159,6 +159,7 @@ def test_under_amp_each_step_is_the_surgery_of_unscaled_gradients_at_any_tempera
         assert 0 < sum(conflict for _, conflict in expected) < len(expected) < 16
         for mine, (gradient, _) in zip(stepped, expected, strict=True):
             torch.testing.assert_close(mine, gradient, rtol=1e-4, atol=1e-7)
+        assert trainer.skipped_steps == 16 - len(expected)
         contexts.append(trainer.model.ctx)
     assert not torch.equal(*contexts)
 

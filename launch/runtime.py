@@ -41,6 +41,7 @@ def prepare(cfg) -> None:
     if cfg.DETERMINISTIC:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(cfg.DETERMINISTIC)
+    torch.backends.cudnn.deterministic = cfg.DETERMINISTIC
     torch.backends.cudnn.benchmark = not cfg.DETERMINISTIC and cfg.USE_CUDA and torch.cuda.is_available()
     choose_kernels()
     print(f"Setting fixed seed: {cfg.SEED}")

@@ -170,7 +170,7 @@ def build_data_loader(
         persistent_workers=workers > 0,
         multiprocessing_context=START_METHOD if workers > 0 else None,
         drop_last=drop_last,
-        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+        pin_memory=cfg.USE_CUDA and torch.cuda.is_available(),
         # A generator of its own, so that starting a pass draws nothing from the global one.
         generator=torch.Generator().manual_seed(seed),
     )

@@ -9,6 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
+from dassl.config import completed
 from dassl.data.datasets import build_dataset
 from dassl.data.image_cache import ImageCache
 from dassl.data.samplers import build_sampler
@@ -36,7 +37,7 @@ class DatasetWrapper(Dataset):
     """
 
     def __init__(self, cfg, data_source, transform=None, is_train: bool = False):
-        self.cfg = cfg
+        self.cfg = cfg = completed(cfg)
         self.data_source = data_source
         self.transform = transform
         self.is_train = is_train
@@ -164,6 +165,7 @@ def build_data_loader(
             a stream of its own, drawn from torch's global generator.
     Raises: ValueError if there is no image, or not one batch.
     """
+    cfg = completed(cfg)
     if not data_source:
         raise ValueError(f"{cfg.DATASET.NAME}: cannot load from an empty list of images")
     seed = cfg.SEED if cfg.SEED >= 0 else random.getrandbits(63)
@@ -215,6 +217,7 @@ class DataManager:
     """
 
     def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
+        cfg = completed(cfg)
         dataset = build_dataset(cfg)
         tfm_train = build_transform(cfg, is_train=True) if custom_tfm_train is None else custom_tfm_train
         tfm_test = build_transform(cfg, is_train=False) if custom_tfm_test is None else custom_tfm_test

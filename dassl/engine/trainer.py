@@ -19,7 +19,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from dassl.config import RECORD_FILES
+from dassl.config import RECORD_FILES, completed
 from dassl.config.identity import config_digest
 from dassl.data import DataManager
 from dassl.data.datasets import validates_on_test
@@ -59,6 +59,7 @@ class SimpleTrainer(TrainerBase):
 
     def __init__(self, cfg):
         super().__init__()
+        cfg = completed(cfg)
         check_kinds(cfg.TRAIN.RECORD)
         self.check_cfg(cfg)
         self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
@@ -74,6 +75,15 @@ class SimpleTrainer(TrainerBase):
         self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+
+    @property
+    def cfg(self):
+        """The config, with every engine key whatever a plugin assigns."""
+        return self._cfg
+
+    @cfg.setter
+    def cfg(self, cfg):
+        self._cfg = completed(cfg)
 
     def check_cfg(self, cfg):
         """Refuse a configuration the trainer cannot work with; ``self.cfg`` is not set yet."""

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from dassl.config import RECORD_FILES
+from dassl.config import RECORD_FILES, completed
 from dassl.config.identity import config_digest
 from dassl.data import DataManager
 from dassl.data.datasets import validates_on_test
@@ -60,6 +60,7 @@ class SimpleTrainer(TrainerBase):
 
     def __init__(self, cfg):
         super().__init__()
+        cfg = completed(cfg)
         check_kinds(cfg.TRAIN.RECORD)
         self.check_cfg(cfg)
         self.device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
@@ -75,6 +76,15 @@ class SimpleTrainer(TrainerBase):
         self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+
+    @property
+    def cfg(self):
+        """The config, with every engine key whatever a plugin assigns."""
+        return self._cfg
+
+    @cfg.setter
+    def cfg(self, cfg):
+        self._cfg = completed(cfg)
 
     def check_cfg(self, cfg):
         """Refuse a configuration the trainer cannot work with; ``self.cfg`` is not set yet."""

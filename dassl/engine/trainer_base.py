@@ -37,15 +37,16 @@ class TrainerBase:
 
     @property
     def epoch(self) -> int:
-        """Current epoch, counted from 0. Setting it tells the training loader, whose order depends on it."""
+        """Current epoch, counted from 0. Setting it tells the training loaders, whose order depends on it."""
         return self._epoch
 
     @epoch.setter
     def epoch(self, value: int) -> None:
         self._epoch = value
-        sampler = getattr(getattr(self, "train_loader_x", None), "sampler", None)
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(value)
+        for name in ("train_loader_x", "train_loader_u"):
+            sampler = getattr(getattr(self, name, None), "sampler", None)
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(value)
 
     # Registered models ------------------------------------------------------------------------------
 

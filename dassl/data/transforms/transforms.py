@@ -25,6 +25,7 @@ from torchvision.transforms import (
     ToTensor,
 )
 
+from dassl.config import completed
 from dassl.utils import unknown_name
 
 INTERPOLATION_MODES = {
@@ -133,6 +134,7 @@ def build_transform(cfg, is_train: bool = True, choices=None):
         choices: names used instead of `INPUT.TRANSFORMS`; their order does not matter.
     Raises: ValueError for an unknown choice.
     """
+    cfg = completed(cfg)
     if cfg.INPUT.NO_TRANSFORM:
         return None
     chosen = cfg.INPUT.TRANSFORMS if choices is None else choices

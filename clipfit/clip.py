@@ -67,9 +67,15 @@ class CLIP(nn.Module):
         Args:    image_features (..., B, D) and text_features (..., K, D), normalized or not
         Returns: (..., B, K) in the precision of the features; under autocast in float32, since bfloat16
                  resolves logits near 30 only to steps of 1/8
+
+        Where each image has text features of its own, (B, 1, D) and (B, K, D), no matrix product is used: its
+        gradient would be a batch of outer products, for which torch 2.14 needs a C compiler on a GPU.
         """
         device = image_features.device.type
         if torch.is_autocast_enabled(device):
             with torch.autocast(device, enabled=False):
                 return self.logits(image_features.float(), text_features.float())
-        return (self.logit_scale.exp() * normalize(image_features)) @ normalize(text_features).mT
+        scaled, text = self.logit_scale.exp() * normalize(image_features), normalize(text_features)
+        if text.dim() > 2 and scaled.shape[-2] == 1:
+            return (scaled * text).sum(dim=-1).unsqueeze(-2)
+        return scaled @ text.mT

@@ -9,19 +9,41 @@ from dassl.utils import set_random_seed
 
 def settle_precision(cfg) -> None:
     """Turn every ``TRAINER.<NODE>.PREC auto`` into ``amp`` on a GPU and ``fp32`` on a CPU."""
-    on_gpu = torch.cuda.is_available() and cfg.USE_CUDA
+    on_gpu = cfg.USE_CUDA and torch.cuda.is_available()
     for node in cfg.TRAINER.values():
         if isinstance(node, dict) and node.get("PREC") == "auto":
             node.PREC = "amp" if on_gpu else "fp32"
 
 
+def choose_kernels() -> None:
+    """float32 is computed in float32, not in TF32; attention on a GPU by any kernel but cuDNN's.
+
+    cuDNN's attention, which torch prefers on the newest GPUs in half precision, has given NaN gradients under
+    masks; nobody has measured it here.
+    """
+    # The older of torch's two interfaces for TF32 comes last: then both can be read, by plugins too.
+    torch.backends.fp32_precision = "none"
+    torch.backends.cudnn.fp32_precision = "none"
+    torch.backends.cudnn.allow_tf32 = False
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cuda.enable_flash_sdp(True)
+    torch.backends.cuda.enable_mem_efficient_sdp(True)
+    torch.backends.cuda.enable_math_sdp(True)
+    torch.backends.cuda.enable_cudnn_sdp(False)
+
+
 def prepare(cfg) -> None:
-    """Fix threads and kernels, seed every generator, print the config."""
+    """Fix threads and kernels, seed every generator, print the config.
+
+    Each setting is made whatever it was: one process may do many runs.
+    """
     torch.set_num_threads(cfg.THREADS)
     if cfg.DETERMINISTIC:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(cfg.DETERMINISTIC)
-    torch.backends.cudnn.benchmark = not cfg.DETERMINISTIC and torch.cuda.is_available() and cfg.USE_CUDA
+    torch.backends.cudnn.deterministic = cfg.DETERMINISTIC
+    torch.backends.cudnn.benchmark = not cfg.DETERMINISTIC and cfg.USE_CUDA and torch.cuda.is_available()
+    choose_kernels()
     print(f"Setting fixed seed: {cfg.SEED}")
     set_random_seed(cfg.SEED)
     if cfg.VERBOSE:

@@ -178,7 +178,12 @@ def test_precision_and_threads_are_settled_before_the_trainer_is_built(run_train
         torch.set_num_threads(before)
     config = yaml.safe_load((tmp_path / "run/config.yaml").read_text())
     assert config["TRAINER"]["CLIPFIT"]["PREC"] == ("amp" if torch.cuda.is_available() else "fp32")
-    assert json.loads((tmp_path / "run/environment.json").read_text())["threads"] == 2
+    environment = json.loads((tmp_path / "run/environment.json").read_text())
+    assert environment["threads"] == 2
+    assert environment["kernels"] == {
+        "tf32": {"convolution": False, "matrix product": False},
+        "attention": {"flash": True, "memory efficient": True, "cudnn": False, "math": True},
+    }
 
 
 def test_the_table_shows_means_over_seeds_gains_over_zero_shot_and_cost(tmp_path, capsys):

@@ -31,6 +31,7 @@ class ProGrad(CoOp):
     before the name (or of the phrase), those before them from zero.
     """
 
+    version = 2
     template_column = "prograd"
     reads_template = True  # the hand-written prompts, and where the context starts
 

@@ -127,10 +127,9 @@ class TipAdapter(CLIPTrainer):
     @torch.no_grad()
     def build_cache(self):
         """Set the keys, in the order of the training list."""
-        items, views = self.dm.dataset.train_x, self.hp.AUGMENT_EPOCH
+        items, views = self.dm.dataset.train_x, self.hp.AUGMENT_EPOCH  # views that no epoch has
         print(f"Building the cache: {views} views of {len(items):,} images")
         loader = self.loader("train_x", items, is_train=True)
-        loader.sampler.set_epoch(-1)  # views of their own: those of the epochs come later
         self.cache.keys.copy_(normalize(sum(self.encode(loader)[0].float() for _ in range(views))))
 
     def loader(self, stream: str, items: list, sampler: str = "SequentialSampler", is_train: bool = False):

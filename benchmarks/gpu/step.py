@@ -9,13 +9,13 @@ from collections import Counter
 
 import torch
 import torch.nn.functional as F
-from clipfit.loading import load_clip
-from clipfit.prompts import fill, tokenize
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks import clipfit_step as benchmark
 from benchmarks.gpu.context import Context
+from clipfit.loading import load_clip
+from clipfit.prompts import fill, tokenize
 
 WHAT = "whole step"
 TEMPLATES = {1: "{}.", 5: "a photo of a {}."}  # rows that all prompts share -> template

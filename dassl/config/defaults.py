@@ -68,9 +68,10 @@ def engine_defaults() -> CfgNode:
     cfg.DATALOADER.RETURN_IMG0 = False  # add the resized, not augmented image as "img0"
     cfg.DATALOADER.CACHE_GB = 2.0  # memory for decoded training images; 0: none are kept [GB]
     cfg.DATALOADER.TRAIN_X = CfgNode()
-    cfg.DATALOADER.TRAIN_X.SAMPLER = "RandomSampler"  # RandomSampler, SequentialSampler or RandomClassSampler
+    cfg.DATALOADER.TRAIN_X.SAMPLER = "RandomSampler"  # or another name in dassl/data/samplers.py
     cfg.DATALOADER.TRAIN_X.BATCH_SIZE = 32  # images per training step
     cfg.DATALOADER.TRAIN_X.N_INS = 16  # RandomClassSampler: images per class in a batch
+    cfg.DATALOADER.TRAIN_X.N_DOMAIN = 0  # RandomDomainSampler: domains per batch; below 1: all
     cfg.DATALOADER.TEST = CfgNode()
     cfg.DATALOADER.TEST.SAMPLER = "SequentialSampler"
     cfg.DATALOADER.TEST.BATCH_SIZE = 32

@@ -21,7 +21,6 @@ def unused_defaults() -> dict:
             "ALL_AS_UNLABELED": False,
         },
         "DATALOADER": {
-            "TRAIN_X": {"N_DOMAIN": 0},
             "TRAIN_U": {
                 "SAME_AS_X": True,
                 "SAMPLER": "RandomSampler",

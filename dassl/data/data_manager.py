@@ -9,6 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 
+from dassl.config import completed
 from dassl.data.datasets import build_dataset
 from dassl.data.image_cache import ImageCache
 from dassl.data.samplers import build_sampler
@@ -36,7 +37,7 @@ class DatasetWrapper(Dataset):
     """
 
     def __init__(self, cfg, data_source, transform=None, is_train: bool = False):
-        self.cfg = cfg
+        self.cfg = cfg = completed(cfg)
         self.data_source = data_source
         self.transform = transform
         self.is_train = is_train
@@ -111,20 +112,29 @@ class PersistentLoader(DataLoader):
     """A DataLoader whose workers live as long as it does, and which can be copied while they live."""
 
     def __iter__(self):
-        dataset = self.dataset
-        if isinstance(dataset, DatasetWrapper) and (self.num_workers == 0 or START_METHOD == "fork"):
-            dataset.open_cache()  # before the workers fork, and not at all if the loader is never read
+        self._open_cache()  # before the workers fork, and not at all if the loader is never read
 
-        # Living workers hold a copy of the transform they started with; a new one takes new workers.
-        transform = getattr(dataset, "transform", None)
-        if self._iterator is not None and transform is not self._workers_transform:
+        # Living workers hold a copy of the data set as it was at their start; a changed one takes new ones.
+        parts = _parts(self.dataset)
+        if self._iterator is not None and list(map(id, parts)) != list(map(id, self._workers_parts)):
             self._iterator = None
-        self._workers_transform = transform
+        self._workers_parts = parts
         return super().__iter__()
 
     def __getstate__(self) -> dict:
-        """What a copy gets: everything but the living workers. It starts its own."""
+        """What a copy gets: everything but the living workers. It starts its own, and shares the cache."""
+        self._open_cache()
         return self.__dict__ | {"_iterator": None}
+
+    def _open_cache(self) -> None:
+        if isinstance(self.dataset, DatasetWrapper) and (self.num_workers == 0 or START_METHOD == "fork"):
+            self.dataset.open_cache()
+
+
+def _parts(dataset) -> list:
+    """What a plugin may exchange in a data set between two passes: attributes, steps of the transform."""
+    transform = getattr(dataset, "transform", None)
+    return [*getattr(dataset, "__dict__", {}).values(), *getattr(transform, "transforms", ())]
 
 
 def build_data_loader(
@@ -137,27 +147,29 @@ def build_data_loader(
     tfm=None,
     is_train: bool = True,
     dataset_wrapper=None,
-    stream: str = "train_x",
+    stream: str | None = None,
     drop_last: bool | None = None,
 ) -> DataLoader:
     """A loader over a list of `Datum`.
 
     The last, incomplete batch is dropped in training, if there is a complete one, unless `drop_last` says
     otherwise.
-    `loader.sampler.set_epoch(epoch)` starts an epoch; see `dassl.data.samplers`.
+    `loader.sampler.set_epoch(epoch)` starts an epoch; see `dassl.data.passes`.
 
     Args:
-        n_domain: accepted for Dassl's signature; only its domain samplers, which are not provided, read it.
+        n_domain: domains per batch, of `RandomDomainSampler`; below 1: all.
         n_ins: images per class, of `RandomClassSampler`.
         tfm: transform, or list of transforms.
         dataset_wrapper: class to use instead of `DatasetWrapper`, constructed with the same arguments.
-        stream: loaders with different streams draw independently of each other.
+        stream: loaders with different streams draw independently of each other. None, as a plugin calls it:
+            a stream of its own, drawn from torch's global generator.
     Raises: ValueError if there is no image, or not one batch.
     """
+    cfg = completed(cfg)
     if not data_source:
         raise ValueError(f"{cfg.DATASET.NAME}: cannot load from an empty list of images")
     seed = cfg.SEED if cfg.SEED >= 0 else random.getrandbits(63)
-    seed = derive_seed(seed, stream)
+    seed = derive_seed(seed, int(torch.randint(2**62, ())) if stream is None else stream)
     if drop_last is None:
         drop_last = is_train and len(data_source) >= batch_size
     workers = usable_workers(cfg.DATALOADER.NUM_WORKERS)
@@ -165,12 +177,12 @@ def build_data_loader(
     loader = PersistentLoader(
         wrapper(cfg, data_source, transform=tfm, is_train=is_train),
         batch_size=batch_size,
-        sampler=build_sampler(sampler_type, data_source, batch_size=batch_size, n_ins=n_ins, seed=seed),
+        sampler=build_sampler(sampler_type, data_source, batch_size, n_ins, n_domain, seed),
         num_workers=workers,
         persistent_workers=workers > 0,
         multiprocessing_context=START_METHOD if workers > 0 else None,
         drop_last=drop_last,
-        pin_memory=torch.cuda.is_available() and cfg.USE_CUDA,
+        pin_memory=cfg.USE_CUDA and torch.cuda.is_available(),
         # A generator of its own, so that starting a pass draws nothing from the global one.
         generator=torch.Generator().manual_seed(seed),
     )
@@ -205,6 +217,7 @@ class DataManager:
     """
 
     def __init__(self, cfg, custom_tfm_train=None, custom_tfm_test=None, dataset_wrapper=None):
+        cfg = completed(cfg)
         dataset = build_dataset(cfg)
         tfm_train = build_transform(cfg, is_train=True) if custom_tfm_train is None else custom_tfm_train
         tfm_test = build_transform(cfg, is_train=False) if custom_tfm_test is None else custom_tfm_test
@@ -215,6 +228,7 @@ class DataManager:
                 sampler_type=settings.SAMPLER,
                 data_source=items,
                 batch_size=settings.BATCH_SIZE,
+                n_domain=settings.get("N_DOMAIN", 0),
                 n_ins=settings.get("N_INS", 2),
                 tfm=tfm_train if is_train else tfm_test,
                 is_train=is_train,

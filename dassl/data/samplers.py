@@ -1,50 +1,14 @@
-"""Samplers: in which order a loader visits its images.
-
-Every order is a function of (seed, epoch, pass within the epoch). The trainer tells the epoch with
-`set_epoch`; a caller that never does gets a new order with every pass all the same.
-"""
+"""Samplers by their names in the config: in which order a loader visits its images."""
 
 import random
 from collections import defaultdict
 
 import numpy as np
 import torch
-from torch.utils.data import Sampler
 
-from dassl.data.seeding import SampleIndex, derive_seed
+from dassl.data.domain_samplers import RandomDomainSampler, SeqDomainSampler
+from dassl.data.passes import EpochSampler, VaryingSampler
 from dassl.utils import unknown_name
-
-
-class EpochSampler(Sampler):
-    """Base of all samplers: keeps count of epoch and pass, leaves the order to `order`.
-
-    Args:
-        data_source: list of `Datum`.
-        seed: seed of this loader's orders and augmentations.
-    """
-
-    def __init__(self, data_source, seed: int = 0):
-        self.data_source = data_source
-        self.seed = seed
-        self.set_epoch(0)
-
-    def set_epoch(self, epoch: int) -> None:
-        """Start epoch `epoch` (from 0): the next pass is its first."""
-        self.epoch = epoch
-        self.passes = 0
-
-    def order(self, pass_seed: int) -> list[int]:
-        """Indices into `data_source`, a function of `pass_seed` alone."""
-        raise NotImplementedError
-
-    def __iter__(self):
-        # The list is made now, not at the first `next`, so a later set_epoch cannot reach into this pass.
-        pass_seed = derive_seed(self.seed, self.epoch, self.passes)
-        self.passes += 1
-        return iter([SampleIndex(index, pass_seed) for index in self.order(pass_seed)])
-
-    def __len__(self) -> int:
-        return len(self.data_source)
 
 
 class SequentialSampler(EpochSampler):
@@ -62,10 +26,8 @@ class RandomSampler(EpochSampler):
         return torch.randperm(len(self.data_source), generator=generator).tolist()
 
 
-class RandomClassSampler(EpochSampler):
+class RandomClassSampler(VaryingSampler):
     """Batches of P classes with `n_ins` images each, P = batch_size // n_ins.
-
-    The number of images varies from pass to pass; `len` is that of the epoch's first pass.
 
     Raises: ValueError if a batch is smaller than `n_ins` or there are fewer than P classes.
     """
@@ -88,18 +50,11 @@ class RandomClassSampler(EpochSampler):
             )
         super().__init__(data_source, seed)
 
-    def set_epoch(self, epoch: int) -> None:
-        super().set_epoch(epoch)
-        self._length = len(self.order(derive_seed(self.seed, epoch, 0)))
-
     def order(self, pass_seed: int) -> list[int]:
         numpy_rng = np.random.RandomState(pass_seed % 2**32)
         return class_batches(
             self.labels, self.classes_per_batch, self.n_ins, random.Random(pass_seed), numpy_rng
         )
-
-    def __len__(self) -> int:
-        return self._length
 
 
 def class_batches(labels, classes_per_batch: int, n_ins: int, rng, numpy_rng) -> list[int]:
@@ -134,20 +89,25 @@ def class_batches(labels, classes_per_batch: int, n_ins: int, rng, numpy_rng) ->
     return order
 
 
-def build_sampler(sampler_type: str, data_source, batch_size: int = 32, n_ins: int = 16, seed: int = 0):
-    """The sampler called `sampler_type` in `DATALOADER.*.SAMPLER`.
-
-    Raises: ValueError for an unknown name, and for the samplers of domain adaptation, which are not provided.
-    """
+def build_sampler(
+    sampler_type: str, data_source, batch_size: int = 32, n_ins: int = 16, n_domain: int = 0, seed: int = 0
+):
+    """The sampler called `sampler_type` in `DATALOADER.*.SAMPLER`. Raises: ValueError for an unknown name."""
     if sampler_type == "RandomSampler":
         return RandomSampler(data_source, seed)
     if sampler_type == "SequentialSampler":
         return SequentialSampler(data_source, seed)
     if sampler_type == "RandomClassSampler":
         return RandomClassSampler(data_source, batch_size, n_ins, seed)
-    available = ["RandomSampler", "SequentialSampler", "RandomClassSampler"]
-    if sampler_type in ("RandomDomainSampler", "SeqDomainSampler"):
-        raise ValueError(
-            f"sampler {sampler_type!r} is for domain adaptation and not provided; choose from {available}"
-        )
+    if sampler_type == "RandomDomainSampler":
+        return RandomDomainSampler(data_source, batch_size, n_domain, seed)
+    if sampler_type == "SeqDomainSampler":
+        return SeqDomainSampler(data_source, batch_size, seed)
+    available = [
+        "RandomSampler",
+        "SequentialSampler",
+        "RandomClassSampler",
+        "RandomDomainSampler",
+        "SeqDomainSampler",
+    ]
     raise ValueError(unknown_name("sampler", sampler_type, available))

@@ -75,9 +75,9 @@ class Recorder:
     @torch.no_grad()
     def append(self, epoch: int, batch: int) -> None:
         """Write the lines of a finished iteration, both numbers from 1."""
-        rows = {"gradient": self._gradient, "change": self._changes() if "change" in self._logs else []}
-        for kind, log in self._logs.items():
-            log.append({"epoch": epoch, "batch": batch, "values": [float(value) for value in rows[kind]]})
+        rows = [self._gradient if kind == "gradient" else self._changes() for kind in self._logs]
+        for log, values in zip(self._logs.values(), _as_numbers(rows), strict=True):
+            log.append({"epoch": epoch, "batch": batch, "values": values})
         self._gradient = [0.0] * len(self.names)
 
     def keep_epochs(self, finished: int) -> None:
@@ -119,3 +119,10 @@ class Recorder:
 
     def _take_start(self) -> None:
         self._start = [parameter.detach().clone() for parameter in self._parameters]
+
+
+def _as_numbers(rows: list[list]) -> list[list[float]]:
+    """Rows of numbers and 0-d tensors as numbers. All tensors come over at once: one wait for the device."""
+    tensors = [value for row in rows for value in row if isinstance(value, torch.Tensor)]
+    numbers = iter(torch.stack([t.to(tensors[0].device) for t in tensors]).tolist() if tensors else [])
+    return [[next(numbers) if isinstance(value, torch.Tensor) else value for value in row] for row in rows]

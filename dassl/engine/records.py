@@ -1,7 +1,7 @@
 """What a run writes about itself, beside its log and its checkpoints.
 
 metrics.jsonl      one line per finished step, flushed, full precision
-environment.json   versions, commit, device, threads, digests of the image lists
+environment.json   versions, commit, device, threads, kernels, digests of the image lists
 fewshot.json       the images trained on, relative paths, with their digest
 """
 
@@ -88,6 +88,7 @@ def environment_record(dataset, cfg, device: torch.device) -> dict:
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "kernels": _kernels(),
         "lists": {
             name: {
                 "images": len(items),
@@ -115,6 +116,23 @@ def reset_peak_memory(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):
         CLEAR_REFS.write_text("5")
+
+
+def _kernels() -> dict[str, dict[str, bool]]:
+    """What a GPU may compute float32 in TF32, and which kernels of attention it may choose from."""
+    cuda = torch.backends.cuda
+    return {
+        "tf32": {
+            "convolution": torch.backends.cudnn.conv.fp32_precision == "tf32",
+            "matrix product": cuda.matmul.fp32_precision == "tf32",
+        },
+        "attention": {
+            "flash": cuda.flash_sdp_enabled(),
+            "memory efficient": cuda.mem_efficient_sdp_enabled(),
+            "cudnn": cuda.cudnn_sdp_enabled(),
+            "math": cuda.math_sdp_enabled(),
+        },
+    }
 
 
 def _imported_versions() -> dict[str, str]:

@@ -27,7 +27,8 @@ def save_resume_point(trainer, folder: str, finished_epochs: int) -> None:
         "scaler": scaler.state_dict() if hasattr(scaler, "state_dict") else None,
         "best_result": trainer.best_result,
         "seconds_train": trainer.seconds_train,
-        "random": _random_states(),
+        "skipped_steps": trainer.skipped_steps,
+        "random": _random_states(trainer.device),
         "plugin": trainer.extra_state(),
         "record": trainer.recorder.state() if trainer.recorder is not None else None,
     }
@@ -57,10 +58,11 @@ def load_resume_point(trainer, folder: str) -> int:
         trainer.scaler.load_state_dict(state["scaler"])
     trainer.best_result = state["best_result"]
     trainer.seconds_train = state["seconds_train"]
+    trainer.skipped_steps = state.get("skipped_steps")  # None in files of versions that did not count them
     trainer.load_extra_state(state["plugin"])
     if trainer.recorder is not None:
         trainer.recorder.load_state(state["record"])
-    _restore_random_states(state["random"])
+    _restore_random_states(state["random"], trainer.device)
     return state["epoch"]
 
 
@@ -68,22 +70,23 @@ def _states(objects) -> dict:
     return {name: item.state_dict() for name, item in objects.items() if item is not None}
 
 
-def _random_states() -> dict:
+def _random_states(device: torch.device) -> dict:
+    """States of the generators that a run draws from: of GPUs that of its own only."""
     version, numbers, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state()
     return {
         "python": [version, list(numbers), gauss],
         "numpy": [kind, keys.tolist(), position, has_gauss, cached],
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [torch.cuda.get_rng_state(device)] if device.type == "cuda" else [],
     }
 
 
-def _restore_random_states(state: dict) -> None:
+def _restore_random_states(state: dict, device: torch.device) -> None:
     version, numbers, gauss = state["python"]
     random.setstate((version, tuple(numbers), gauss))
     kind, keys, position, has_gauss, cached = state["numpy"]
     np.random.set_state((kind, np.array(keys, dtype=np.uint32), position, has_gauss, cached))
     torch.set_rng_state(state["torch"])
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if state["cuda"] and device.type == "cuda":
+        torch.cuda.set_rng_state(state["cuda"][0], device)

@@ -13,13 +13,13 @@ import datetime
 import os
 import shutil
 import time
+import warnings
 from pathlib import Path
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
-from dassl.config import RECORD_FILES
+from dassl.config import RECORD_FILES, completed
 from dassl.config.identity import config_digest
 from dassl.data import DataManager
 from dassl.data.datasets import validates_on_test
@@ -31,6 +31,7 @@ from dassl.utils import (
     MetricMeter,
     count_num_param,
     load_pretrained_weights,
+    log_only,
     mkdir_if_missing,
     read_json,
     write_json,
@@ -59,9 +60,10 @@ class SimpleTrainer(TrainerBase):
 
     def __init__(self, cfg):
         super().__init__()
+        cfg = completed(cfg)
         check_kinds(cfg.TRAIN.RECORD)
         self.check_cfg(cfg)
-        self.device = torch.device("cuda" if torch.cuda.is_available() and cfg.USE_CUDA else "cpu")
+        self.device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
         self.start_epoch = self.epoch = 0
         self.max_epoch = cfg.OPTIM.MAX_EPOCH
         self.output_dir = cfg.OUTPUT_DIR
@@ -74,6 +76,15 @@ class SimpleTrainer(TrainerBase):
         self.build_data_loader()
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
+
+    @property
+    def cfg(self):
+        """The config, with every engine key whatever a plugin assigns."""
+        return self._cfg
+
+    @cfg.setter
+    def cfg(self, cfg):
+        self._cfg = completed(cfg)
 
     def check_cfg(self, cfg):
         """Refuse a configuration the trainer cannot work with; ``self.cfg`` is not set yet."""
@@ -90,7 +101,7 @@ class SimpleTrainer(TrainerBase):
         self.dm = dm
 
     def build_model(self):
-        """The default: a backbone with a linear classifier. CLIP trainers override it."""
+        """The default: a backbone with a linear classifier, on one GPU. CLIP trainers override it."""
         cfg = self.cfg
         self.model = SimpleNet(cfg, cfg.MODEL, self.num_classes)
         if cfg.MODEL.INIT_WEIGHTS:
@@ -100,8 +111,6 @@ class SimpleTrainer(TrainerBase):
         self.optim = build_optimizer(self.model, cfg.OPTIM)
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model("model", self.model, self.optim, self.sched)
-        if torch.cuda.device_count() > 1:
-            self.model = nn.DataParallel(self.model)
 
     def train(self):
         super().train(self.start_epoch, self.max_epoch)
@@ -218,6 +227,8 @@ class SimpleTrainer(TrainerBase):
     def after_train(self):
         if self._progress is not None:
             self._progress.close()
+        if self.skipped_steps:
+            print(f"Skipped steps, whose gradients were not finite: {self.skipped_steps:,}")
         print("Finish training\nFinished training")  # result parsers of the family look for one or the other
         if not self.cfg.TEST.NO_TEST:
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self._models:
@@ -320,6 +331,7 @@ class SimpleTrainer(TrainerBase):
             "trainable_params": self._trainable_params(),
             "epoch": self._tested_epoch,
             "max_epoch": self.max_epoch,
+            "skipped_steps": self.skipped_steps,
             "train_images": len(self.dm.dataset.train_x),
             "total": self.evaluator._total if tested else None,
             "correct": self.evaluator._correct if tested else None,
@@ -358,12 +370,16 @@ class TrainerX(SimpleTrainer):
         self.num_batches = len(self.train_loader_x)
         if self._progress is None:
             self._progress = Progress(self.epoch * self.num_batches, self.max_epoch * self.num_batches)
+            self._expect_skipped_steps()
 
-        end = time.time()
+        if self.epoch == 0:
+            self.skipped_steps = 0
+        scale, end = self._gradient_scale(), time.time()
         for self.batch_idx, batch in enumerate(self.train_loader_x):
             data_time.update(time.time() - end)
             lr = self.get_current_lr()
             summary = _plain_numbers(self.forward_backward(batch))
+            scale = self._note_skipped_step(scale)
             batch_time.update(time.time() - end)
             losses.update(summary)
 
@@ -372,6 +388,28 @@ class TrainerX(SimpleTrainer):
             self._progress.step(self, losses, batch_time, data_time, line_due)
             self._record_step(lr, summary, losses)
             end = time.time()
+
+    def _expect_skipped_steps(self):
+        """Silence torch's warning of a schedule that steps before its optimizer: scalers may skip it."""
+        if getattr(self, "scaler", None) is not None:
+            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before", UserWarning)
+
+    def _gradient_scale(self) -> float:
+        """Factor of the gradient scaler that a trainer of the family keeps as ``scaler``; 1 without one."""
+        scaler = getattr(self, "scaler", None)
+        return scaler.get_scale() if hasattr(scaler, "get_scale") else 1.0
+
+    def _note_skipped_step(self, scale_before: float) -> float:
+        """Count the step if the gradient scaler skipped it: only then its factor, returned, is lower."""
+        scale = self._gradient_scale()
+        if scale < scale_before:
+            log_only(
+                f"skipped step: gradients are not finite in epoch {self.epoch + 1}, "
+                f"batch {self.batch_idx + 1}; gradient scale {scale_before:g} -> {scale:g}"
+            )
+            if self.skipped_steps is not None:
+                self.skipped_steps += 1
+        return scale
 
     def _record_step(self, lr, summary, losses):
         if self.metrics_log is not None:

@@ -32,19 +32,21 @@ class TrainerBase:
         self.recorder = None  # of TRAIN.RECORD
         self.best_result = -np.inf
         self.seconds_train = 0.0
+        self.skipped_steps = None  # steps that the gradient scaler left out, None while unknown
         self._tested_epoch = None  # finished epochs of the model that tests see, None while unknown
 
     @property
     def epoch(self) -> int:
-        """Current epoch, counted from 0. Setting it tells the training loader, whose order depends on it."""
+        """Current epoch, counted from 0. Setting it tells the training loaders, whose order depends on it."""
         return self._epoch
 
     @epoch.setter
     def epoch(self, value: int) -> None:
         self._epoch = value
-        sampler = getattr(getattr(self, "train_loader_x", None), "sampler", None)
-        if hasattr(sampler, "set_epoch"):
-            sampler.set_epoch(value)
+        for name in ("train_loader_x", "train_loader_u"):
+            sampler = getattr(getattr(self, name, None), "sampler", None)
+            if hasattr(sampler, "set_epoch"):
+                sampler.set_epoch(value)
 
     # Registered models ------------------------------------------------------------------------------
 
@@ -280,7 +282,9 @@ class TrainerBase:
     def prograd_backward_and_update(self, loss_a, loss_b, lambda_=1, names=None):
         """Step along the gradient a of ``loss_a``, less what works against the gradient b of ``loss_b``.
 
-        Per parameter tensor: ``a - lambda_ * <a, b/|b|> * b/|b|`` if ``<a, b> < 0``, else ``a``.
+        Per parameter tensor: ``a - lambda_ * <a, b/|b|> * b/|b|`` if ``<a, b> < 0``, else ``a``. The length
+        of b does not matter, so ``loss_b`` may be scaled. Where b is not finite the step's gradient is NaN:
+        an overflow of ``loss_b`` alone is one of the step, which a gradient scaler then skips.
         Source: Zhu et al. 2023 (ProGrad), section 3.3.
         """
         self.model_zero_grad(names)
@@ -292,12 +296,12 @@ class TrainerBase:
         self.model_zero_grad(names)
         self.model_backward(loss_a)
         for parameter, b in zip(parameters, general, strict=True):
-            if parameter.grad is None or b is None or not b.any():
+            if parameter.grad is None or b is None:
                 continue
-            direction = b / b.norm()
+            length = b.norm()
+            direction = b / torch.where(length == 0, 1, length)  # zeros where b is zero
             along = (parameter.grad * direction).sum()
-            if along < 0:
-                parameter.grad -= lambda_ * along * direction
+            parameter.grad -= lambda_ * along.clamp(max=0) * direction  # NaN passes through clamp
         self.model_update(names)
 
     def update_lr(self, names=None):

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from dassl.config import completed
 from dassl.utils.registry import Registry, check_availability
 
 EVALUATOR_REGISTRY = Registry("EVALUATOR")
@@ -9,6 +10,7 @@ EVALUATOR_REGISTRY = Registry("EVALUATOR")
 
 def build_evaluator(cfg: Any, **kwargs) -> Any:
     """Build the evaluator `cfg.TEST.EVALUATOR`. Raises ValueError with the known names for another one."""
+    cfg = completed(cfg)
     name = cfg.TEST.EVALUATOR
     check_availability(name, EVALUATOR_REGISTRY.registered_names(), "evaluator (TEST.EVALUATOR)")
     if cfg.VERBOSE:

@@ -1,6 +1,6 @@
 """Classification: accuracy, macro F1, accuracy per class, confusion matrix."""
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ class EvaluatorBase:
 class Classification(EvaluatorBase):
     """Compares the highest-scored class with the label.
 
-    `_correct` and `_total` count images; `_y_true` and `_y_pred` list their labels and predictions in order.
+    `_correct` and `_total` count images; `_y_true` and `_y_pred` list their labels and predictions in order;
+    `_per_class_res` maps each label to a list of 1 (right) and 0 with TEST.PER_CLASS_RESULT, else it is None.
 
     Args: lab2cname label -> class name, needed for TEST.PER_CLASS_RESULT
     """
@@ -47,6 +48,7 @@ class Classification(EvaluatorBase):
         self._total = 0
         self._y_true: list[int] = []
         self._y_pred: list[int] = []
+        self._per_class_res = defaultdict(list) if self.cfg.TEST.PER_CLASS_RESULT else None
 
     def process(self, mo: torch.Tensor, gt: torch.Tensor) -> None:
         """Add a batch: `mo` (B, K) scores, `gt` (B,) labels.
@@ -62,6 +64,9 @@ class Classification(EvaluatorBase):
         self._total += len(labels)
         self._y_true.extend(labels.tolist())
         self._y_pred.extend(predicted.tolist())
+        if self._per_class_res is not None:
+            for label, match in zip(labels.tolist(), (predicted == labels).int().tolist(), strict=True):
+                self._per_class_res[label].append(match)
 
     def evaluate(self) -> OrderedDict:
         """Print the results and return them in percent, accuracy first.

@@ -51,6 +51,13 @@ def test_logits_are_scaled_cosines(tiny_model):
     torch.testing.assert_close(clip.logits(normalize(image), normalize(text)), expected, rtol=1e-6, atol=1e-5)
 
 
+def test_each_image_is_compared_with_text_features_of_its_own(tiny_model):
+    clip = CLIP(tiny_model)
+    image, text = torch.randn(4, 1, 32), torch.randn(4, 5, 32)
+    expected = torch.stack([clip.logits(row, own) for row, own in zip(image, text, strict=True)])
+    torch.testing.assert_close(clip.logits(image, text), expected, rtol=1e-6, atol=1e-5)
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_logits_under_autocast_are_not_rounded(tiny_model, dtype):
     clip = CLIP(tiny_model)

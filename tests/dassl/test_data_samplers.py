@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from dassl.data.datasets import Datum
-from dassl.data.samplers import RandomClassSampler, RandomSampler, build_sampler, class_batches
+from dassl.data.samplers import (
+    RandomClassSampler,
+    RandomDomainSampler,
+    RandomSampler,
+    SeqDomainSampler,
+    build_sampler,
+    class_batches,
+)
 from dassl.data.seeding import SampleIndex
 
 EXAMPLES = json.loads(
@@ -84,16 +91,9 @@ def test_a_sample_index_is_an_int_and_survives_the_way_to_a_worker():
     assert received.seed == index.seed != SampleIndex(3, pass_seed=12).seed
 
 
-@pytest.mark.parametrize(
-    "name, message",
-    [
-        ("RandomSampled", "did you mean 'RandomSampler'"),
-        ("RandomDomainSampler", "for domain adaptation and not provided"),
-    ],
-)
-def test_other_samplers_are_refused(name, message):
-    with pytest.raises(ValueError, match=message):
-        build_sampler(name, items([0, 1]))
+def test_an_unknown_sampler_is_refused():
+    with pytest.raises(ValueError, match="did you mean 'RandomSampler'"):
+        build_sampler("RandomSampled", items([0, 1]))
 
 
 def test_impossible_class_batches_are_refused():
@@ -101,3 +101,61 @@ def test_impossible_class_batches_are_refused():
         RandomClassSampler(items([0, 1]), batch_size=2, n_ins=4)
     with pytest.raises(ValueError, match="needs 3 classes, the data set has 2"):
         RandomClassSampler(items([0, 1]), batch_size=6, n_ins=2)
+
+
+# Domains
+
+
+DOMAINS = [0] * 9 + [1] * 7 + [2] * 12
+
+
+def domain_batches(sampler, batch_size):
+    """The domains of each batch of a pass, and the whole order."""
+    order = list(sampler)
+    return [
+        [DOMAINS[i] for i in order[cut : cut + batch_size]] for cut in range(0, len(order), batch_size)
+    ], order
+
+
+def from_domains():
+    return [Datum(domain=domain) for domain in DOMAINS]
+
+
+def test_random_domain_batches_share_the_images_among_n_domains():
+    sampler = RandomDomainSampler(from_domains(), 4, 2, seed=1)
+    pairs = set()
+    for epoch in range(10):
+        sampler.set_epoch(epoch)
+        batches, order = domain_batches(sampler, 4)
+        assert len(set(order)) == len(order) == len(sampler)
+        assert all(sorted(map(batch.count, set(batch))) == [2, 2] for batch in batches)
+        pairs.update(tuple(sorted(set(batch))) for batch in batches)
+        left = [DOMAINS.count(domain) - [DOMAINS[i] for i in order].count(domain) for domain in range(3)]
+        assert min(left) < 2  # a domain of the last batch has no images for another one
+    assert pairs == {(0, 1), (0, 2), (1, 2)}
+
+
+def test_sequential_domain_batches_hold_all_domains_in_their_order():
+    sampler = SeqDomainSampler(from_domains(), 6, seed=1)
+    (batches, first), (_, second) = domain_batches(sampler, 6), domain_batches(sampler, 6)
+    assert batches == [[0, 0, 1, 1, 2, 2]] * 3  # domain 1 has one of its seven images left
+    assert first != second and len(set(first)) == len(first)
+
+
+def test_domain_samplers_go_by_their_names():
+    sampler = build_sampler("RandomDomainSampler", from_domains(), batch_size=6, n_domain=0)
+    assert type(sampler) is RandomDomainSampler and sampler.n_domain == 3  # 0: all of them
+    assert type(build_sampler("SeqDomainSampler", from_domains(), batch_size=6)) is SeqDomainSampler
+
+
+@pytest.mark.parametrize(
+    "batch_size, n_domain, message",
+    [
+        (8, 4, "4 domains in a batch, the data set has 3"),
+        (4, 3, "a batch of 4 cannot be shared by 3 domains"),
+        (16, 2, "a batch takes 8 images of a domain, domain 1 has 7"),
+    ],
+)
+def test_impossible_domain_batches_are_refused(batch_size, n_domain, message):
+    with pytest.raises(ValueError, match=message):
+        RandomDomainSampler(from_domains(), batch_size, n_domain)

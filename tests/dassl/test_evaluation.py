@@ -52,6 +52,19 @@ def test_the_printed_block_is_the_familys_with_two_decimals(tmp_path, capsys):
     assert capsys.readouterr().out == expected + "\n"
 
 
+def test_the_matches_of_each_class_are_listed_in_order_if_asked_for(tmp_path):
+    evaluator = make(tmp_path, PER_CLASS_RESULT=True)
+    feed(evaluator)
+    expected = {}
+    for batch in CASE["batches"]:
+        for logits, label in zip(batch["logits"], batch["labels"], strict=True):
+            expected.setdefault(label, []).append(int(logits.index(max(logits)) == label))
+    assert evaluator._per_class_res == expected
+    evaluator.reset()
+    assert evaluator._per_class_res == {}
+    assert make(tmp_path)._per_class_res is None
+
+
 def test_counts_have_thousands_separators(tmp_path, capsys):
     evaluator = make(tmp_path)
     evaluator.process(torch.eye(2).repeat(1000, 1), torch.tensor([0, 0]).repeat(1000))

@@ -12,6 +12,7 @@ from torch import nn
 from clipfit.io import safe_unpickle
 from dassl.config import get_cfg_default
 from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.optim.lr_scheduler import ConstantWarmupScheduler, LinearWarmupScheduler
 from dassl.optim.radam import RAdam
 from dassl.utils import resume_from_checkpoint, save_checkpoint
 
@@ -125,6 +126,52 @@ def test_a_schedule_that_makes_no_sense_is_refused(keys, error, message):
 
 def test_the_warm_up_type_does_not_matter_without_warm_up():
     build(optim_cfg(WARMUP_TYPE="none"))
+
+
+# Warm-up in front of a scheduler of torch, as a plugin of Dassl builds it
+
+WARMUPS = {
+    "constant": lambda optimizer, successor, cfg: ConstantWarmupScheduler(
+        optimizer, successor, cfg.WARMUP_EPOCH, cfg.WARMUP_CONS_LR
+    ),
+    "linear": lambda optimizer, successor, cfg: LinearWarmupScheduler(
+        optimizer, successor, cfg.WARMUP_EPOCH, cfg.WARMUP_MIN_LR
+    ),
+}
+WARMED_UP = [
+    s
+    for s in SCHEDULES
+    if s["WARMUP_EPOCH"] > 0 and s["LR_SCHEDULER"] == "cosine" and s.get("WARMUP_RECOUNT", True)
+]
+
+
+def build_of_parts(cfg):
+    optimizer = build_optimizer(nn.Linear(2, 1), cfg)
+    cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, float(cfg.MAX_EPOCH))
+    return optimizer, WARMUPS[cfg.WARMUP_TYPE](optimizer, cosine, cfg)
+
+
+@pytest.mark.parametrize("schedule", WARMED_UP, ids=lambda s: f"{s['WARMUP_TYPE']}-{s['MAX_EPOCH']}")
+def test_warm_up_schedulers_give_the_rates_of_the_family(schedule):
+    expected, cfg = split(schedule)
+    assert run(*build_of_parts(cfg), len(expected)) == pytest.approx(expected, rel=1e-10, abs=1e-15)
+
+
+@pytest.mark.parametrize("warmup", WARMUPS)
+def test_warm_up_schedulers_resume_at_any_epoch(warmup, tmp_path):
+    cfg = optim_cfg(LR_SCHEDULER="cosine", WARMUP_EPOCH=3, WARMUP_TYPE=warmup)
+    whole = run(*build_of_parts(cfg), 10)
+    model = nn.Linear(2, 1)
+    for stop in range(10):
+        optimizer, scheduler = build_of_parts(cfg)
+        run(optimizer, scheduler, stop)
+        saved = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+        save_checkpoint({"state_dict": model.state_dict(), "epoch": stop, **saved}, tmp_path / str(stop))
+        optimizer, scheduler = build_of_parts(cfg)
+        resume_from_checkpoint(tmp_path / str(stop), model, optimizer, scheduler)
+        assert run(optimizer, scheduler, 10 - stop) == whole[stop:]
+    with pytest.raises(ValueError, match="nothing of the schedule behind the warm-up"):
+        scheduler.load_state_dict({"last_epoch": 4, "base_lrs": [0.002]})
 
 
 # Optimizers

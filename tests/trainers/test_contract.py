@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from dassl.data import data_manager
 from dassl.engine import TRAINER_REGISTRY
@@ -57,6 +58,37 @@ def test_one_step_moves_only_what_the_method_trains(method, small):
     before = snapshot(trainer)
     step(trainer)
     assert moved(trainer, before) == set(trainer.trained_parameters())
+
+
+class OuterProducts(TorchDispatchMode):
+    """Notes every batched matrix product, forward or backward, whose factors are a column and a row."""
+
+    def __init__(self):
+        super().__init__()
+        self.found = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.overloadpacket.__name__
+        if name in ("bmm", "baddbmm") and args[-1].shape[1] == 1:
+            self.found.append((name, *(tuple(factor.shape) for factor in args[-2:])))
+        return func(*args, **(kwargs or {}))
+
+
+def test_the_gradient_of_a_batch_of_rows_is_noticed_as_outer_products():
+    row, matrix = torch.ones(2, 1, 3, requires_grad=True), torch.ones(2, 3, 4, requires_grad=True)
+    with OuterProducts() as products:
+        (row @ matrix).sum().backward()
+    assert products.found == [("bmm", (2, 3, 1), (2, 1, 4))]
+
+
+@pytest.mark.parametrize("batch_size", [10, 1])
+@pytest.mark.parametrize("method", TRAINED)
+def test_no_step_needs_a_compiler(method, batch_size, small):
+    """On a GPU torch 2.14 compiles its kernel for a batch of outer products when it meets the first one."""
+    trainer = small(method, *FEW, "DATALOADER.TRAIN_X.BATCH_SIZE", batch_size)
+    with OuterProducts() as products:
+        step(trainer)
+    assert products.found == []
 
 
 @pytest.mark.parametrize("method", METHODS)

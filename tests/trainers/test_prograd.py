@@ -93,10 +93,75 @@ def test_the_gradient_scaler_does_not_change_the_step(build, small_clip):
         trainer = prograd(build, small_clip, *pairs, "OPTIM.WARMUP_EPOCH", -1, "OPTIM.LR", 0.1)
         before = trainer.model.ctx.detach().clone()
         trainer.epoch, trainer.batch_idx, trainer.num_batches = 0, 0, 2
-        trainer.forward_backward(next(iter(trainer.train_loader_x)))
+        batch = next(iter(trainer.train_loader_x))
+        while torch.equal(trainer.model.ctx, before):  # the first scale may be too high
+            trainer.forward_backward(batch)
         moved.append(trainer.model.ctx.detach() - before)
     assert torch.cosine_similarity(moved[0].flatten(), moved[1].flatten(), dim=0) > 0.98
     assert moved[1].norm() == pytest.approx(moved[0].norm().item(), rel=0.05)
+
+
+HALF = ("TRAINER.COOP.PREC", "amp", "TRAINER.AMP_DTYPE", "fp16", "OPTIM.WARMUP_EPOCH", -1, "OPTIM.LR", 0.1)
+SHORT = (
+    "DATASET.NUM_SHOTS",
+    2,
+    "DATALOADER.TRAIN_X.BATCH_SIZE",
+    10,
+    "OPTIM.MAX_EPOCH",
+    8,
+    "TEST.NO_TEST",
+    True,
+)
+
+
+def scaled_gradients(trainer, batch):
+    """Gradients of both losses to the context under the scaler's factor, and that factor."""
+    factor = trainer.scaler.scale(torch.ones(()))
+    with trainer.autocast():
+        a, b, _ = trainer.losses(batch["img"], batch["label"])
+    gradients = (torch.autograd.grad(factor * x, trainer.model.ctx, retain_graph=True)[0] for x in (a, b))
+    return *gradients, factor
+
+
+def test_an_overflow_of_the_general_loss_alone_skips_the_step_and_lowers_the_scale(build, small_clip):
+    trainer = prograd(build, small_clip, *HALF, *SHORT, "LOSS.T", 8.0)
+    trainer.epoch, trainer.batch_idx, trainer.num_batches = 0, 0, 2
+    before, batch = trainer.model.ctx.detach().clone(), next(iter(trainer.train_loader_x))
+    g_a, g_b, factor = scaled_gradients(trainer, batch)
+    assert g_a.isfinite().all() and not g_b.isfinite().all()
+    trainer.forward_backward(batch)
+    assert torch.equal(trainer.model.ctx, before) and trainer.scaler.get_scale() == factor / 2
+    trainer.forward_backward(batch)
+    assert trainer.model.ctx.isfinite().all() and not torch.equal(trainer.model.ctx, before)
+
+
+def test_under_amp_each_step_is_the_surgery_of_unscaled_gradients_at_any_temperature(
+    build, small_clip, tmp_path
+):
+    contexts = []
+    for temperature in (8.0, 32.0):
+        pairs = ("LOSS.T", temperature, "LOSS.LAMBDA", 0.8, f"--output-dir={tmp_path / str(temperature)}")
+        trainer = prograd(build, small_clip, *HALF, *SHORT, *pairs)
+        stepped, expected = [], []
+        trainer.optim.register_step_pre_hook(
+            lambda *_, t=trainer, s=stepped: s.append(t.model.ctx.grad.clone())
+        )
+        step = trainer.forward_backward
+
+        def forward_backward(batch, trainer=trainer, expected=expected, step=step):
+            g_a, g_b, factor = scaled_gradients(trainer, batch)
+            if g_a.isfinite().all() and g_b.isfinite().all():
+                expected.append(surgery(g_a / factor, g_b / factor, 0.8))
+            return step(batch)
+
+        trainer.forward_backward = forward_backward
+        trainer.train()
+        assert 0 < sum(conflict for _, conflict in expected) < len(expected) < 16
+        for mine, (gradient, _) in zip(stepped, expected, strict=True):
+            torch.testing.assert_close(mine, gradient, rtol=1e-4, atol=1e-7)
+        assert trainer.skipped_steps == 16 - len(expected)
+        contexts.append(trainer.model.ctx)
+    assert not torch.equal(*contexts)
 
 
 def test_the_context_starts_from_the_template_that_the_prompt_ends_with(build, small_clip):

@@ -22,10 +22,14 @@ class Datum:
         domain: domain, an integer from 0.
         classname: name of the class.
 
+    A pickle holds the four values under Dassl's names: lists that data set plugins pickled under Dassl load
+    here, and the reverse.
+
     Raises: TypeError if `impath` is not a string.
     """
 
-    __slots__ = ("_impath", "_label", "_domain", "_classname")  # a data set may have a million of them
+    # A data set may have a million of them: no dict each, unless a plugin sets attributes of its own.
+    __slots__ = ("_impath", "_label", "_domain", "_classname", "__dict__")
 
     def __init__(self, impath: str = "", label: int = 0, domain: int = 0, classname: str = ""):
         if not isinstance(impath, str):
@@ -50,6 +54,23 @@ class Datum:
     @property
     def classname(self) -> str:
         return self._classname
+
+    def __getstate__(self) -> dict:
+        return {
+            "_impath": self._impath,
+            "_label": self._label,
+            "_domain": self._domain,
+            "_classname": self._classname,
+            **vars(self),
+        }
+
+    def __setstate__(self, state: dict | tuple[None, dict]) -> None:
+        if isinstance(
+            state, tuple
+        ):  # (None, the four values): as this class was pickled before it had a dict
+            state = state[1]
+        for name, value in state.items():
+            setattr(self, name, value)
 
     def __repr__(self) -> str:
         return (

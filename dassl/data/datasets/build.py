@@ -1,5 +1,6 @@
 """The registry of data sets and the way from a config to one of them."""
 
+from dassl.config import completed
 from dassl.utils import Registry, unknown_name
 
 DATASET_REGISTRY = Registry("DATASET")
@@ -10,6 +11,7 @@ def build_dataset(cfg):
 
     Raises: ValueError for a name that no imported module has registered.
     """
+    cfg = completed(cfg)
     name = cfg.DATASET.NAME
     available = DATASET_REGISTRY.registered_names()
     if name not in available:

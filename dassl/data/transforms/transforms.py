@@ -26,6 +26,7 @@ from torchvision.transforms import (
 
 from clipfit.io.names import unknown_name
 from clipfit.io.pictures import INTERPOLATIONS, evaluation_transform, interpolation
+from dassl.config import completed
 
 INTERPOLATION_MODES = {name: interpolation(name) for name in INTERPOLATIONS}
 
@@ -126,6 +127,7 @@ def build_transform(cfg, is_train: bool = True, choices=None):
         choices: names used instead of `INPUT.TRANSFORMS`; their order does not matter.
     Raises: ValueError for an unknown choice.
     """
+    cfg = completed(cfg)
     if cfg.INPUT.NO_TRANSFORM:
         return None
     chosen = cfg.INPUT.TRANSFORMS if choices is None else choices

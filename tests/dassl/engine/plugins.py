@@ -123,6 +123,18 @@ class AmpLinear(Linear):
 
 
 @TRAINER_REGISTRY.register()
+class Overflowing(AmpLinear):
+    """Its gradients overflow in the first step of the epochs 1, 2 and 4."""
+
+    def forward_backward(self, batch):
+        overflows = self.batch_idx == 0 and self.epoch + 1 in (1, 2, 4)
+        hook = self.model.weight.register_hook(lambda grad: grad * (float("inf") if overflows else 1.0))
+        summary = super().forward_backward(batch)
+        hook.remove()
+        return summary
+
+
+@TRAINER_REGISTRY.register()
 class Averaging(Linear):
     """Keeps an average of its weights, which only the plugin knows of, and draws from torch's generator."""
 

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from plugins import Linear, make_cfg
+from plugins import SIZE, Linear, make_cfg
 from torch import nn
 
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY, TrainerX, TrainerXU, build_trainer
 from dassl.engine.trainer import TrainerBase
+from dassl.modeling import BACKBONE_REGISTRY, Backbone, SimpleNet
 from dassl.utils import close_logger, setup_logger
 
 FIXTURES = Path(__file__).parents[2] / "fixtures"
@@ -123,6 +124,34 @@ def test_a_trainer_with_its_own_amp_loop_trains(folder, build):
     trainer = build(make_cfg(folder, "AmpLinear"))
     trainer.train()
     assert trainer.scaler.get_scale() == 1024.0 * 4  # six good steps, growth every three
+
+
+def test_steps_that_the_gradient_scaler_skips_are_counted_and_said(folder, build, capsys, recwarn):
+    cfg = make_cfg(folder, "Overflowing", OPTIM__MAX_EPOCH=4, DATALOADER__TRAIN_X__BATCH_SIZE=10)
+    setup_logger(cfg.OUTPUT_DIR)  # one batch per epoch: the first schedule's step follows a skipped one
+    try:
+        build(cfg).train()
+    finally:
+        close_logger()
+    assert json.loads(Path(cfg.OUTPUT_DIR, "result.json").read_text())["skipped_steps"] == 3
+    log = Path(cfg.OUTPUT_DIR, "log.txt").read_text()
+    assert "Skipped steps, whose gradients were not finite: 3\n" in log
+    assert "in epoch 4, batch 1; gradient scale 256 -> 128" in log and log.count("skipped step:") == 3
+    assert "lr_scheduler.step()" not in "".join(str(warning.message) for warning in recwarn)
+
+
+def test_the_default_model_is_on_one_device(folder, build, monkeypatch):
+    class Pixels(Backbone):
+        _out_features = 3 * SIZE * SIZE
+
+        def forward(self, x):
+            return x.flatten(1)
+
+    monkeypatch.setattr(BACKBONE_REGISTRY, "_objects", {"Pixels": lambda **_: Pixels()})
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    TRAINER_REGISTRY.register(type("Default", (TrainerX,), {}), force=True)
+    trainer = build(make_cfg(folder, "Default", MODEL__BACKBONE__NAME="Pixels"))
+    assert trainer.model is trainer._models["model"] and isinstance(trainer.model, SimpleNet)
 
 
 def test_without_validation_images_the_best_epoch_is_chosen_on_the_test_set_and_said_so(

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 from dassl.config import RECORD_FILES
 from dassl.config.identity import config_digest
 from dassl.engine import TRAINER_REGISTRY
+from dassl.engine.recording import Recorder
 
 WORKER = Path(__file__).with_name("kill_worker.py")
 BOTH = ["gradient", "change"]
@@ -200,6 +201,24 @@ def test_an_explicit_resume_takes_the_record_along_or_is_refused_without_one(fol
     assert Path(folder, "silent/resume.pt").is_file()
     build(make_cfg(folder, RESUME=f"{folder}/first", **target)).train()
     assert records(f"{folder}/second") == records(undisturbed.OUTPUT_DIR)
+
+
+def test_a_step_is_read_from_the_device_at_once(folder, build, monkeypatch):
+    cfg = make_cfg(folder, "TwoLinear", TRAIN__RECORD=BOTH)
+    trainer = build(cfg)
+    reads, append = [], Recorder.append
+    for name in ("tolist", "item", "__float__"):
+        original = getattr(torch.Tensor, name)
+        monkeypatch.setattr(torch.Tensor, name, lambda t, f=original, n=name: (reads.append(n), f(t))[1])
+
+    def watched(recorder, *numbers):
+        reads.clear()
+        append(recorder, *numbers)
+        assert reads == ["tolist"]
+
+    monkeypatch.setattr(Recorder, "append", watched)
+    trainer.train()
+    assert len(read(cfg.OUTPUT_DIR, "gradient")[2]) == 6
 
 
 def test_nothing_watches_a_training_that_is_not_recorded(folder, build):

@@ -38,7 +38,7 @@ def same(a, b) -> bool:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("trainer", ["TwoLinear", "AmpLinear", "Averaging"])
+@pytest.mark.parametrize("trainer", ["TwoLinear", "Overflowing", "Averaging"])
 def test_killed_and_resumed_runs_end_in_the_same_bits(trainer, folder):
     worker = subprocess.run(
         [sys.executable, str(WORKER), str(folder), trainer, *MOMENTS], capture_output=True, text=True
@@ -54,6 +54,21 @@ def test_killed_and_resumed_runs_end_in_the_same_bits(trainer, folder):
         results = [json.loads((run / "result.json").read_text()) for run in (undisturbed, resumed)]
         assert same(*({k: v for k, v in r.items() if k not in UNREPEATABLE} for r in results)), moment
         assert not (resumed / "resume.pt").exists()
+        assert results[0]["skipped_steps"] == (3 if trainer == "Overflowing" else 0)
+
+
+def test_a_run_without_a_gpu_leaves_cuda_alone(folder, build, interrupt, monkeypatch):
+    def refuse():
+        raise AssertionError("CUDA is initialised")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "_lazy_init", refuse)
+    cfg = make_cfg(folder, USE_CUDA=False)
+    interrupt(cfg, epoch=2)
+    trainer = build(cfg)
+    trainer.train()
+    assert trainer.start_epoch == 2 and trainer.device.type == "cpu"
 
 
 def test_the_learning_rate_goes_on_where_it_stopped(folder, build):

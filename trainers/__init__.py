@@ -15,6 +15,7 @@ SHIPPED = (
     "maple",
     "prograd",
     "tip_adapter",
+    "tip_adapter_search",
     "zsclip",
 )
 

@@ -165,7 +165,7 @@ print(json.dumps({"answers": answers, "bases": bases}))
 def copy(tmp_path, demo_root):
     """Run command lines of train.py, one after another, in a copy of the project with a file more."""
     project = tmp_path / "project"
-    for name in ("configs", "datasets", "dassl", "grid", "launch", "models", "trainers"):
+    for name in ("configs", "datasets", "dassl", "grid", "launch", "clipfit", "trainers"):
         shutil.copytree(PROJECT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(PROJECT / "train.py", project)
     (project / "trainers/coop_original.py").write_text(ORIGINAL)

@@ -33,7 +33,7 @@ CHECKS = (
     Check("two_runs_a_gpu", f"{SHARING}:two_runs", needs_gpu=True, alone=True),
     Check("sticky_error", f"{SHARING}:sticky_error", needs_gpu=True),
     Check("clipfit_step", f"{STEP}:clipfit_step", needs_gpu=True, alone=True),
-    Check("half_precision", f"{TRAINING}:half_precision", cores=2, needs_gpu=True),
+    Check("half_precision", f"{TRAINING}:half_precision", cores=2),
     MACHINE,
 )
 

@@ -11,7 +11,8 @@ import re
 import sys
 from pathlib import Path
 
-from dassl.utils import listdir_nohidden, read_json
+from dassl.run_folder import LOG, RESULT, read_result
+from dassl.utils import listdir_nohidden
 
 # --keyword -> field of result.json; the per-class average stands in the log alone
 FIELDS = {"accuracy": "accuracy", "error": "error_rate", "macro_f1": "macro_f1", "average": None}
@@ -26,12 +27,10 @@ def read_run(folder: Path, keyword: str, end_signals: tuple[str, ...]) -> float 
 
     Args: end_signals are lines of log.txt behind one of which the value must stand
     """
-    result = folder / "result.json"
-    if result.is_file() and FIELDS[keyword]:
-        value = read_json(result).get(FIELDS[keyword])
-        if value is not None:
-            return float(value)
-    log = folder / "log.txt"
+    result = read_result(folder) if FIELDS[keyword] else None
+    if result is not None and result.get(FIELDS[keyword]) is not None:
+        return float(result[FIELDS[keyword]])
+    log = folder / LOG
     if log.is_file():
         return read_log(log.read_text(encoding="utf-8", errors="replace"), keyword, end_signals)
     return None
@@ -68,7 +67,7 @@ def summarize(folder: Path, keyword: str, end_signals: tuple[str, ...], ci95: bo
             values.append(value)
     if not values:
         raise FileNotFoundError(
-            f"no run in {folder} has a result for {keyword!r}: neither in result.json nor in log.txt behind "
+            f"no run in {folder} has a result for {keyword!r}: neither in {RESULT} nor in {LOG} behind "
             f"{' or '.join(map(repr, end_signals))}; runs that only test need --test-log"
         )
     mean = sum(values) / len(values)

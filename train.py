@@ -5,21 +5,13 @@ python train.py --trainer CLIPFit --dataset-config-file configs/datasets/demo.ya
 
 import sys
 import traceback
-from pathlib import Path
 
+from dassl.run_folder import LOG, read_result
 from dassl.utils import log_only, setup_logger
 from launch.arguments import parse_args
 from launch.bare_errors import described, is_bare
 from launch.errors import message_of_run
-from launch.folder import (
-    check_resume,
-    claim,
-    find_trained,
-    notes_on_resuming,
-    read_result,
-    release,
-    run_folder,
-)
+from launch.folder import claim, release, settle_folders
 from launch.resolve import Run, check_replaced, resolve
 
 ERRORS = (
@@ -57,23 +49,17 @@ def run_command(argv: list[str]) -> None:
     run = resolve(args)
     cfg = run.cfg
     check_replaced(args, cfg)
-    if not run.has_folder:
-        cfg.OUTPUT_DIR = cfg.RESUME or str(run_folder(run))
-    if run.trained_by and not cfg.RUN.MODEL_DIR:
-        cfg.RUN.MODEL_DIR = str(find_trained(args, run))
+    settle_folders(args, run)
 
     from launch.runtime import settle_precision  # torch from here on
 
     settle_precision(cfg)
     cfg.freeze()
-    if cfg.RESUME:
-        check_resume(cfg.RESUME, cfg)
+    if result := claim(run, ["python", "train.py", *argv], no_train=args.no_train):
+        print(f"{cfg.OUTPUT_DIR} is finished already")
+        print_result(result)
+        return
     if not args.no_train:
-        run.notes += notes_on_resuming(Path(cfg.OUTPUT_DIR), cfg)
-        if result := claim(Path(cfg.OUTPUT_DIR), cfg, ["python", "train.py", *argv]):
-            print(f"{cfg.OUTPUT_DIR} is finished already")
-            print_result(result)
-            return
         setup_logger(cfg.OUTPUT_DIR)
     try:
         execute(args, run)
@@ -82,7 +68,7 @@ def run_command(argv: list[str]) -> None:
             traceback.print_exc()  # there is no log to keep it
         else:
             log_only(traceback.format_exc())
-            print(f"(the traceback of the following error is in {cfg.OUTPUT_DIR}/log.txt)")
+            print(f"(the traceback of the following error is in {cfg.OUTPUT_DIR}/{LOG})")
         if is_bare(error):
             raise RuntimeError(described(error, cfg.TRAINER.NAME)) from error
         raise

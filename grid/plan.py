@@ -17,9 +17,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dassl.config.identity import digest, experiment, read_config
+from dassl.config.identity import digest, experiment
+from dassl.run_folder import is_begun, read_config, read_result, unrecorded
 from launch.arguments import parse_args
-from launch.folder import CONFIG, has_progress, read_result, run_folder, unrecorded
+from launch.folder import run_folder
 from launch.registered import explicit_name
 from launch.resolve import TRANSFERS, resolve, trainer_defaults
 
@@ -235,12 +236,8 @@ def _compare(planned: Planned) -> tuple[str, str]:
         if changed := _changed(planned, result):
             return "stale", changed
         planned.result = result
-    begun = has_progress(planned.folder)
-    if (
-        result is None
-        and begun
-        and digest(experiment(read_config(planned.folder / CONFIG))) not in planned.digests
-    ):
+    begun = is_begun(planned.folder)
+    if result is None and begun and digest(experiment(read_config(planned.folder))) not in planned.digests:
         return "stale", "begun with another config"
     if begun and (lacking := unrecorded(planned.folder, planned.record)):
         return "stale", f"{' and '.join(lacking)} not recorded"

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dassl.config.identity import digest, experiment, read_config
-from launch.folder import CONFIG, read_result
+from dassl.config.identity import digest, experiment
+from dassl.run_folder import LOG, read_config, read_result
 
 from .display import Counts, Display
 from .estimate import Estimate
@@ -74,7 +74,7 @@ def place_aside(planned: Planned) -> Path:
 def _old_digest(folder: Path) -> str:
     try:
         result = read_result(folder) or {}
-        return result.get("config_digest") or digest(experiment(read_config(folder / CONFIG)))
+        return result.get("config_digest") or digest(experiment(read_config(folder)))
     except (ValueError, FileNotFoundError):
         return "damaged"
 
@@ -139,7 +139,7 @@ class _Queue:
         self.pending.insert(0, run)
 
     def _fail(self, run: Planned, error: str, log: list[str]) -> None:
-        log = [*last_lines(run.folder / "log.txt"), *log][-LOG_LINES:]
+        log = [*last_lines(run.folder / LOG), *log][-LOG_LINES:]
         Failure(run.command, error, log).write(run.output, run.name)
         run.refresh()
         self.summary.failed.append(run)

@@ -1,19 +1,29 @@
-"""The run folder: where it lies, what an existing one means, and the lock that keeps a run alone in it."""
+"""Which folder a run has, whether what lies there is the same run, and the lock that keeps a run alone in it.
+
+What the files in a run folder mean is said in dassl/run_folder.py. A run comes here twice: `settle_folders`
+says where it goes, and `claim`, once its config is settled, compares what lies there and takes the folder.
+"""
 
 import shlex
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from dassl.config import RECORD_FILES
-from dassl.config.identity import differences, read_config, write_config
-from dassl.utils import read_json
+from dassl.config.identity import differences
+from dassl.run_folder import (
+    CONFIG,
+    LOCK,
+    files_of_another_program,
+    has_config,
+    is_begun,
+    read_config,
+    read_result,
+    unrecorded,
+    write_config,
+)
 
 from .arguments import command_line
 from .resolve import Run, resolve_training, variant_suffix
-
-CONFIG = "config.yaml"
 
 # protocol -> parts of the path for a training run and for a test of a trained model
 PLACES = {
@@ -26,6 +36,18 @@ PLACES = {
 # Keys that a training run may lack when its model is tested with them.
 ONLY_FOR_TESTS = {"DATASET.SUBSAMPLE_CLASSES", "RUN.SOURCE", "TEST.SPLIT"}
 LOCK_PATIENCE = 10.0  # seconds: loader workers of a killed run may hold its lock for a moment
+
+
+def settle_folders(args, run: Run) -> None:
+    """Write into the config where the run goes, and for a test where the model that it loads lies.
+
+    Raises: as :func:`find_trained`
+    """
+    cfg = run.cfg
+    if not run.has_folder:
+        cfg.OUTPUT_DIR = cfg.RESUME or str(run_folder(run))
+    if run.trained_by and not cfg.RUN.MODEL_DIR:
+        cfg.RUN.MODEL_DIR = str(find_trained(args, run))
 
 
 def run_folder(run: Run, output: str = "output") -> Path:
@@ -63,16 +85,25 @@ def find_trained(args, run: Run, output: str = "output") -> Path:
     )
 
 
-def claim(folder: Path, cfg, command: list[str]) -> dict | None:
-    """Take a run folder for this config. Returns the result of a run that is finished already, else None.
+def claim(run: Run, command: list[str], no_train: bool = False) -> dict | None:
+    """Take the folder of a run whose config is settled. Returns the result of a run that is finished already.
 
-    An unfinished run of the same config is resumed by the trainer, which finds its files there.
-    Raises: ValueError if the folder holds another experiment or files that are not a run of ours;
-            RuntimeError if another process is running in it.
+    An unfinished run of the same config is resumed by the trainer, which finds its files there; what the user
+    should know of that is added to the notes of ``run``. With ``no_train`` nothing is taken or written.
+
+    Args:   command, the words that made the run, for config.yaml
+    Raises: ValueError if the folder, or that of ``--resume``, holds another experiment, or if the folder
+            holds files that are not a run of ours; RuntimeError if another process is running in it
     """
-    if foreign := _files_of_another_program(folder):
+    folder, cfg = Path(run.cfg.OUTPUT_DIR), run.cfg
+    if cfg.RESUME:
+        _check_resumed(cfg)
+    if no_train:
+        return None
+    run.notes += _notes_on_resuming(folder, cfg)
+    if foreign := files_of_another_program(folder):
         raise ValueError(
-            f"{folder} holds {', '.join(foreign)} but no config.yaml, so it is not a run of this program; "
+            f"{folder} holds {', '.join(foreign[:3])} but no {CONFIG}, so it is not a run of this program; "
             "choose another --output-dir"
         )
     if (result := _finished(folder, cfg)) is not None:
@@ -81,15 +112,28 @@ def claim(folder: Path, cfg, command: list[str]) -> dict | None:
     _lock(folder)
     if (result := _finished(folder, cfg)) is not None:  # another process may have got that far meanwhile
         return result
-    write_config(cfg, folder / CONFIG, command=shlex.join(command))
+    write_config(folder, cfg, command=shlex.join(command))
     return None
 
 
-def notes_on_resuming(folder: Path, cfg) -> list[str]:
-    """What the user should know before an unfinished run goes on; to be asked before :func:`claim`."""
-    if read_result(folder) is not None or not has_progress(folder) or not (folder / CONFIG).is_file():
+# What lies there ------------------------------------------------------------------------------------
+
+
+def _check_resumed(cfg) -> None:
+    """Refuse to go on from a run of another experiment; only ``OPTIM.MAX_EPOCH`` may differ."""
+    changed = differences(read_config(cfg.RESUME), cfg) if has_config(cfg.RESUME) else {}
+    changed.pop("OPTIM.MAX_EPOCH", None)
+    if changed:
+        raise ValueError(
+            f"--resume {cfg.RESUME}: that run has another config:\n{_listed(changed)}\ngive the same settings"
+        )
+
+
+def _notes_on_resuming(folder: Path, cfg) -> list[str]:
+    """What the user should know before an unfinished run goes on."""
+    if read_result(folder) is not None or not is_begun(folder) or not has_config(folder):
         return []
-    before = read_config(folder / CONFIG).get("THREADS")
+    before = read_config(folder).get("THREADS")
     if before == cfg.THREADS:
         return []
     return [
@@ -104,13 +148,12 @@ def _finished(folder: Path, cfg) -> dict | None:
     Raises: ValueError if it holds another's, or a run without the records that the config asks for
     """
     result = read_result(folder)
-    if result is None and not has_progress(folder):
+    if result is None and not is_begun(folder):
         return None
-    if changed := differences(read_config(folder / CONFIG), cfg):
-        lines = "\n".join(f"  {key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items())
+    if changed := differences(read_config(folder), cfg):
         raise ValueError(
             f"{folder} holds {'an unfinished' if result is None else 'a finished'} run with another config:\n"
-            f"{lines}\nchoose another --output-dir, or delete that folder"
+            f"{_listed(changed)}\nchoose another --output-dir, or delete that folder"
         )
     if lacking := unrecorded(folder, cfg.TRAIN.RECORD):
         raise ValueError(
@@ -120,54 +163,19 @@ def _finished(folder: Path, cfg) -> dict | None:
     return result
 
 
-def unrecorded(folder: Path, kinds: Iterable[str]) -> list[str]:
-    """The kinds of TRAIN.RECORD that the training in a run folder has left no file of."""
-    if not (folder / "metrics.jsonl").is_file():
-        return []  # nothing was trained there
-    return [kind for kind in sorted(kinds) if not (folder / RECORD_FILES.get(kind, "")).is_file()]
+def _listed(changed: dict[str, tuple]) -> str:
+    """A line per key that differs, with both values."""
+    return "\n".join(f"  {key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items())
 
 
-def check_resume(folder: str, cfg) -> None:
-    """Refuse to go on from a run of another experiment; only ``OPTIM.MAX_EPOCH`` may differ."""
-    path = Path(folder) / CONFIG
-    changed = differences(read_config(path), cfg) if path.is_file() else {}
-    changed.pop("OPTIM.MAX_EPOCH", None)
-    if changed:
-        lines = "\n".join(f"  {key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items())
-        raise ValueError(f"--resume {folder}: that run has another config:\n{lines}\ngive the same settings")
-
-
-def read_result(folder: str | Path) -> dict | None:
-    """The result of a finished run, None while there is none."""
-    path = Path(folder) / "result.json"
-    return read_json(path) if path.is_file() else None
-
-
-def _files_of_another_program(folder: Path) -> list[str]:
-    if (folder / CONFIG).is_file():
-        return []
-    return sorted(str(path.relative_to(folder)) for path in (*_progress(folder), *folder.glob("log.txt*")))[
-        :3
-    ]
-
-
-def has_progress(folder: Path) -> bool:
-    """Whether a run has left something there that took work to make."""
-    return any(_progress(folder))
-
-
-def _progress(folder: Path) -> Iterator[Path]:
-    """Files that took work to make."""
-    for pattern in ("result.json", "resume.pt", "*/checkpoint", "*/model.pth.tar-*", "*/model-best.pth.tar"):
-        yield from folder.glob(pattern)
-    yield from (path for path in folder.glob("metrics.jsonl") if path.stat().st_size)
+# The lock -------------------------------------------------------------------------------------------
 
 
 _held = []  # locks of this process; the system drops them when it ends, however it ends
 
 
 def _lock(folder: Path) -> None:
-    lock = FileLock(folder / ".lock", timeout=LOCK_PATIENCE)
+    lock = FileLock(folder / LOCK, timeout=LOCK_PATIENCE)
     try:
         lock.acquire()
     except Timeout as error:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from statistics import fmean, pstdev
 
-from dassl.utils import read_json
+from dassl.run_folder import read_environment
 from grid.plan import Planned
 from grid.spec import Spec
 from launch.resolve import TRANSFERS
@@ -63,13 +63,12 @@ def run_records(paper: Paper, outcomes: Outcomes) -> tuple[RunRecord, ...]:
 
 
 def _record(paper: Paper, planned: Planned) -> RunRecord:
-    path = planned.folder / "environment.json"
     return RunRecord(
         name=planned.name,
         state=planned.state,
         command=" ".join(planned.command),
         result=planned.result or {},
-        environment=read_json(path) if planned.result and path.is_file() else {},
+        environment=read_environment(planned.folder) if planned.result else {},
         reason=planned.reason,
         embedded=paper.family_of(planned.spec.dataset).embedded,
     )

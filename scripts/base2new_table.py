@@ -9,9 +9,13 @@ python scripts/base2new_table.py demo --seeds 1 2 3
 """
 
 import argparse
-import json
+import sys
 from pathlib import Path
 from statistics import mean, pstdev
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from dassl.run_folder import read_result  # noqa: E402
 
 ZERO_SHOT = "ZeroshotCLIP"
 HEADERS = ["method", "config", "base", "new", "HM", "gain", "params", "ms", "MB"]
@@ -116,9 +120,8 @@ def _accuracies(runs: list[dict]) -> list[float]:
 
 def _result(folder: Path) -> dict | None:
     """The result of a finished run that was tested."""
-    path = folder / "result.json"
-    result = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {"accuracy": None}
-    return None if result["accuracy"] is None else result
+    result = read_result(folder)
+    return None if result is None or result["accuracy"] is None else result
 
 
 if __name__ == "__main__":

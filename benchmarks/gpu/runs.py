@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.gpu.context import Context
 from benchmarks.gpu.harness import PROJECT
-from dassl.utils import read_json
+from dassl.run_folder import METRICS, all_checkpoints, read_result
 
 LOG_LINES = 5
 
@@ -74,13 +74,12 @@ class Run:
     @cached_property
     def result(self) -> dict:
         """result.json of a run that has ended; empty if there is none."""
-        path = self.folder / "result.json"
-        return read_json(path) if path.is_file() else {}
+        return read_result(self.folder) or {}
 
     @property
     def metrics(self) -> str:
         """metrics.jsonl so far."""
-        path = self.folder / "metrics.jsonl"
+        path = self.folder / METRICS
         return path.read_text(encoding="utf-8") if path.is_file() else ""
 
     def losses(self) -> list[float]:
@@ -99,10 +98,10 @@ def differences(one: Path, other: Path) -> list[str]:
 
     texts = [
         path.read_text(encoding="utf-8") if path.is_file() else ""
-        for path in (one / "metrics.jsonl", other / "metrics.jsonl")
+        for path in (one / METRICS, other / METRICS)
     ]
     found = [] if texts[0] == texts[1] else [_first_difference(*texts)]
-    files = sorted({path.relative_to(run) for run in (one, other) for path in run.glob("*/model.pth.tar-*")})
+    files = sorted({path.relative_to(run) for run in (one, other) for path in all_checkpoints(run)})
     for file in files:
         if not ((one / file).is_file() and (other / file).is_file()):
             found.append(f"{file} is in one folder only")
@@ -123,5 +122,5 @@ def _first_difference(one: str, other: str) -> str:
     lines = one.splitlines(), other.splitlines()
     for number, (left, right) in enumerate(zip(*lines, strict=False), start=1):
         if left != right:
-            return f"metrics.jsonl differs from line {number}: {left} / {right}"
-    return f"metrics.jsonl has {len(lines[0])} lines, and {len(lines[1])}"
+            return f"{METRICS} differs from line {number}: {left} / {right}"
+    return f"{METRICS} has {len(lines[0])} lines, and {len(lines[1])}"

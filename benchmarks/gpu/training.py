@@ -11,6 +11,7 @@ import time
 from benchmarks.gpu.context import Context
 from benchmarks.gpu.harness import PROJECT
 from benchmarks.gpu.runs import Run, differences, run_all
+from dassl.run_folder import LOG
 
 METHODS = sorted(path.stem for path in (PROJECT / "configs/trainers").glob("*.yaml"))
 POINTS = 2.0  # accuracy on a GPU may differ from a CPU's by so much
@@ -136,7 +137,7 @@ def kill_and_resume(context: Context) -> str:
     for name, run in (("the uninterrupted run", whole), ("the resumed run", killed)):
         if run.failed:
             context.problem(f"{name}: {run.failed}")
-    if not context.problems and "Resuming from" not in (killed.folder / "log.txt").read_text("utf-8"):
+    if not context.problems and "Resuming from" not in (killed.folder / LOG).read_text("utf-8"):
         context.problem("the second start did not resume")
     for text in differences(whole.folder, killed.folder):
         context.problem(text)

@@ -2,13 +2,13 @@
 
 from yacs.config import CfgNode as YacsNode
 
-from dassl.config.defaults import RECORD_FILES, engine_defaults
+from dassl.config.defaults import engine_defaults
 from dassl.config.foreign import completed
 from dassl.config.node import CfgNode, flatten
 from dassl.config.unused import unused_defaults
 from dassl.config.yaml_files import load_yaml
 
-__all__ = ["RECORD_FILES", "CfgNode", "clean_cfg", "completed", "flatten", "get_cfg_default", "load_yaml"]
+__all__ = ["CfgNode", "clean_cfg", "completed", "flatten", "get_cfg_default", "load_yaml"]
 
 
 def get_cfg_default() -> CfgNode:

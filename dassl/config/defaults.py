@@ -6,9 +6,6 @@ to the trainer that reads them and are declared by its own YAML file.
 
 from dassl.config.node import CfgNode
 
-# What TRAIN.RECORD may name -> the file in the run folder that it is written to (docs/recording.md).
-RECORD_FILES = {"gradient": "gradient.jsonl", "change": "change.jsonl"}
-
 
 def engine_defaults() -> CfgNode:
     """The keys that image classification reads, at their defaults."""
@@ -116,7 +113,7 @@ def engine_defaults() -> CfgNode:
     cfg.TRAIN = CfgNode()
     cfg.TRAIN.CHECKPOINT_FREQ = 0  # save every so many epochs, and after the last; 0: after the last only
     cfg.TRAIN.PRINT_FREQ = 10  # a progress line every so many steps
-    cfg.TRAIN.RECORD = []  # of every trained tensor at every iteration: gradient, change (RECORD_FILES)
+    cfg.TRAIN.RECORD = []  # of every trained tensor at every iteration: gradient, change
 
     cfg.TEST = CfgNode()
     cfg.TEST.EVALUATOR = "Classification"  # registered evaluator

@@ -1,12 +1,9 @@
-"""When two configs are the same experiment, and the file that says which experiment a folder holds."""
+"""When two configs are the same experiment."""
 
 import hashlib
 import json
 import os
 
-import yaml
-
-from clipfit.io.files import atomic_write
 from dassl.config.node import flatten
 
 # Where a run lies, how it is shown and how fast it goes: none of this changes what it computes. (THREADS may
@@ -55,26 +52,6 @@ def differences(old, new) -> dict[str, tuple]:
     old, new = ({**experiment(cfg), "RUN.MODEL_DIR": _tested_model(cfg)} for cfg in (old, new))
     keys = sorted(old.keys() | new.keys())
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
-
-
-def write_config(cfg, path: str | os.PathLike, command: str) -> None:
-    """Write the resolved config as YAML, with the command that made it as first comment."""
-    with atomic_write(path) as file:
-        file.write(f"# {command}\n{cfg.dump()}")
-
-
-def read_config(path: str | os.PathLike) -> dict:
-    """The nested mapping that :func:`write_config` wrote. Raises: ValueError naming a damaged file."""
-    try:
-        with open(path, encoding="utf-8") as file:
-            content = yaml.safe_load(file)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path} is damaged ({type(error).__name__}); choose another --output-dir"
-        ) from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} is damaged: it holds no config; choose another --output-dir")
-    return content
 
 
 def _tested_model(cfg) -> str:

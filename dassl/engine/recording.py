@@ -11,10 +11,9 @@ from pathlib import Path
 
 import torch
 
-from dassl.config import RECORD_FILES
+from dassl.run_folder import RECORD_FILES
 
 from .records import StepLog
-from .resume import RESUME_FILE
 
 
 def check_kinds(kinds: Iterable[str]) -> None:
@@ -22,33 +21,6 @@ def check_kinds(kinds: Iterable[str]) -> None:
     for kind in kinds:
         if kind not in RECORD_FILES:
             raise ValueError(f"TRAIN.RECORD names {kind!r}; choose from {', '.join(RECORD_FILES)}, or []")
-
-
-def settle_past(folder: str | Path, kinds: Iterable[str], models: Iterable[str], resumed: str = "") -> None:
-    """Make sure that the records in a run folder are without holes when training goes on in it.
-
-    Records that are not asked for would miss what comes now: they are removed.
-
-    Args:   models, the names of the registered models; resumed, the folder that ``--resume`` names, if any
-    Raises: ValueError if there are epochs to go on from that lack an asked record
-    """
-    folder = Path(folder)
-    for kind in RECORD_FILES.keys() - set(kinds):
-        (folder / RECORD_FILES[kind]).unlink(missing_ok=True)
-    source = Path(resumed or folder)
-    lacking = [kind for kind in kinds if not (source / RECORD_FILES[kind]).is_file()]
-    if lacking and _has_past(source, models):
-        raise ValueError(
-            f"the run in {source} did not record its {' and '.join(lacking)}; leave TRAIN.RECORD out to go "
-            "on with it, or choose another --output-dir to start from scratch"
-        )
-
-
-def _has_past(folder: Path, models: Iterable[str]) -> bool:
-    """Whether there is something that training goes on from."""
-    return (folder / RESUME_FILE).is_file() or any(
-        (folder / name / "checkpoint").is_file() for name in models
-    )
 
 
 class Recorder:

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dassl.run_folder import RESUME_POINT
 from dassl.utils import load_checkpoint, save_whole
-
-RESUME_FILE = "resume.pt"
 
 
 def save_resume_point(trainer, folder: str, finished_epochs: int) -> None:
@@ -32,7 +31,7 @@ def save_resume_point(trainer, folder: str, finished_epochs: int) -> None:
         "plugin": trainer.extra_state(),
         "record": trainer.recorder.state() if trainer.recorder is not None else None,
     }
-    save_whole(state, Path(folder) / RESUME_FILE)
+    save_whole(state, Path(folder) / RESUME_POINT)
 
 
 def load_resume_point(trainer, folder: str) -> int:
@@ -40,7 +39,7 @@ def load_resume_point(trainer, folder: str) -> int:
 
     Raises: ValueError if the file was written by a trainer with other models, or is no resume point
     """
-    path = Path(folder) / RESUME_FILE
+    path = Path(folder) / RESUME_POINT
     state = load_checkpoint(path)
     if not isinstance(state, dict) or "models" not in state:
         raise ValueError(f"{path} is no resume point; delete it to go on from the newest checkpoint")

@@ -11,7 +11,6 @@ hooks that do nothing unless a plugin implements them: ``before_test``, ``after_
 
 import datetime
 import os
-import shutil
 import time
 import warnings
 from pathlib import Path
@@ -19,13 +18,27 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from dassl.config import RECORD_FILES, completed
+from dassl.config import completed
 from dassl.config.identity import config_digest
 from dassl.data import DataManager
 from dassl.data.datasets import validates_on_test
 from dassl.evaluation import build_evaluator
 from dassl.modeling import SimpleNet
 from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.run_folder import (
+    BEST,
+    ENVIRONMENT,
+    FEWSHOT,
+    LOGITS,
+    METRICS,
+    TENSORBOARD,
+    has_checkpoints,
+    has_resume_point,
+    read_result,
+    settle_records,
+    take_over,
+    write_result,
+)
 from dassl.utils import (
     AverageMeter,
     MetricMeter,
@@ -33,14 +46,13 @@ from dassl.utils import (
     load_pretrained_weights,
     log_only,
     mkdir_if_missing,
-    read_json,
     write_json,
 )
 
 from .progress import Progress
-from .recording import Recorder, check_kinds, settle_past
+from .recording import Recorder, check_kinds
 from .records import StepLog, environment_record, fewshot_record, peak_memory_mb, reset_peak_memory
-from .resume import RESUME_FILE, save_resume_point
+from .resume import save_resume_point
 from .trainer_base import TrainerBase
 
 
@@ -123,9 +135,7 @@ class SimpleTrainer(TrainerBase):
         else:
             self.refuse_test_images()
             self._warn_of_test_selection()
-            self._settle_past()
-            self._open_records()
-            self._resume()
+            self._go_on()
         self.time_start = self._time_epoch = time.time()
         self._time_saved = time.monotonic()
 
@@ -146,55 +156,34 @@ class SimpleTrainer(TrainerBase):
                 "Warning: the only images to validate on are test images; best_val chooses the epoch on them"
             )
 
-    def _settle_past(self):
-        goes_on_here = os.path.isfile(os.path.join(self.output_dir, RESUME_FILE))
-        resumed = "" if goes_on_here else self.cfg.RESUME
-        settle_past(self.output_dir, self.cfg.TRAIN.RECORD, self._models, resumed)
+    def _go_on(self):
+        """Open the records, and load what this run or the one that ``--resume`` names has left."""
+        resumed = "" if has_resume_point(self.output_dir) else self.cfg.RESUME
+        past = resumed or self.output_dir
+        settle_records(self.output_dir, past, self.cfg.TRAIN.RECORD, self._models)
+        self._open_records()
+        self.start_epoch = self.resume_model_if_exist(past)
+        if resumed and self.start_epoch == 0:
+            raise FileNotFoundError(
+                f"--resume {resumed}: no checkpoint of {self.get_model_names()} is there; "
+                "give the folder of a run, or leave --resume out to start from scratch"
+            )
+        take_over(past, self.output_dir, self.cfg.TRAIN.RECORD)
+        for log in filter(None, (self.metrics_log, self.recorder)):
+            log.keep_epochs(self.start_epoch)
+        self._tested_epoch = self.start_epoch
+        saved = has_checkpoints(self.output_dir, self._models, self.start_epoch)
+        if self._checkpoint_due(self.start_epoch) and not saved:
+            # The run was killed between writing its resume point and this checkpoint.
+            self.save_model(self.start_epoch - 1, self.output_dir)
 
     def _open_records(self):
         mkdir_if_missing(self.output_dir)
         self.write_records()
-        self.metrics_log = StepLog(Path(self.output_dir, "metrics.jsonl"))
+        self.metrics_log = StepLog(Path(self.output_dir, METRICS))
         if kinds := self.cfg.TRAIN.RECORD:
             self.recorder = Recorder(self._models, self._optims, self.output_dir, kinds)
-        self.init_writer(os.path.join(self.output_dir, "tensorboard"))
-
-    def _resume(self):
-        source = self.cfg.RESUME
-        if source and not os.path.isfile(os.path.join(self.output_dir, RESUME_FILE)):
-            self.start_epoch = self.resume_model_if_exist(source)
-            if self.start_epoch == 0:
-                raise FileNotFoundError(
-                    f"--resume {source}: no checkpoint of {self.get_model_names()} is there; "
-                    "give the folder of a run, or leave --resume out to start from scratch"
-                )
-            self._take_over(source)
-        else:
-            self.start_epoch = self.resume_model_if_exist(self.output_dir)
-        for log in filter(None, (self.metrics_log, self.recorder)):
-            log.keep_epochs(self.start_epoch)
-        self._tested_epoch = self.start_epoch
-        if self._checkpoint_due(self.start_epoch) and not self._is_saved(self.start_epoch):
-            # The run was killed between writing its resume point and this checkpoint.
-            self.save_model(self.start_epoch - 1, self.output_dir)
-
-    def _take_over(self, source):
-        """Copy what a resumed run needs of its past to another folder: best models, metrics, records."""
-        if os.path.realpath(source) == os.path.realpath(self.output_dir):
-            return
-        for path in [
-            *Path(source).glob("*/model-best.pth.tar"),
-            *(Path(source, name) for name in self._step_files() if Path(source, name).is_file()),
-        ]:
-            target = Path(self.output_dir, path.relative_to(source))
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(path, target)
-
-    def _step_files(self) -> list[str]:
-        return ["metrics.jsonl", *(RECORD_FILES[kind] for kind in self.cfg.TRAIN.RECORD)]
-
-    def _is_saved(self, epoch: int) -> bool:
-        return all(Path(self.output_dir, name, f"model.pth.tar-{epoch}").is_file() for name in self._models)
+        self.init_writer(os.path.join(self.output_dir, TENSORBOARD))
 
     def run_epoch(self):
         raise NotImplementedError
@@ -207,9 +196,7 @@ class SimpleTrainer(TrainerBase):
             current = self.test(split="val")
             if current > self.best_result:
                 self.best_result = current
-                self.save_model(
-                    self.epoch, self.output_dir, val_result=current, model_name="model-best.pth.tar"
-                )
+                self.save_model(self.epoch, self.output_dir, val_result=current, model_name=BEST)
 
         # The resume point comes first: it is never older than a checkpoint beside it.
         if checkpoint_due or time.monotonic() - self._time_saved >= self.resume_interval:
@@ -290,7 +277,7 @@ class SimpleTrainer(TrainerBase):
             self.evaluator.process(logits, label)
             for path, row, truth in zip(batch["impath"], logits.tolist(), label.tolist(), strict=True):
                 outputs[path] = {"predict": row, "gt": truth}
-        write_json(outputs, os.path.join(self.output_dir, "output.json"))
+        write_json(outputs, os.path.join(self.output_dir, LOGITS))
         return next(iter(self.evaluator.evaluate().values()))
 
     def model_inference(self, input):
@@ -304,11 +291,9 @@ class SimpleTrainer(TrainerBase):
     def write_records(self):
         """Write environment.json and fewshot.json into the run folder."""
         dataset = self.dm.dataset
-        write_json(
-            environment_record(dataset, self.cfg, self.device),
-            os.path.join(self.output_dir, "environment.json"),
-        )
-        write_json(fewshot_record(dataset, self.cfg), os.path.join(self.output_dir, "fewshot.json"))
+        environment = environment_record(dataset, self.cfg, self.device)
+        write_json(environment, os.path.join(self.output_dir, ENVIRONMENT))
+        write_json(fewshot_record(dataset, self.cfg), os.path.join(self.output_dir, FEWSHOT))
 
     def result(self) -> dict:
         """Everything a table needs to know about this run: unrounded percentages, None where unknown."""
@@ -352,10 +337,9 @@ class SimpleTrainer(TrainerBase):
     def save_result(self):
         """Write result.json, which marks the run as finished, and drop the resume point it supersedes."""
         mkdir_if_missing(self.output_dir)
-        if not os.path.isfile(os.path.join(self.output_dir, "environment.json")):
+        if not os.path.isfile(os.path.join(self.output_dir, ENVIRONMENT)):
             self.write_records()
-        write_json(self.result(), os.path.join(self.output_dir, "result.json"))
-        Path(self.output_dir, RESUME_FILE).unlink(missing_ok=True)
+        write_result(self.output_dir, self.result())
 
     def _trainable_params(self) -> int:
         return sum(p.numel() for m in self._models.values() for p in m.parameters() if p.requires_grad)
@@ -439,8 +423,8 @@ class TrainerXU(SimpleTrainer):
 
 def _config_digest_of(folder: str) -> str | None:
     """Which experiment trained the model in a run folder; None if nothing there says so."""
-    path = Path(folder, "result.json")
-    return read_json(path).get("config_digest") if folder and path.is_file() else None
+    result = read_result(folder) if folder else None
+    return result.get("config_digest") if result else None
 
 
 def _plain_numbers(summary: dict | None) -> dict[str, float]:

@@ -6,16 +6,15 @@ from collections import OrderedDict
 import numpy as np
 import torch
 
+from dassl.run_folder import RESUME_POINT, epoch_of, find_checkpoint, has_resume_point, newest_checkpoint
 from dassl.utils import (
-    find_checkpoint,
     load_model_file,
-    newest_checkpoint,
     resume_from_checkpoint,
     save_checkpoint,
     tolist_if_not,
 )
 
-from .resume import RESUME_FILE, load_resume_point
+from .resume import load_resume_point
 
 
 class TrainerBase:
@@ -130,9 +129,7 @@ class TrainerBase:
         """
         if epoch is not None or not directory or not self._models:
             return epoch
-        path = find_checkpoint(os.path.join(directory, next(iter(self._models))))
-        number = path.name.rpartition("-")[2]
-        return int(number) if number.isdigit() else None
+        return epoch_of(find_checkpoint(os.path.join(directory, next(iter(self._models)))))
 
     def _report_loaded(self, name, path, checkpoint):
         self._tested_epoch = checkpoint["epoch"]
@@ -146,9 +143,9 @@ class TrainerBase:
         A resume point of this engine is exact; without one the newest checkpoint of every model is used.
         Raises: ValueError if the models stopped at different epochs.
         """
-        if os.path.isfile(os.path.join(directory, RESUME_FILE)):
+        if has_resume_point(directory):
             epoch = load_resume_point(self, directory)
-            print(f"Resuming from {os.path.join(directory, RESUME_FILE)}: {epoch} epochs are done")
+            print(f"Resuming from {os.path.join(directory, RESUME_POINT)}: {epoch} epochs are done")
             return epoch
         folders = {name: os.path.join(directory, name) for name in self.get_model_names()}
         if not folders or not all(newest_checkpoint(folder) for folder in folders.values()):

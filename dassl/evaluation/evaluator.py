@@ -8,6 +8,7 @@ import torch
 
 from clipfit.io.files import atomic_write
 from dassl.evaluation.build import EVALUATOR_REGISTRY
+from dassl.run_folder import CONFUSION_MATRIX
 
 
 class EvaluatorBase:
@@ -117,7 +118,7 @@ class Classification(EvaluatorBase):
         num_classes = max(num_classes, 1 + max(self._lab2cname or [0]))
         counts = (y_true * num_classes + y_pred).bincount(minlength=num_classes**2)
         counts = counts.view(num_classes, num_classes).double()
-        path = Path(self.cfg.OUTPUT_DIR) / "cmat.pt"
+        path = Path(self.cfg.OUTPUT_DIR) / CONFUSION_MATRIX
         with atomic_write(path, "wb") as file:
             torch.save(counts / counts.sum(dim=1, keepdim=True).clamp(min=1), file)
         print(f"Confusion matrix saved to {path}")

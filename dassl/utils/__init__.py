@@ -33,11 +33,9 @@ from dassl.utils.tools import (
 
 _NEEDS_TORCH = [
     "count_num_param",
-    "find_checkpoint",
     "load_model_file",
     "load_checkpoint",
     "load_pretrained_weights",
-    "newest_checkpoint",
     "open_all_layers",
     "open_specified_layers",
     "resume_from_checkpoint",

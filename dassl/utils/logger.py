@@ -16,6 +16,8 @@ from typing import IO, TextIO
 
 from tqdm import tqdm
 
+from dassl.run_folder import LOG
+
 _CURSOR_UP = "\x1b[A"  # nested progress bars move the cursor with it
 
 
@@ -123,7 +125,7 @@ def setup_logger(output: str | os.PathLike | None = None) -> None:
         return
     path = Path(output)
     if path.suffix not in (".txt", ".log"):
-        path = path / "log.txt"
+        path = path / LOG
     if _log is not None and Path(_log.name) == path.absolute() and sys.stdout is _streams[0]:
         return
     close_logger()

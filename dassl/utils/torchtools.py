@@ -5,7 +5,6 @@ model-best.pth.tar, and the text file `checkpoint` with the name of the file tha
 """
 
 import os
-import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,11 +15,7 @@ from torch import nn
 
 from clipfit.io import safe_unpickle
 from clipfit.io.checkpoints import load_checkpoint, save_whole
-from clipfit.io.files import atomic_write
-
-POINTER = "checkpoint"
-BEST = "model-best.pth.tar"
-_NUMBERED = re.compile(r"model\.pth\.tar-(\d+)")
+from dassl.run_folder import BEST, checkpoint_name, newest_checkpoint, point_at, pointed_at
 
 
 def save_checkpoint(
@@ -40,12 +35,11 @@ def save_checkpoint(
     folder = Path(save_dir)
     if remove_module_from_keys:
         state = {**state, "state_dict": _without_module_prefix(state["state_dict"])}
-    name = model_name or f"model.pth.tar-{state['epoch']}"
+    name = model_name or checkpoint_name(state["epoch"])
     names = [name, BEST] if is_best and name != BEST else [name]
     for path in (folder / name for name in names):
         save_whole(state, path)
-    with atomic_write(folder / POINTER) as file:
-        file.write(name + "\n")
+    point_at(folder, name)
     print(f"Checkpoint saved to {folder / name}")
 
 
@@ -63,40 +57,6 @@ def load_model_file(fpath: str | os.PathLike) -> dict:
     return checkpoint
 
 
-def newest_checkpoint(fdir: str | os.PathLike) -> Path | None:
-    """The file model.pth.tar-<epoch> with the highest epoch in the folder `fdir`; None if there is none."""
-    numbered = _numbered_checkpoints(fdir)
-    return numbered[max(numbered)] if numbered else None
-
-
-def find_checkpoint(fdir: str | os.PathLike, epoch: int | None = None) -> Path:
-    """The checkpoint of `epoch` in the folder `fdir`; without an epoch the best model, else the newest.
-
-    Raises: FileNotFoundError that lists the saved epochs
-    """
-    numbered = _numbered_checkpoints(fdir)
-    if epoch is None:
-        best = Path(fdir) / BEST
-        if best.is_file():
-            return best
-        epoch = max(numbered, default=None)
-    if epoch not in numbered:
-        saved = f"saved: {', '.join(map(str, sorted(numbered)))}" if numbered else "none is saved"
-        what = "checkpoint" if epoch is None else f"checkpoint of epoch {epoch}"
-        raise FileNotFoundError(
-            f"no {what} in {fdir} ({saved}); pass --load-epoch with a saved epoch, "
-            "or finish the run with train.py"
-        )
-    return numbered[epoch]
-
-
-def _numbered_checkpoints(fdir: str | os.PathLike) -> dict[int, Path]:
-    if not os.path.isdir(fdir):
-        return {}
-    matches = {path: _NUMBERED.fullmatch(path.name) for path in Path(fdir).iterdir()}
-    return {int(match[1]): path for path, match in matches.items() if match}
-
-
 def resume_from_checkpoint(
     fdir: str | os.PathLike,
     model: nn.Module,
@@ -110,7 +70,7 @@ def resume_from_checkpoint(
 
     Raises: FileNotFoundError if there is neither; RuntimeError if the tensors are not those of the model
     """
-    path = newest_checkpoint(fdir) or _pointed_at(Path(fdir))
+    path = newest_checkpoint(fdir) or pointed_at(fdir)
     print(f"Loading checkpoint from {path}")
     checkpoint = load_model_file(path)
     model.load_state_dict(checkpoint["state_dict"])
@@ -180,16 +140,6 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def _without_module_prefix(state_dict: dict) -> dict:
     return {name.removeprefix("module."): tensor for name, tensor in state_dict.items()}
-
-
-def _pointed_at(folder: Path) -> Path:
-    pointer = folder / POINTER
-    if not pointer.is_file():
-        raise FileNotFoundError(f"no checkpoint in {folder} to resume from")
-    name = pointer.read_text(encoding="utf-8").splitlines()[0].strip()
-    if name != Path(name).name:
-        raise ValueError(f"{pointer} names {name!r}, which is not a file of its own folder")
-    return folder / name
 
 
 def _plain_scheduler_state(state: dict, epoch: int) -> dict:

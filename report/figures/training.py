@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
-from dassl.config import RECORD_FILES
+from dassl.run_folder import RECORD_FILES, all_checkpoints, newest_checkpoint
 from dassl.utils import unknown_name
 from report.paper import check_keys
 
@@ -142,9 +142,9 @@ def read_record(path: str | Path) -> tuple[list[str], list[list[float]]]:
 
 def newest_state(folder: Path) -> dict:
     """Name -> tensor in the newest checkpoint of a run's only model."""
-    from dassl.utils import load_model_file, newest_checkpoint
+    from dassl.utils import load_model_file
 
-    (model,) = {path.parent for path in folder.glob("*/model.pth.tar-*")}
+    (model,) = {path.parent for path in all_checkpoints(folder)}
     return load_model_file(newest_checkpoint(model))["state_dict"]
 
 

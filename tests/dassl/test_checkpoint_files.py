@@ -13,11 +13,11 @@ import torch
 from torch import nn
 
 from clipfit.io import safe_unpickle
+from dassl.run_folder import newest_checkpoint
 from dassl.utils import (
     count_num_param,
     load_checkpoint,
     load_pretrained_weights,
-    newest_checkpoint,
     open_specified_layers,
     resume_from_checkpoint,
     save_checkpoint,

@@ -10,10 +10,10 @@ import pytest
 
 import datasets  # noqa: F401 - registers the data sets
 import trainers  # noqa: F401 - registers the trainers
-from dassl.config import RECORD_FILES
-from dassl.config.identity import config_digest, write_config
+from dassl.config.identity import config_digest
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
+from dassl.run_folder import RECORD_FILES, write_config
 from datasets.demo import DrawnDataset
 from grid.failures import Failure
 from grid.plan import plan
@@ -72,7 +72,7 @@ def interrupt(planned, *pairs):
     """Leave what a run of the planned command leaves that was interrupted."""
     cfg = resolve(parse_args([*planned.command[2:], *pairs])).cfg
     planned.folder.mkdir(parents=True)
-    write_config(settle(cfg, "fp32"), planned.folder / "config.yaml", command="python train.py")
+    write_config(planned.folder, settle(cfg, "fp32"), command="python train.py")
     (planned.folder / "metrics.jsonl").write_text('{"epoch": 1}\n')
 
 

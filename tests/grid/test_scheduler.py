@@ -5,7 +5,8 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from dassl.config.identity import config_digest, write_config
+from dassl.config.identity import config_digest
+from dassl.run_folder import write_config
 from grid.display import Counts, Display, duration
 from grid.executors import Outcome
 from grid.failures import Failure
@@ -158,7 +159,7 @@ def test_an_interrupted_run_of_another_config_is_moved_aside(runs, progress):
     planned = runs(FEW_SHOT)[FEW_SHOT]
     cfg = resolve(parse_args([*planned.command[2:], "OPTIM.LR", "1.0"])).cfg
     planned.folder.mkdir(parents=True)
-    write_config(cfg, planned.folder / "config.yaml", command="python train.py")
+    write_config(planned.folder, cfg, command="python train.py")
     (planned.folder / "resume.pt").touch()
     run([runs(FEW_SHOT)[FEW_SHOT]], Fake(), progress)
     aside = planned.folder.parent / f".stale/seed1-{config_digest(cfg)[:8]}"

@@ -7,7 +7,7 @@ import pytest
 
 from launch import folder as folder_module
 from launch.arguments import parse_args
-from launch.folder import check_resume, claim, find_trained, notes_on_resuming, run_folder
+from launch.folder import claim, find_trained, run_folder
 from launch.resolve import resolve
 
 PROJECT = Path(__file__).parents[2]
@@ -20,6 +20,13 @@ def base_words(*words):
 
 def resolved(*words):
     return resolve(parse_args(base_words(*words)))
+
+
+def start(folder, *words, **options):
+    """Claim ``folder`` for a run; returns a result that is there already, and the run."""
+    run = resolved(*words)
+    run.cfg.OUTPUT_DIR = str(folder)
+    return claim(run, ["python", "train.py"], **options), run
 
 
 @pytest.mark.parametrize(
@@ -133,102 +140,112 @@ def test_a_config_file_names_the_folder(tmp_path):
 
 
 def test_an_unfinished_run_is_taken_up_again_and_a_finished_one_returns_its_result(tmp_path):
-    cfg = resolved().cfg
     for _ in range(2):
-        assert claim(tmp_path / "run", cfg, ["python", "train.py"]) is None
+        assert start(tmp_path / "run")[0] is None
         folder_module.release()
     (tmp_path / "run/result.json").write_text('{"accuracy": 50.0}')
-    assert claim(tmp_path / "run", cfg, ["python", "train.py"]) == {"accuracy": 50.0}
+    assert start(tmp_path / "run")[0] == {"accuracy": 50.0}
 
 
 @pytest.mark.parametrize("state", ["finished", "unfinished"])
 def test_a_run_without_the_records_asked_for_is_refused_and_kept(state, tmp_path):
-    claim(tmp_path, resolved().cfg, ["python", "train.py"])
+    start(tmp_path)
     (tmp_path / "metrics.jsonl").write_text("{}\n")
     if state == "finished":
         (tmp_path / "result.json").write_text('{"accuracy": 50.0}')
-    recorded = resolved("TRAIN.RECORD", "['change']").cfg
+    recorded = ["TRAIN.RECORD", "['change']"]
     folder_module.release()
     with pytest.raises(ValueError, match="did not record its change"):
-        claim(tmp_path, recorded, ["python", "train.py"])
+        start(tmp_path, *recorded)
     (tmp_path / "change.jsonl").touch()
     finished = {"accuracy": 50.0} if state == "finished" else None
-    assert claim(tmp_path, recorded, ["python", "train.py"]) == finished
+    assert start(tmp_path, *recorded)[0] == finished
 
 
 @pytest.mark.parametrize("state", ["finished", "unfinished"])
 def test_another_experiment_in_the_folder_is_refused_with_the_keys_that_differ(state, tmp_path):
-    claim(tmp_path, resolved().cfg, ["python", "train.py"])
+    start(tmp_path)
     (tmp_path / ("result.json" if state == "finished" else "resume.pt")).write_text("{}")
     before = sorted(path.read_bytes() for path in tmp_path.iterdir())
     with pytest.raises(
         ValueError, match=f"{state} run with another config:\n  OPTIM.LR: 0.002 there, 0.1 now\n"
     ):
-        claim(tmp_path, resolved("OPTIM.LR", 0.1).cfg, ["python", "train.py"])
+        start(tmp_path, "OPTIM.LR", 0.1)
     assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == before
 
 
 def test_a_start_that_failed_before_its_first_step_holds_no_folder(tmp_path):
-    claim(tmp_path, resolved("OPTIM.LR", 9).cfg, ["python", "train.py"])
+    start(tmp_path, "OPTIM.LR", 9)
     (tmp_path / "metrics.jsonl").touch()
     (tmp_path / "log.txt").write_text("error: OPTIM.LR is too high")
     folder_module.release()
-    assert claim(tmp_path, resolved().cfg, ["python", "train.py"]) is None
+    assert start(tmp_path)[0] is None
 
 
 def test_a_test_of_another_model_is_another_run(tmp_path):
-    claim(tmp_path, resolved("--eval-only", "--model-dir", "a").cfg, ["python", "train.py"])
+    start(tmp_path, "--eval-only", "--model-dir", "a")
     (tmp_path / "result.json").write_text('{"accuracy": 50.0}')
     with pytest.raises(ValueError, match="RUN.MODEL_DIR"):
-        claim(tmp_path, resolved("--eval-only", "--model-dir", "b").cfg, ["python", "train.py"])
+        start(tmp_path, "--eval-only", "--model-dir", "b")
 
 
 def test_a_resume_goes_on_with_the_same_experiment_only(tmp_path):
-    claim(tmp_path, resolved().cfg, ["python", "train.py"])
-    check_resume(tmp_path, resolved("OPTIM.MAX_EPOCH", 200).cfg)
-    with pytest.raises(ValueError, match="(?s)--resume .*OPTIM.LR: 0.002 there, 0.1 now"):
-        check_resume(tmp_path, resolved("OPTIM.LR", 0.1).cfg)
+    start(tmp_path / "past")
+    resume = ["--resume", tmp_path / "past"]
+    assert start(tmp_path / "longer", *resume, "OPTIM.MAX_EPOCH", 200)[0] is None
+    for no_train in (False, True):
+        with pytest.raises(ValueError, match="(?s)--resume .*OPTIM.LR: 0.002 there, 0.1 now"):
+            start(tmp_path / "other", *resume, "OPTIM.LR", 0.1, no_train=no_train)
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_look_without_training_takes_no_folder(tmp_path):
+    assert start(tmp_path / "run", no_train=True)[0] is None
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize(
     "name, content", [("config.yaml", "{a: ["), ("config.yaml", "5"), ("result.json", '{"a')]
 )
 def test_a_damaged_record_is_named(name, content, tmp_path):
-    claim(tmp_path, resolved().cfg, ["python", "train.py"])
+    start(tmp_path)
     (tmp_path / "resume.pt").touch()
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=name):
-        claim(tmp_path, resolved().cfg, ["python", "train.py"])
+        start(tmp_path)
 
 
 def test_files_of_another_program_are_never_written_over(tmp_path):
     (tmp_path / "prompt_learner").mkdir()
     (tmp_path / "prompt_learner/model.pth.tar-50").write_bytes(b"precious")
     with pytest.raises(ValueError, match="model.pth.tar-50 but no config.yaml"):
-        claim(tmp_path, resolved().cfg, ["python", "train.py"])
+        start(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["prompt_learner"]
 
 
 def _claim_elsewhere(folder, messages):
     try:
-        claim(Path(folder), resolved().cfg, ["python", "train.py"])
+        start(folder)
         messages.put("claimed")
     except RuntimeError as error:
         messages.put(str(error))
 
 
 def test_going_on_with_other_threads_is_said(tmp_path):
-    claim(tmp_path, resolved("THREADS", 1).cfg, ["python", "train.py"])
-    assert notes_on_resuming(tmp_path, resolved("THREADS", 2).cfg) == []  # nothing was computed yet
+    def notes(threads):
+        folder_module.release()
+        return [note for note in start(tmp_path, "THREADS", threads)[1].notes if "THREADS" in note]
+
+    assert notes(1) == notes(2) == []  # nothing was computed yet
     (tmp_path / "resume.pt").touch()
-    assert notes_on_resuming(tmp_path, resolved("THREADS", 1).cfg) == []
-    (note,) = notes_on_resuming(tmp_path, resolved("THREADS", 2).cfg)
-    assert "begun with THREADS 1 and goes on with 2" in note
+    assert notes(2) == []
+    (note,) = notes(1)
+    assert "begun with THREADS 2 and goes on with 1" in note
 
 
 def test_two_processes_cannot_run_in_one_folder(tmp_path, monkeypatch):
     monkeypatch.setattr(folder_module, "LOCK_PATIENCE", 0.2)
-    claim(tmp_path, resolved().cfg, ["python", "train.py"])
+    start(tmp_path)
     context = multiprocessing.get_context("fork")
     messages = context.Queue()
     other = context.Process(target=_claim_elsewhere, args=(tmp_path, messages))

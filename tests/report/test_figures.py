@@ -13,7 +13,7 @@ import torch
 
 import train
 from clipfit.loading import load_clip
-from dassl.config import RECORD_FILES
+from dassl.run_folder import RECORD_FILES
 from dassl.utils import close_logger
 from grid.spec import Spec
 from report import figures, selection

@@ -11,10 +11,10 @@ from plugins import Linear, make_cfg
 from torch import nn
 from torch.nn import functional as F
 
-from dassl.config import RECORD_FILES
 from dassl.config.identity import config_digest
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.recording import Recorder
+from dassl.run_folder import RECORD_FILES
 
 WORKER = Path(__file__).with_name("kill_worker.py")
 BOTH = ["gradient", "change"]

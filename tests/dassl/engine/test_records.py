@@ -10,9 +10,10 @@ import pytest
 import torch
 from plugins import Linear, make_cfg
 
-from dassl.config.identity import config_digest, differences, read_config, write_config
+from dassl.config.identity import config_digest, differences
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.records import peak_memory_mb, reset_peak_memory
+from dassl.run_folder import read_config, write_config
 from dassl.utils import list_digest, load_checkpoint
 
 
@@ -172,12 +173,12 @@ def test_a_full_disk_while_saving_loses_nothing_that_was_saved(folder, build, mo
 
 def test_the_written_config_is_read_back_as_the_same_experiment(folder):
     cfg = make_cfg(folder)
-    write_config(cfg, folder / "config.yaml", command="python train.py --seed 1")
+    write_config(folder, cfg, command="python train.py --seed 1")
     assert (folder / "config.yaml").read_text().startswith("# python train.py --seed 1\n")
-    assert differences(read_config(folder / "config.yaml"), cfg) == {}
+    assert differences(read_config(folder), cfg) == {}
 
     moved = make_cfg(folder, OUTPUT_DIR="/elsewhere", DATASET__ROOT="/data", DATALOADER__NUM_WORKERS=3)
     assert config_digest(moved) == config_digest(cfg)
     changed = make_cfg(folder, OPTIM__LR=0.1)
-    assert differences(read_config(folder / "config.yaml"), changed) == {"OPTIM.LR": (0.002, 0.1)}
+    assert differences(read_config(folder), changed) == {"OPTIM.LR": (0.002, 0.1)}
     assert config_digest(changed) != config_digest(cfg)

@@ -1,0 +1,241 @@
+"""The run folder: the name of every file in it, and what the files mean together. Imports no torch.
+
+begun       something there took work to make
+resumable   resume.pt is there (exact), or a checkpoint of a registered model
+finished    result.json is there: it is written last, and removes the resume point
+
+Which folder a run has, whose experiment it holds and who may write there is a matter of launch/folder.py.
+"""
+
+import os
+import re
+import shutil
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import yaml
+
+from clipfit.io.files import atomic_write, read_json, write_json
+
+Folder = str | os.PathLike
+
+CONFIG = "config.yaml"  # the resolved config, with the command that made it as first comment
+LOG = "log.txt"  # everything printed, a header per start
+ENVIRONMENT = "environment.json"  # versions, commit, device, digests of the image lists
+FEWSHOT = "fewshot.json"  # the images trained on
+METRICS = "metrics.jsonl"  # a line per finished step
+RESUME_POINT = "resume.pt"  # everything that decides the next bits of an unfinished run
+RESULT = "result.json"  # every number of a finished run
+TENSORBOARD = "tensorboard"  # folder of event files
+CONFUSION_MATRIX = "cmat.pt"  # if TEST.COMPUTE_CMAT
+LOGITS = "output.json"  # of every image, if a plugin calls output_test
+LOCK = ".lock"  # held by the process that runs there
+
+# What TRAIN.RECORD may name -> the file that it is written to (docs/recording.md).
+RECORD_FILES = {"gradient": "gradient.jsonl", "change": "change.jsonl"}
+
+# A registered model has a folder of its own with these, as in Dassl.
+NUMBERED = "model.pth.tar-"  # and the number of finished epochs
+BEST = "model-best.pth.tar"  # best on the validation images
+POINTER = "checkpoint"  # text: the name of the file that was written last
+
+
+# Begun, finished ------------------------------------------------------------------------------------
+
+
+def read_result(folder: Folder) -> dict | None:
+    """The result of a finished run, None while there is none. Raises: ValueError if the file is damaged."""
+    path = Path(folder, RESULT)
+    return read_json(path) if path.is_file() else None
+
+
+def write_result(folder: Folder, result: dict) -> None:
+    """Mark a run as finished, and drop the resume point that its result supersedes."""
+    write_json(result, Path(folder, RESULT))
+    Path(folder, RESUME_POINT).unlink(missing_ok=True)
+
+
+def is_begun(folder: Folder) -> bool:
+    """Whether a run has left something there that took work to make."""
+    return any(_work(Path(folder)))
+
+
+def files_of_another_program(folder: Folder) -> list[str]:
+    """Files like ours in a folder that says of no run of ours that it is there."""
+    folder = Path(folder)
+    if (folder / CONFIG).is_file():
+        return []
+    return sorted(str(path.relative_to(folder)) for path in (*_work(folder), *folder.glob(f"{LOG}*")))
+
+
+def _work(folder: Path) -> Iterator[Path]:
+    """Files that took work to make."""
+    for pattern in (RESULT, RESUME_POINT, f"*/{POINTER}", f"*/{NUMBERED}*", f"*/{BEST}"):
+        yield from folder.glob(pattern)
+    yield from (path for path in folder.glob(METRICS) if path.stat().st_size)
+
+
+# What a run says about itself -----------------------------------------------------------------------
+
+
+def write_config(folder: Folder, cfg, command: str) -> None:
+    """Write the resolved config as YAML, with the command that made it as first comment."""
+    with atomic_write(Path(folder, CONFIG)) as file:
+        file.write(f"# {command}\n{cfg.dump()}")
+
+
+def read_config(folder: Folder) -> dict:
+    """The nested mapping that :func:`write_config` wrote.
+
+    Raises: ValueError naming a damaged file; FileNotFoundError if there is none
+    """
+    path = Path(folder, CONFIG)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(
+            f"{path} is damaged ({type(error).__name__}); choose another --output-dir"
+        ) from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} is damaged: it holds no config; choose another --output-dir")
+    return content
+
+
+def has_config(folder: Folder) -> bool:
+    """Whether the folder says which experiment it holds."""
+    return Path(folder, CONFIG).is_file()
+
+
+def read_environment(folder: Folder) -> dict:
+    """Versions, commit, device; empty if a run has not written them."""
+    path = Path(folder, ENVIRONMENT)
+    return read_json(path) if path.is_file() else {}
+
+
+# Going on with a run --------------------------------------------------------------------------------
+
+
+def has_resume_point(folder: Folder) -> bool:
+    """Whether a run there can go on in the same bits."""
+    return Path(folder, RESUME_POINT).is_file()
+
+
+def is_resumable(folder: Folder, models: Iterable[str]) -> bool:
+    """Whether there is something that the training of these registered models may go on from."""
+    return has_resume_point(folder) or any(Path(folder, name, POINTER).is_file() for name in models)
+
+
+def unrecorded(folder: Folder, kinds: Iterable[str]) -> list[str]:
+    """The kinds of TRAIN.RECORD that the training in a run folder has left no file of."""
+    if not Path(folder, METRICS).is_file():
+        return []  # nothing was trained there
+    return [kind for kind in sorted(kinds) if not Path(folder, RECORD_FILES.get(kind, "")).is_file()]
+
+
+def settle_records(folder: Folder, past: Folder, kinds: Iterable[str], models: Iterable[str]) -> None:
+    """Make sure that the records in a run folder are without holes when training goes on in it.
+
+    Records that are not asked for would miss what comes now: they are removed.
+
+    Args:   past, the folder that training goes on from: the same, or the one that ``--resume`` names;
+            kinds of TRAIN.RECORD; models, the names of the registered models
+    Raises: ValueError if there are epochs to go on from that lack an asked record
+    """
+    for kind in RECORD_FILES.keys() - set(kinds):
+        Path(folder, RECORD_FILES[kind]).unlink(missing_ok=True)
+    lacking = [kind for kind in kinds if not Path(past, RECORD_FILES[kind]).is_file()]
+    if lacking and is_resumable(past, models):
+        raise ValueError(
+            f"the run in {Path(past)} did not record its {' and '.join(lacking)}; leave TRAIN.RECORD out to "
+            "go on with it, or choose another --output-dir to start from scratch"
+        )
+
+
+def take_over(past: Folder, folder: Folder, kinds: Iterable[str]) -> None:
+    """Copy what a run that goes on in another folder needs of its past: best models, metrics, records."""
+    if os.path.realpath(past) == os.path.realpath(folder):
+        return
+    steps = [Path(past, name) for name in (METRICS, *(RECORD_FILES[kind] for kind in kinds))]
+    for path in [*Path(past).glob(f"*/{BEST}"), *filter(Path.is_file, steps)]:
+        target = Path(folder, path.relative_to(past))
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(path, target)
+
+
+# Checkpoints of a registered model ------------------------------------------------------------------
+
+
+def checkpoint_name(epoch: int) -> str:
+    """The file name of a checkpoint after so many finished epochs."""
+    return f"{NUMBERED}{epoch}"
+
+
+def epoch_of(path: Folder) -> int | None:
+    """Finished epochs by the name of a checkpoint; None for the best model, whose name does not say."""
+    match = re.fullmatch(re.escape(NUMBERED) + r"(\d+)", Path(path).name)
+    return int(match[1]) if match else None
+
+
+def has_checkpoints(folder: Folder, models: Iterable[str], epoch: int) -> bool:
+    """Whether every registered model has a checkpoint of this epoch in a run folder."""
+    return all(Path(folder, name, checkpoint_name(epoch)).is_file() for name in models)
+
+
+def all_checkpoints(folder: Folder) -> list[Path]:
+    """The numbered checkpoints of every model in a run folder."""
+    return sorted(Path(folder).glob(f"*/{NUMBERED}*"))
+
+
+def newest_checkpoint(fdir: Folder) -> Path | None:
+    """The file model.pth.tar-<epoch> with the highest epoch in a model's folder; None if there is none."""
+    numbered = _numbered_checkpoints(fdir)
+    return numbered[max(numbered)] if numbered else None
+
+
+def find_checkpoint(fdir: Folder, epoch: int | None = None) -> Path:
+    """The checkpoint of `epoch` in a model's folder; without an epoch the best model, else the newest.
+
+    Raises: FileNotFoundError that lists the saved epochs
+    """
+    numbered = _numbered_checkpoints(fdir)
+    if epoch is None:
+        best = Path(fdir, BEST)
+        if best.is_file():
+            return best
+        epoch = max(numbered, default=None)
+    if epoch not in numbered:
+        saved = f"saved: {', '.join(map(str, sorted(numbered)))}" if numbered else "none is saved"
+        what = "checkpoint" if epoch is None else f"checkpoint of epoch {epoch}"
+        raise FileNotFoundError(
+            f"no {what} in {fdir} ({saved}); pass --load-epoch with a saved epoch, "
+            "or finish the run with train.py"
+        )
+    return numbered[epoch]
+
+
+def pointed_at(fdir: Folder) -> Path:
+    """The checkpoint that was written last, by the pointer in a model's folder.
+
+    Raises: FileNotFoundError if there is no pointer; ValueError if it points out of the folder
+    """
+    pointer = Path(fdir, POINTER)
+    if not pointer.is_file():
+        raise FileNotFoundError(f"no checkpoint in {fdir} to resume from")
+    name = pointer.read_text(encoding="utf-8").splitlines()[0].strip()
+    if name != Path(name).name:
+        raise ValueError(f"{pointer} names {name!r}, which is not a file of its own folder")
+    return Path(fdir, name)
+
+
+def point_at(fdir: Folder, name: str) -> None:
+    """Say which checkpoint in a model's folder was written last."""
+    with atomic_write(Path(fdir, POINTER)) as file:
+        file.write(name + "\n")
+
+
+def _numbered_checkpoints(fdir: Folder) -> dict[int, Path]:
+    """Epoch -> file."""
+    if not os.path.isdir(fdir):
+        return {}
+    epochs = {path: epoch_of(path) for path in Path(fdir).iterdir()}
+    return {epoch: path for path, epoch in epochs.items() if epoch is not None}

@@ -69,7 +69,7 @@ def visible_names(visible: str | None) -> list[str] | None:
 
 
 @dataclass(frozen=True)
-class Row:
+class ListedGPU:
     """What nvidia-smi says of a GPU."""
 
     uuid: str
@@ -77,15 +77,15 @@ class Row:
     divided: bool  # into parts (MIG), which CUDA takes in its place
 
 
-def parse_rows(answer: str) -> list[Row]:
+def parse_rows(answer: str) -> list[ListedGPU]:
     """The lines of an answer to QUERY; none if it is something else."""
     rows = [[cell.strip() for cell in line.split(",")] for line in answer.splitlines() if line.strip()]
     if not all(len(row) == 3 and row[0].startswith("GPU-") for row in rows):
         return []
-    return [Row(uuid, float(mb) if mb.isdigit() else None, mig == "Enabled") for uuid, mb, mig in rows]
+    return [ListedGPU(uuid, float(mb) if mb.isdigit() else None, mig == "Enabled") for uuid, mb, mig in rows]
 
 
-def choose(rows: list[Row], names: list[str]) -> list[Row]:
+def choose(rows: list[ListedGPU], names: list[str]) -> list[ListedGPU]:
     """The GPUs of these uuids or beginnings of one. As in CUDA an unknown or ambiguous name ends the list."""
     chosen = []
     for name in names:

@@ -27,5 +27,5 @@ def assemble(what: Iterable, selection: Selection, outcomes: Outcomes, folder: P
         tables=tuple(tables),
         statistics=tuple(compared),
         figures=tuple(figures),
-        runs=results.run_records(selection.paper, outcomes),
+        runs=results.reported_runs(selection.paper, outcomes),
     )

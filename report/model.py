@@ -122,7 +122,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class RunRecord:
+class ReportedRun:
     """One run behind the numbers."""
 
     name: str  # its folder below the output folder
@@ -140,4 +140,4 @@ class Report:
     tables: tuple[Table, ...]
     statistics: tuple[Statistics, ...] = ()
     figures: tuple[Figure, ...] = ()
-    runs: tuple[RunRecord, ...] = ()
+    runs: tuple[ReportedRun, ...] = ()

@@ -11,7 +11,7 @@ from grid.plan import Planned
 from grid.spec import Spec
 from launch.resolve import TRANSFERS
 from report.definitions import COST, Definition, Row
-from report.model import Cell, Head, Printed, RunRecord, Score, Table
+from report.model import Cell, Head, Printed, ReportedRun, Score, Table
 from report.paper import Family, Paper
 from report.printed import AVERAGE
 from report.selection import Selection
@@ -35,8 +35,8 @@ def tables(definition: Definition, selection: Selection, outcomes: Outcomes) -> 
 
     Args: outcomes, of the runs that ``definition.specs(selection)`` names; one that is not there was not run
     """
-    grids = [_Grid(definition, selection, family, outcomes) for family in selection.paper.families]
-    return [grid.table() for grid in grids if not grid.empty]
+    parts = [_Cells(definition, selection, family, outcomes) for family in selection.paper.families]
+    return [part.table() for part in parts if not part.empty]
 
 
 def dataset_scores(
@@ -48,22 +48,22 @@ def dataset_scores(
     metric: str,
 ) -> dict[str, dict[str, float]]:
     """Method -> data set -> mean over seeds, of the selected ones that have a number."""
-    grid = _Grid(definition, selection, family, outcomes)
-    scores: dict[str, dict[str, float]] = {row.name: {} for row in grid.methods}
-    for row, dataset in product(grid.methods, grid.datasets):
-        score = grid.quantity(Place(row, (dataset,), shots, metric)).score(selection.seeds)
+    cells = _Cells(definition, selection, family, outcomes)
+    scores: dict[str, dict[str, float]] = {row.name: {} for row in cells.methods}
+    for row, dataset in product(cells.methods, cells.datasets):
+        score = cells.quantity(Place(row, (dataset,), shots, metric)).score(selection.seeds)
         if score.mean is not None:
             scores[row.name][dataset] = score.mean
     return scores
 
 
-def run_records(paper: Paper, outcomes: Outcomes) -> tuple[RunRecord, ...]:
+def reported_runs(paper: Paper, outcomes: Outcomes) -> tuple[ReportedRun, ...]:
     """Every run behind the numbers, with its environment: versions, commit, device."""
-    return tuple(_record(paper, planned) for planned in dict.fromkeys(outcomes.values()))
+    return tuple(_reported(paper, planned) for planned in dict.fromkeys(outcomes.values()))
 
 
-def _record(paper: Paper, planned: Planned) -> RunRecord:
-    return RunRecord(
+def _reported(paper: Paper, planned: Planned) -> ReportedRun:
+    return ReportedRun(
         name=planned.name,
         state=planned.state,
         command=" ".join(planned.command),
@@ -232,8 +232,8 @@ class Place:
 Line = tuple[Head, Place]  # a row or a column
 
 
-class _Grid:
-    """One table of one family of data sets."""
+class _Cells:
+    """The rows, columns and cells of a table, for one family of data sets."""
 
     def __init__(self, definition: Definition, selection: Selection, family: Family, outcomes: Outcomes):
         self.definition, self.selection, self.family = definition, selection, family

@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run, print and write; returns the exit status: 0 if no check failed."""
     args = parse_arguments(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the checks' processes end too
-    report = Report(args.out, quick=args.quick)
+    report = ReportFile(args.out, quick=args.quick)
     folder = Path(tempfile.mkdtemp(prefix="clipfit-gpu-"))
     settings = Context(args.device, args.quick, available_cores(), folder, folder / "data", folder / "none")
     until = time.monotonic() + args.limit
@@ -68,7 +68,7 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     return args
 
 
-class Report:
+class ReportFile:
     """The JSON file, whole after every check, and the summary on standard output."""
 
     def __init__(self, path: Path, quick: bool):

@@ -18,7 +18,7 @@ from dassl.run_folder import METRICS, all_checkpoints, read_result
 LOG_LINES = 5
 
 
-class Run:
+class TrainRun:
     """One command line of train.py with its folder.
 
     Args: name, of its folder; pairs, KEY VALUE words; flags, words before them; environment, variables that
@@ -47,7 +47,7 @@ class Run:
         self._output = context.folder / f"{name}.txt"
         self.process: subprocess.Popen | None = None
 
-    def start(self) -> Run:
+    def start(self) -> TrainRun:
         self._output.parent.mkdir(parents=True, exist_ok=True)
         with open(self._output, "ab") as output:
             self.process = subprocess.Popen(
@@ -86,7 +86,7 @@ class Run:
         return [json.loads(line)["loss"] for line in self.metrics.splitlines()]
 
 
-def run_all(runs: Iterable[Run], at_once: int) -> None:
+def run_all(runs: Iterable[TrainRun], at_once: int) -> None:
     """Start the runs in this order, at most so many at once, and wait for all."""
     with ThreadPoolExecutor(at_once) as pool:
         list(pool.map(lambda run: run.start().wait(), runs))

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.gpu.context import Context, Skipped
 from benchmarks.gpu.harness import PROJECT
-from benchmarks.gpu.runs import Run
+from benchmarks.gpu.runs import TrainRun
 from grid.gpus import CONTEXT_MB, USABLE, visible_gpus
 
 PLUGIN = Path(__file__).with_name("device_assert.py")
@@ -27,7 +27,7 @@ def two_runs(context: Context) -> str:
     before = _used_mb(gpus[0].name)
     flags = ("--backbone", "random:ViT-B/16")
     pairs = ("OPTIM.MAX_EPOCH", 10, "DATALOADER.NUM_WORKERS", 4)
-    runs = [Run(context, f"run{number}", "CLIPFit", *pairs, flags=flags).start() for number in (1, 2)]
+    runs = [TrainRun(context, f"run{number}", "CLIPFit", *pairs, flags=flags).start() for number in (1, 2)]
     most = before
     while any(run.process.poll() is None for run in runs):
         most = max(most, _used_mb(gpus[0].name))

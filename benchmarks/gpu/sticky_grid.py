@@ -6,9 +6,8 @@ Prints one line of JSON: the trainers of the runs that were done, and the reason
 import json
 import sys
 
-from grid.progress import Progress
-
 from grid import scheduler
+from grid.display import Display
 from grid.executors.local import LocalExecutor
 from grid.plan import plan
 from grid.spec import Spec
@@ -19,7 +18,7 @@ PAIRS = ("OPTIM.MAX_EPOCH", "1", "OPTIM.WARMUP_EPOCH", "0")
 def main(root: str, output: str) -> None:
     specs = [Spec(trainer, "base2new", "demo", 1, 1, pairs=PAIRS) for trainer in ("DeviceAssert", "CLIPFit")]
     planned = plan([(spec, ()) for spec in specs], output, root)
-    summary = scheduler.run(planned.values(), LocalExecutor(jobs=1), Progress())
+    summary = scheduler.run(planned.values(), LocalExecutor(jobs=1), Display())
     done = [run.spec.trainer for run in summary.done]
     print(json.dumps({"done": done, "failed": {run.spec.trainer: run.reason for run in summary.failed}}))
 

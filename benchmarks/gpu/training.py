@@ -10,7 +10,7 @@ import time
 
 from benchmarks.gpu.context import Context
 from benchmarks.gpu.harness import PROJECT
-from benchmarks.gpu.runs import Run, differences, run_all
+from benchmarks.gpu.runs import TrainRun, differences, run_all
 from dassl.run_folder import LOG
 
 METHODS = sorted(path.stem for path in (PROJECT / "configs/trainers").glob("*.yaml"))
@@ -27,11 +27,13 @@ def methods(context: Context) -> str:
         flags = () if context.on_gpu else ("--shots", "4")
     else:
         short, flags = (), ()
-    here = {name: Run(context, f"here/{name}", name, *short, flags=flags) for name in METHODS}
+    here = {name: TrainRun(context, f"here/{name}", name, *short, flags=flags) for name in METHODS}
     on_cpu = {}
     if context.on_gpu:
         no_gpu = ("USE_CUDA", "False")
-        on_cpu = {name: Run(context, f"cpu/{name}", name, *no_gpu, *short, flags=flags) for name in METHODS}
+        on_cpu = {
+            name: TrainRun(context, f"cpu/{name}", name, *no_gpu, *short, flags=flags) for name in METHODS
+        }
     run_all([*on_cpu.values(), *here.values()], context.cores)
 
     largest = 0.0
@@ -62,7 +64,7 @@ def no_compiler(context: Context) -> str:
     caches = {name: str(context.folder / "cache") for name in ("TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")}
     environment = {"PATH": str(empty), **caches, **dict.fromkeys(COMPILERS)}
     pairs = ("OPTIM.MAX_EPOCH", 1, *SHORT)
-    run = Run(context, "run", "CoCoOp", *pairs, flags=("--shots", "2"), environment=environment)
+    run = TrainRun(context, "run", "CoCoOp", *pairs, flags=("--shots", "2"), environment=environment)
     run_all([run], 1)
     if run.failed:
         context.problem(run.failed)
@@ -74,7 +76,7 @@ def deterministic(context: Context) -> str:
     """Every method twice with DETERMINISTIC True, in two warm processes: the same bits."""
     pairs = ("DETERMINISTIC", "True", "OPTIM.MAX_EPOCH", 2, *SHORT)
     both = [
-        [Run(context, f"{which}/{name}", name, *pairs, flags=("--shots", "2")) for name in METHODS]
+        [TrainRun(context, f"{which}/{name}", name, *pairs, flags=("--shots", "2")) for name in METHODS]
         for which in ("one", "two")
     ]
     workers = [_Worker(runs) for runs in both]
@@ -91,7 +93,7 @@ def deterministic(context: Context) -> str:
 class _Worker:
     """A process of grid/worker.py that is given these runs, one after the other."""
 
-    def __init__(self, runs: list[Run]):
+    def __init__(self, runs: list[TrainRun]):
         self._runs = runs
         self._process = subprocess.Popen(
             [sys.executable, "-m", "grid.worker"],
@@ -118,7 +120,7 @@ def kill_and_resume(context: Context) -> str:
     """A run that is killed in the middle of an epoch goes on in the bits of one that was not."""
     pairs = ("DETERMINISTIC", "True", "DATALOADER.NUM_WORKERS", 4, "TRAIN.CHECKPOINT_FREQ", 1)
     pairs = (*pairs, "OPTIM.MAX_EPOCH", 20 if context.on_gpu else 10)
-    whole, killed = (Run(context, name, "CLIPFit", *pairs) for name in ("whole", "killed"))
+    whole, killed = (TrainRun(context, name, "CLIPFit", *pairs) for name in ("whole", "killed"))
     whole.start()
     killed.start()
     after = 12  # steps: in the middle of the third epoch of five steps each
@@ -155,7 +157,7 @@ def prograd_temperature(context: Context) -> str:
         "T 32 without projection": ("LOSS.T", 32, "LOSS.LAMBDA", 0),
     }
     runs = {
-        name: Run(context, f"run{number}", "ProGrad", *pairs, *pair)
+        name: TrainRun(context, f"run{number}", "ProGrad", *pairs, *pair)
         for number, (name, pair) in enumerate(settings.items())
     }
     run_all(runs.values(), context.cores)
@@ -184,7 +186,8 @@ def half_precision(context: Context) -> str:
     """CLIPFit for 50 steps in half-precision weights and in fp16 autocast: finite, few steps skipped."""
     pairs = ("OPTIM.MAX_EPOCH", 10)  # of five steps
     runs = {
-        prec: Run(context, prec, "CLIPFit", "TRAINER.CLIPFIT.PREC", prec, *pairs) for prec in ("fp16", "amp")
+        prec: TrainRun(context, prec, "CLIPFit", "TRAINER.CLIPFIT.PREC", prec, *pairs)
+        for prec in ("fp16", "amp")
     }
     run_all(runs.values(), context.cores)
     for prec, run in runs.items():

@@ -3,7 +3,7 @@
 from yacs.config import CfgNode as YacsNode
 
 from dassl.config.defaults import engine_defaults
-from dassl.config.foreign import completed
+from dassl.config.for_plugins import completed
 from dassl.config.node import CfgNode, flatten
 from dassl.config.unused import unused_defaults
 from dassl.config.yaml_files import load_yaml

@@ -1,4 +1,4 @@
-"""Keys that are accepted and never read.
+"""For plugins: keys that are accepted and never read.
 
 Dassl's YAML files set them for domain adaptation, domain generalization and semi-supervised learning, none of
 which this engine does. Accepting them lets such files merge; setting one to another value gives a warning.

@@ -1,4 +1,4 @@
-"""Backbones, heads and networks of plugins by name. None is registered here: CLIP's models live elsewhere."""
+"""For plugins: backbones, heads and networks by name. None is registered here."""
 
 from dassl.modeling.build import (
     BACKBONE_REGISTRY,

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LRScheduler
 
-from dassl.optim.warmup import ConstantWarmupScheduler, LinearWarmupScheduler
+from dassl.optim.for_plugins import ConstantWarmupScheduler, LinearWarmupScheduler
 from dassl.utils.registry import unknown_name
 
 __all__ = ["ConstantWarmupScheduler", "EpochScheduler", "LinearWarmupScheduler", "build_lr_scheduler"]

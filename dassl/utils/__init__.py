@@ -13,31 +13,29 @@ from clipfit.io.files import (
     write_json,
 )
 from clipfit.io.pictures import read_image
+from dassl.utils.for_plugins import (
+    collect_env_info,
+    download_url,
+    get_most_similar_str_to_a_from_b,
+    open_all_layers,
+    open_specified_layers,
+)
 from dassl.utils.logger import Logger, close_logger, log_only, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import (
     Registry,
     check_availability,
-    get_most_similar_str_to_a_from_b,
     import_folder,
     nearest,
     unknown_name,
 )
-from dassl.utils.tools import (
-    available_cores,
-    collect_env_info,
-    download_url,
-    set_random_seed,
-    tolist_if_not,
-)
+from dassl.utils.tools import available_cores, set_random_seed, tolist_if_not
 
 _NEEDS_TORCH = [
     "count_num_param",
     "load_model_file",
     "load_checkpoint",
     "load_pretrained_weights",
-    "open_all_layers",
-    "open_specified_layers",
     "resume_from_checkpoint",
     "save_checkpoint",
     "save_whole",
@@ -62,6 +60,8 @@ __all__ = [
     "log_only",
     "mkdir_if_missing",
     "nearest",
+    "open_all_layers",
+    "open_specified_layers",
     "read_image",
     "read_json",
     "set_random_seed",

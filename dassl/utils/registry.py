@@ -1,6 +1,5 @@
 """Registries of named classes and functions."""
 
-import difflib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -10,7 +9,7 @@ from typing import Any
 
 from clipfit.io.names import nearest, unknown_name
 
-__all__ = ["Registry", "check_availability", "get_most_similar_str_to_a_from_b", "nearest", "unknown_name"]
+__all__ = ["Registry", "check_availability", "import_folder", "nearest", "unknown_name"]
 
 
 class Registry:
@@ -98,13 +97,6 @@ def import_folder(
     with registry.keeping_names():
         for name in names:
             import_module(f"{package}.{name}")
-
-
-def get_most_similar_str_to_a_from_b(a: str, b: Iterable[str]) -> str | None:
-    """The element of `b` with the highest difflib ratio to `a`, a later one on ties; None for no `b`."""
-    return max(
-        reversed(list(b)), key=lambda choice: difflib.SequenceMatcher(None, a, choice).ratio(), default=None
-    )
 
 
 def check_availability(requested: str, available: Iterable[str], kind: str = "name") -> None:

@@ -1,13 +1,11 @@
-"""Small helpers: seeds, images, the environment report, downloads."""
+"""Small helpers: cores, seeds, lists; and the path under which plugins of Dassl import many others."""
 
 import os
 import random
-import urllib.request
 from typing import Any
 
 # Plugins import these from `dassl.utils.tools`.
 from clipfit.io.files import (
-    atomic_write,
     check_isfile,
     listdir_nohidden,
     mkdir_if_missing,
@@ -15,7 +13,8 @@ from clipfit.io.files import (
     write_json,
 )
 from clipfit.io.pictures import read_image
-from dassl.utils.registry import check_availability, get_most_similar_str_to_a_from_b
+from dassl.utils.for_plugins import collect_env_info, download_url, get_most_similar_str_to_a_from_b
+from dassl.utils.registry import check_availability
 
 __all__ = [
     "available_cores",
@@ -59,18 +58,3 @@ def set_random_seed(seed: int) -> None:
 def tolist_if_not(x: Any) -> list:
     """`x` if it is a list, else a list that holds `x` (a tuple too)."""
     return x if isinstance(x, list) else [x]
-
-
-def collect_env_info() -> str:
-    """Torch's report on versions, system and GPUs, and the version of Pillow."""
-    import PIL
-    from torch.utils.collect_env import get_pretty_env_info
-
-    return f"{get_pretty_env_info()}\n        Pillow ({PIL.__version__})"
-
-
-def download_url(url: str, dst: str | os.PathLike) -> None:
-    """Download `url` to the file `dst`, which appears only when it is complete."""
-    with urllib.request.urlopen(url) as response, atomic_write(dst, "wb") as file:
-        while block := response.read(1 << 20):
-            file.write(block)

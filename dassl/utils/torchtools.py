@@ -6,7 +6,6 @@ model-best.pth.tar, and the text file `checkpoint` with the name of the file tha
 
 import os
 import warnings
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import nn
 from clipfit.io import safe_unpickle
 from clipfit.io.checkpoints import load_checkpoint, save_whole
 from dassl.run_folder import BEST, checkpoint_name, newest_checkpoint, point_at, pointed_at
+from dassl.utils.for_plugins import open_all_layers, open_specified_layers  # noqa: F401 - plugins' path
 
 
 def save_checkpoint(
@@ -110,32 +110,6 @@ def count_num_param(model: nn.Module | None = None, params: Any = None) -> int:
     if params is None:
         raise ValueError("count_num_param counts a module or a list of parameters; give one of them")
     return sum((entry["params"] if isinstance(entry, dict) else entry).numel() for entry in params)
-
-
-def open_all_layers(model: nn.Module) -> None:
-    """Put the module in training mode and let all its parameters train."""
-    model.train()
-    model.requires_grad_(True)
-
-
-def open_specified_layers(model: nn.Module, open_layers: str | Iterable[str]) -> None:
-    """Let the direct children named in `open_layers` train; freeze the others, in evaluation mode.
-
-    Raises: ValueError for a name that is no child
-    """
-    model = unwrapped(model)
-    names = [open_layers] if isinstance(open_layers, str) else list(open_layers)
-    children = dict(model.named_children())
-    if missing := [name for name in names if name not in children]:
-        raise ValueError(f"no layer {missing[0]!r} in the model; its layers: {', '.join(children)}")
-    for name, child in children.items():
-        child.train(name in names)
-        child.requires_grad_(name in names)
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside `nn.DataParallel`, or the module itself."""
-    return model.module if isinstance(model, nn.DataParallel) else model
 
 
 def _without_module_prefix(state_dict: dict) -> dict:

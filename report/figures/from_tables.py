@@ -8,7 +8,7 @@ from report import definitions
 from report.model import Table
 
 from .definition import FigureDefinition, Sketch
-from .panels import Bars, Line, Lines, Panel, Scatter
+from .panels import Bars, Curve, LinePlot, Panel, Scatter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,19 +44,19 @@ class FewShotCurves(TableFigure):
 
     def panels_of(self, table):
         panels = (self._panel(table, column) for column in range(len(table.columns)))
-        return [panel for panel in panels if panel.lines]
+        return [panel for panel in panels if panel.curves]
 
     @staticmethod
-    def _panel(table: Table, column: int) -> Lines:
+    def _panel(table: Table, column: int) -> LinePlot:
         points: dict[str, list[tuple[int, float]]] = {}
         for place, row in enumerate(table.rows):
             if (mean := _mean(table, place, column)) is not None:
                 points.setdefault(row.label, []).append((_shots(row.group), mean))
-        lines = tuple(Line(method, *zip(*of_method, strict=True)) for method, of_method in points.items())
-        of = f" of {lines[0].label}" if len(lines) == 1 else ""  # a lone line is in no legend
+        curves = tuple(Curve(method, *zip(*of_method, strict=True)) for method, of_method in points.items())
+        of = f" of {curves[0].label}" if len(curves) == 1 else ""  # a lone curve is in no legend
         shots = tuple(dict.fromkeys(_shots(row.group) for row in table.rows))
         title = table.columns[column].label
-        return Lines(title, "shots", f"accuracy{of} (%)", lines, xticks=shots, evenly=True)
+        return LinePlot(title, "shots", f"accuracy{of} (%)", curves, xticks=shots, evenly=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,8 +7,8 @@ Numbers = Sequence[float]
 
 
 @dataclass(frozen=True)
-class Line:
-    """A curve, with the standard deviation of its points where several seeds went in."""
+class Curve:
+    """A line through points, with the standard deviation of its points where several seeds went in."""
 
     label: str
     x: Numbers
@@ -17,13 +17,13 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Lines:
+class LinePlot:
     """Curves over a common axis."""
 
     title: str
     xlabel: str
     ylabel: str
-    lines: tuple[Line, ...]
+    curves: tuple[Curve, ...]
     xticks: Numbers = ()  # where the axis is marked; empty: the drawing decides
     evenly: bool = False  # the marks stand at equal distances, whatever their values
     markers: bool = True  # a mark at every point
@@ -61,4 +61,4 @@ class Bars:
     means: tuple[str, ...] = ()  # names of bars that sum up others
 
 
-Panel = Lines | Cloud | Scatter | Bars
+Panel = LinePlot | Cloud | Scatter | Bars

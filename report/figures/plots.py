@@ -15,7 +15,7 @@ from dassl.utils import atomic_write
 from report.results import harmonic_mean
 
 from . import style
-from .panels import Bars, Cloud, Lines, Panel, Scatter
+from .panels import Bars, Cloud, LinePlot, Panel, Scatter
 
 MOST_COLUMNS = 4
 TITLE, LEGEND_ROW = 0.25, 0.2  # heights of a line in inches
@@ -83,11 +83,11 @@ def _looks(panels: Sequence[Panel]) -> dict[str, dict]:
 
 
 def _labels(panels: Sequence[Panel]) -> list[str]:
-    """What must be told apart, each once: a line that is alone in its panel need not be."""
+    """What must be told apart, each once: a curve that is alone in its panel need not be."""
     names: list[str] = []
     for panel in panels:
-        if isinstance(panel, Lines) and len(panel.lines) > 1:
-            names += [line.label for line in panel.lines]
+        if isinstance(panel, LinePlot) and len(panel.curves) > 1:
+            names += [curve.label for curve in panel.curves]
         if isinstance(panel, Cloud):
             names += panel.classes
         if isinstance(panel, Scatter):
@@ -116,13 +116,15 @@ def _signs(axis: Axes) -> Iterator[tuple]:
 # Panels -------------------------------------------------------------------------------------------------
 
 
-def _lines(axis: Axes, panel: Lines, looks: dict[str, dict]) -> None:
-    for line in panel.lines:
-        look = looks[line.label] | ({} if panel.markers else {"marker": None})
-        x = [panel.xticks.index(value) for value in line.x] if panel.evenly else line.x
-        axis.plot(x, line.y, label=line.label, markerfacecolor="none", **look)  # hollow: others show through
-        if any(line.sd):
-            low, high = ([y + sign * sd for y, sd in zip(line.y, line.sd, strict=True)] for sign in (-1, 1))
+def _curves(axis: Axes, panel: LinePlot, looks: dict[str, dict]) -> None:
+    for curve in panel.curves:
+        look = looks[curve.label] | ({} if panel.markers else {"marker": None})
+        x = [panel.xticks.index(value) for value in curve.x] if panel.evenly else curve.x
+        axis.plot(
+            x, curve.y, label=curve.label, markerfacecolor="none", **look
+        )  # hollow: others show through
+        if any(curve.sd):
+            low, high = ([y + sign * sd for y, sd in zip(curve.y, curve.sd, strict=True)] for sign in (-1, 1))
             axis.fill_between(x, low, high, color=look["color"], alpha=0.15, linewidth=0)
     axis.set(xlabel=panel.xlabel, ylabel=panel.ylabel)
     axis.grid(axis="y")
@@ -202,4 +204,4 @@ def _bars(axis: Axes, panel: Bars, looks: dict[str, dict]) -> None:
     axis.spines["left"].set_visible(False)
 
 
-DRAWING = {Lines: _lines, Cloud: _cloud, Scatter: _scatter, Bars: _bars}
+DRAWING = {LinePlot: _curves, Cloud: _cloud, Scatter: _scatter, Bars: _bars}

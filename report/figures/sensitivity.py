@@ -6,7 +6,7 @@ from statistics import fmean, pstdev
 from report.results import harmonic_mean
 
 from .definition import FigureDefinition, Missing, Sketch, asked_for, check_done, fingerprints
-from .panels import Line, Lines
+from .panels import Curve, LinePlot
 
 PROTOCOL = "base2new"
 LEAST_SPAN = 4.0  # points of the vertical axis
@@ -78,7 +78,7 @@ class SensitivityFigure(FigureDefinition):
             raise Missing(problems[0] if problems else "none of its runs is selected")
         return done
 
-    def panel(self, done: dict) -> Lines:
+    def panel(self, done: dict) -> LinePlot:
         """Harmonic mean of the mean base and the mean new accuracy over data sets and seeds, as in tables.
 
         Its deviation is that of the harmonic means of the single seeds.
@@ -96,7 +96,7 @@ class SensitivityFigure(FigureDefinition):
         values = tuple(float(name) for name in names)
         means = [mean(name, seeds) for name in names]
         deviations = [pstdev([mean(name, [seed]) for seed in seeds]) for name in names]
-        line = Line("harmonic mean", values, means, deviations)
-        return Lines(
-            "", self.xlabel, "harmonic mean (%)", (line,), xticks=values, evenly=True, least_span=LEAST_SPAN
+        curve = Curve("harmonic mean", values, means, deviations)
+        return LinePlot(
+            "", self.xlabel, "harmonic mean (%)", (curve,), xticks=values, evenly=True, least_span=LEAST_SPAN
         )

@@ -11,7 +11,7 @@ from dassl.utils import unknown_name
 from report.paper import check_keys
 
 from .definition import RunFigure
-from .panels import Line, Lines
+from .panels import Curve, LinePlot
 
 # What a panel may show -> parameter group (clipfit/groups.py), which of a layer's parameters.
 TENSORS = {
@@ -67,8 +67,8 @@ class TrainingFigure(RunFigure):
     def panels_of(self, family, runs):
         return [self._panel(panel, runs) for panel in self.panels]
 
-    def _panel(self, panel: PanelOf, runs: dict) -> Lines:
-        lines = []
+    def _panel(self, panel: PanelOf, runs: dict) -> LinePlot:
+        curves = []
         for row in panel.rows or runs:
             training = Training(runs[row].folder, runs[row].result)
             for tensor in panel.tensors:
@@ -77,15 +77,15 @@ class TrainingFigure(RunFigure):
                     values = training.change_by_iteration(tensor)[panel.layer]
                 else:
                     values = getattr(training, f"{panel.value}_by_layer")(tensor)
-                lines.append(Line(label, range(1, len(values) + 1), values))
+                curves.append(Curve(label, range(1, len(values) + 1), values))
         by_layer = panel.over == "layers"
-        layers = range(1, len(lines[0].y) + 1)
+        layers = range(1, len(curves[0].y) + 1)
         ticks = tuple(layers) if len(layers) <= MOST_TICKS else tuple(layers[::5])
-        return Lines(
+        return LinePlot(
             panel.title,
             "layer" if by_layer else "iteration",
             LABELS[panel.value],
-            tuple(lines),
+            tuple(curves),
             xticks=ticks if by_layer else (),
             markers=by_layer,
             from_zero=True,

@@ -130,11 +130,11 @@ def _runs(report: Report) -> list[str]:
 
 
 def _run(row: RunRow) -> list[str]:
-    name = f"`{row.record.name}`" + (f" {EMBEDDED_LABEL}" if row.record.embedded else "")
-    reason = f": {row.record.reason}" if row.record.reason else ""
+    name = f"`{row.run.name}`" + (f" {EMBEDDED_LABEL}" if row.run.embedded else "")
+    reason = f": {row.run.reason}" if row.run.reason else ""
     return [
         name,
-        _escape(row.record.state + reason),
+        _escape(row.run.state + reason),
         number_or_empty(row.accuracy, "%"),
         number_or_empty(row.params, "params"),
         number_or_empty(row.ms_per_image, "ms"),

@@ -4,7 +4,7 @@ import json
 from collections import Counter
 from dataclasses import dataclass
 
-from report.model import RunRecord
+from report.model import ReportedRun
 from report.results import milliseconds_per_image
 
 LISTS = "lists"  # digests of image lists belong to a data set, not to an environment
@@ -14,7 +14,7 @@ LISTS = "lists"  # digests of image lists belong to a data set, not to an enviro
 class RunRow:
     """One run as the table of runs shows it; None where it is not known."""
 
-    record: RunRecord
+    run: ReportedRun
     accuracy: float | None  # percent
     params: int | None  # trained parameters
     ms_per_image: float | None  # of training, per epoch
@@ -24,15 +24,15 @@ class RunRow:
 
     @property
     def precision(self) -> str:
-        return self.record.result.get("precision") or ""
+        return self.run.result.get("precision") or ""
 
     @property
     def backbone(self) -> str:
-        return self.record.result.get("backbone") or ""
+        return self.run.result.get("backbone") or ""
 
     @property
     def facts(self) -> dict[str, str]:
-        return facts(self.record.environment)
+        return facts(self.run.environment)
 
 
 def facts(environment: dict) -> dict[str, str]:
@@ -56,25 +56,25 @@ def _short(commit: str) -> str:
     return commit[:7] + ("+" if commit.endswith("+changes") else "")
 
 
-def run_rows(records: tuple[RunRecord, ...]) -> tuple[list[RunRow], list[dict]]:
+def run_rows(runs: tuple[ReportedRun, ...]) -> tuple[list[RunRow], list[dict]]:
     """Rows of the table of runs, and each different environment once, in order of appearance."""
     numbers: dict[str, int] = {}
     environments = []
     rows = []
-    for record in records:
-        environment = {name: value for name, value in record.environment.items() if name != LISTS}
+    for run in runs:
+        environment = {name: value for name, value in run.environment.items() if name != LISTS}
         key = json.dumps(environment, sort_keys=True)
         if environment and key not in numbers:
             numbers[key] = len(numbers) + 1
             environments.append(environment)
-        rows.append(_row(record, numbers.get(key)))
+        rows.append(_row(run, numbers.get(key)))
     return rows, environments
 
 
-def _row(record: RunRecord, environment: int | None) -> RunRow:
-    result = record.result
+def _row(run: ReportedRun, environment: int | None) -> RunRow:
+    result = run.result
     return RunRow(
-        record,
+        run,
         accuracy=result.get("accuracy"),
         params=result.get("trainable_params"),
         ms_per_image=milliseconds_per_image(result),
@@ -84,6 +84,6 @@ def _row(record: RunRecord, environment: int | None) -> RunRow:
     )
 
 
-def states(records: tuple[RunRecord, ...]) -> str:
+def states(runs: tuple[ReportedRun, ...]) -> str:
     """ "12 done, 3 todo": how many runs are in which state."""
-    return ", ".join(f"{count} {state}" for state, count in Counter(r.state for r in records).items())
+    return ", ".join(f"{count} {state}" for state, count in Counter(run.state for run in runs).items())

@@ -22,7 +22,7 @@ from report.formats.cells import (
     signed,
 )
 from report.formats.runs import states
-from report.model import Figure, Head, Report, RunRecord, Statistics, Table
+from report.model import Figure, Head, Report, ReportedRun, Statistics, Table
 
 BEST = "*"
 SUPERSCRIPT = str.maketrans("0123456789,", "⁰¹²³⁴⁵⁶⁷⁸⁹˒")
@@ -157,7 +157,7 @@ def _figures(figures: tuple[Figure, ...], width: int) -> str:
     return f"{_title('Figures', '-', width)}\n{_aligned(list(zip(titles, places, strict=True)), 'll')}"
 
 
-def _runs(runs: tuple[RunRecord, ...], width: int) -> str:
+def _runs(runs: tuple[ReportedRun, ...], width: int) -> str:
     """How many runs are in which state, and why some are not done."""
     title = _title(f"Runs: {states(runs)}", "-", width)
     reasons = Counter(f"{run.state}: {run.reason}" for run in runs if run.reason)

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from dassl.data.datasets import Datum
+from dassl.data.for_plugins import class_batches
 from dassl.data.samplers import (
     RandomClassSampler,
     RandomDomainSampler,
     RandomSampler,
     SeqDomainSampler,
     build_sampler,
-    class_batches,
 )
 from dassl.data.seeding import SampleIndex
 

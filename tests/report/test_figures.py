@@ -19,7 +19,7 @@ from grid.spec import Spec
 from report import figures, selection
 from report.figures import features, plots
 from report.figures.from_tables import BaseNewScatter, FewShotCurves, Gains
-from report.figures.panels import Bars, Cloud, Line, Lines, Scatter
+from report.figures.panels import Bars, Cloud, Curve, LinePlot, Scatter
 from report.figures.training import Training
 from report.model import Cell, Head, Score, Table
 from report.paper import SHIPPED, Paper
@@ -259,18 +259,18 @@ def test_figure3_draws_what_training_itself_measured_last(outcomes):
     run = outcomes[few_shot("demo_garden")]
     text, norms = panels_of("figure3", outcomes)
     expected = [last_recorded(run, BLOCK_BIAS.format(layer)) for layer in range(12)]
-    assert text.lines == (Line("CLIPFit", range(1, 13), pytest.approx(expected, rel=1e-6)),)
-    for line, part in zip(norms.lines, ("weight", "bias"), strict=True):
+    assert text.curves == (Curve("CLIPFit", range(1, 13), pytest.approx(expected, rel=1e-6)),)
+    for line, part in zip(norms.curves, ("weight", "bias"), strict=True):
         assert line.y == pytest.approx([last_recorded(run, f"{norm}.{part}") for norm in NORMS], rel=1e-6)
-    assert [line.label for line in norms.lines] == ["LayerNorm gain", "LayerNorm bias"]
+    assert [line.label for line in norms.curves] == ["LayerNorm gain", "LayerNorm bias"]
     assert min(expected) > 0
 
 
 def test_regularisers_are_compared_by_the_change_of_each_of_their_runs(outcomes):
     panel = panels_of("figure4", outcomes)[-1]
     configs = {"KD": "", "none": "proj_bias_ln.yaml", "MSE": "reg_mse.yaml"}
-    assert [line.label for line in panel.lines] == list(configs)
-    for line in panel.lines:
+    assert [line.label for line in panel.curves] == list(configs)
+    for line in panel.curves:
         run = outcomes[few_shot("demo_garden", configs[line.label])]
         assert line.y == pytest.approx(
             [last_recorded(run, BLOCK_BIAS.format(i)) for i in range(12)], rel=1e-6
@@ -281,12 +281,12 @@ def test_figure11_follows_the_first_layers_over_every_iteration(outcomes):
     gradient, course = panels_of("figure11", outcomes)
     run = outcomes[few_shot("demo_garden")]
     steps = len((run.folder / "metrics.jsonl").read_text().splitlines())
-    assert [len(line.y) for line in gradient.lines] == [26, 26]
-    assert [(line.label, len(line.y)) for line in course.lines] == [
+    assert [len(line.y) for line in gradient.curves] == [26, 26]
+    assert [(line.label, len(line.y)) for line in course.curves] == [
         (label, steps) for label in ("LayerNorm gain", "LayerNorm bias", "text bias")
     ]
     firsts = ("image_encoder.ln_pre.weight", "image_encoder.ln_pre.bias", BLOCK_BIAS.format(0))
-    assert [line.y[-1] for line in course.lines] == [last_recorded(run, name) for name in firsts]
+    assert [line.y[-1] for line in course.curves] == [last_recorded(run, name) for name in firsts]
 
 
 def test_figure5_lays_out_the_features_of_test_images_before_and_after(outcomes, clip, monkeypatch):
@@ -345,7 +345,7 @@ def test_figure6_is_the_harmonic_mean_of_average_accuracies_over_the_data_sets_t
         )
     (sketch,) = figure.sketches(selection, outcomes)
     (panel,) = sketch.panels()
-    (line,) = panel.lines
+    (line,) = panel.curves
 
     def hm(a, b):
         return 2 * a * b / (a + b)
@@ -399,8 +399,8 @@ def test_few_shot_curves_have_a_panel_per_data_set_and_skip_what_is_missing():
         [[40, None], [45, 55], [42, None], [50, 60], [60, None], [None, 80]],
     )
     dtd, eurosat = panels_from(FewShotCurves, curves)
-    assert dtd.lines == (Line("CoOp", (1, 2, 16), (40, 42, 60)), Line("CLIPFit", (1, 2), (45, 50)))
-    assert eurosat.lines == (Line("CLIPFit", (1, 2, 16), (55, 60, 80)),)
+    assert dtd.curves == (Curve("CoOp", (1, 2, 16), (40, 42, 60)), Curve("CLIPFit", (1, 2), (45, 50)))
+    assert eurosat.curves == (Curve("CLIPFit", (1, 2, 16), (55, 60, 80)),)
     assert eurosat.title == "EuroSAT" and eurosat.xticks == (1, 2, 16)
 
 
@@ -410,8 +410,8 @@ def panels_from(kind, of, **more):
 
 # Files ----------------------------------------------------------------------------------------------
 
-LINES = Lines("a", "x", "y", (Line("one", [1, 2], [3, 4], [1, 1]), Line("two", [1, 2], [4, 3])))
-EVENLY = Lines("b", "x", "y", (Line("one", [1, 16], [3, 4]),), xticks=(1, 16), evenly=True)
+LINES = LinePlot("a", "x", "y", (Curve("one", [1, 2], [3, 4], [1, 1]), Curve("two", [1, 2], [4, 3])))
+EVENLY = LinePlot("b", "x", "y", (Curve("one", [1, 16], [3, 4]),), xticks=(1, 16), evenly=True)
 CLOUD = Cloud("c", [[0, 0], [1, 2], [2, 1]], [0, 1, 0], ("red", "blue", "absent"))
 SCATTER = Scatter("d", "base", "new", {"CoOp": (80.0, 60.0), "CLIPFit": (82.0, 75.0)})
 BARS = Bars("e", "points", {"DTD": 3.0, "EuroSAT": -1.0})

@@ -13,7 +13,7 @@ from report import selection
 from report.definitions import load
 from report.model import Head
 from report.paper import SHIPPED, Paper
-from report.results import harmonic_mean, milliseconds_per_image, run_records, tables
+from report.results import harmonic_mean, milliseconds_per_image, reported_runs, tables
 
 PAPER = Paper.read(SHIPPED)
 TABLES = load(PAPER)
@@ -294,15 +294,15 @@ def test_records_say_where_a_run_was_made(planned):
     done, waiting = outcomes.values()
     done.folder.mkdir(parents=True)
     (done.folder / "environment.json").write_text('{"device": "a GPU"}', encoding="utf-8")
-    first, second = run_records(PAPER, outcomes)
+    first, second = reported_runs(PAPER, outcomes)
     assert (first.state, first.environment, first.result["accuracy"]) == ("done", {"device": "a GPU"}, 50)
     assert (second.result, second.environment, second.command) == ({}, {}, " ".join(waiting.command))
 
 
 def test_records_say_whether_their_data_are_embedded(planned):
     selection = Selection(("dtd", "demo_v2"), methods=("ZeroshotCLIP",), seeds=(1,))
-    records = run_records(PAPER, planned("table1", selection))
-    embedded = {record.name.split("/")[2]: record.embedded for record in records}
+    runs = reported_runs(PAPER, planned("table1", selection))
+    embedded = {record.name.split("/")[2]: record.embedded for record in runs}
     assert embedded == {
         "dtd": False,
         "demo_v2": True,

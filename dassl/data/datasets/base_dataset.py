@@ -4,13 +4,11 @@ import bisect
 import itertools
 import os
 import random
-import tarfile
-import zipfile
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
-from dassl.utils import download_url
+from dassl.data.datasets import for_plugins
 
 
 class Datum:
@@ -237,13 +235,7 @@ class DatasetBase:
 
         Raises: ImportError if gdown is needed and missing; ValueError for another kind of archive.
         """
-        folder = os.path.dirname(os.path.abspath(dst))
-        os.makedirs(folder, exist_ok=True)
-        if from_gdrive:
-            _download_from_drive(url, dst)
-        else:
-            download_url(url, dst)
-        _extract(dst, folder)
+        for_plugins.download_data(url, dst, from_gdrive)
 
     def generate_fewshot_dataset(self, *data_sources, num_shots: int = -1, repeat: bool = False):
         """Pick `num_shots` images per class from each list, drawing from the global `random` module.
@@ -342,26 +334,3 @@ def _check_files(name: str, *lists) -> None:
             f"{name}: {len(missing):,} of {total:,} images do not exist:\n  {shown}{more}\n"
             "DATASETS.md shows how the data must lie; --root says where"
         )
-
-
-def _download_from_drive(url: str, dst: str) -> None:
-    try:
-        import gdown
-    except ImportError as error:
-        raise ImportError(
-            f"downloading {url} from Google Drive needs the package gdown; "
-            f"pip install gdown, or download it by hand to {dst}"
-        ) from error
-    gdown.download(url, dst, quiet=False)
-
-
-def _extract(archive: str, folder: str) -> None:
-    """Unpack without letting a member leave `folder`."""
-    if archive.endswith(".zip"):
-        with zipfile.ZipFile(archive) as file:
-            file.extractall(folder)
-    elif archive.endswith((".tar", ".tar.gz", ".tgz")):
-        with tarfile.open(archive) as file:
-            file.extractall(folder, filter="data")
-    else:
-        raise ValueError(f"{archive} is no .zip, .tar, .tar.gz or .tgz; unpack it by hand in {folder}")

@@ -3,7 +3,18 @@
 import pytest
 from PIL import Image
 
-from report.model import Cell, Comparison, Figure, Head, Printed, Report, RunRecord, Score, Statistics, Table
+from report.model import (
+    Cell,
+    Comparison,
+    Figure,
+    Head,
+    Printed,
+    Report,
+    ReportedRun,
+    Score,
+    Statistics,
+    Table,
+)
 
 SEEDS = (1, 2, 3)
 
@@ -100,9 +111,11 @@ def runs():
     }
     lists = {"lists": {"test": {"images": 7, "digest": "f00d"}}}
     return (
-        RunRecord("few_shot/dtd/seed1", "done", "python train.py --seed 1", result, environment),
-        RunRecord("few_shot/dtd/seed2", "done", "python train.py --seed 2", result, {**environment, **lists}),
-        RunRecord(
+        ReportedRun("few_shot/dtd/seed1", "done", "python train.py --seed 1", result, environment),
+        ReportedRun(
+            "few_shot/dtd/seed2", "done", "python train.py --seed 2", result, {**environment, **lists}
+        ),
+        ReportedRun(
             "few_shot/demo_signs/seed1",
             "todo",
             "python train.py --seed 1",

@@ -1,4 +1,4 @@
-"""Configs that were not made by `get_cfg_default`: a plugin may build its own from Dassl's defaults."""
+"""For plugins: configs that were not made by `get_cfg_default`, but by a file from Dassl's own defaults."""
 
 from collections.abc import Mapping
 

@@ -1,10 +1,62 @@
-"""Dassl's warm-up schedulers, which a plugin may put in front of any scheduler of torch by itself.
+"""For plugins: RAdam, learning rates per layer, and Dassl's warm-up schedulers. No recipe here uses them.
 
-The engine's own schedules warm up without them: `build_lr_scheduler` computes every rate from the epoch.
+A plugin may put a warm-up scheduler in front of any scheduler of torch by itself. The engine's own schedules
+warm up without them: `build_lr_scheduler` computes every rate from the epoch.
 """
 
+import warnings
+from typing import Any
+
 import torch
+from torch import nn
 from torch.optim.lr_scheduler import LRScheduler
+
+from dassl.utils.for_plugins import unwrapped
+from dassl.utils.registry import unknown_name
+
+
+class RAdam(torch.optim.RAdam):
+    """torch's RAdam whose weight decay shrinks the weights directly and does not enter the gradients.
+
+    Source: Liu et al., ICLR 2020, https://arxiv.org/abs/1908.03265
+    """
+
+    def __init__(self, params, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, **options):
+        super().__init__(
+            params,
+            lr=lr,
+            betas=betas,
+            eps=eps,
+            weight_decay=weight_decay,
+            decoupled_weight_decay=True,
+            **options,
+        )
+
+
+def staged_groups(model: Any, optim_cfg: Any) -> list[dict]:
+    """Two groups: everything else at LR * BASE_LR_MULT, then the children named in NEW_LAYERS at LR.
+
+    Children are modules and bare parameters alike. (Dassl puts bare parameters in neither group.)
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"OPTIM.STAGED_LR needs a module to find NEW_LAYERS in, not a {type(model).__name__}; "
+            "pass the module, or param_groups"
+        )
+    model = unwrapped(model)
+    new_layers = optim_cfg.NEW_LAYERS
+    new_layers = [new_layers] if isinstance(new_layers, str) else list(new_layers)
+    if not new_layers:
+        warnings.warn("OPTIM.NEW_LAYERS is empty: with STAGED_LR everything trains at LR * BASE_LR_MULT")
+    bare = {name: [parameter] for name, parameter in model.named_parameters(recurse=False)}
+    children = bare | {name: list(child.parameters()) for name, child in model.named_children()}
+    for name in new_layers:
+        if name not in children:
+            raise ValueError(unknown_name("layer (OPTIM.NEW_LAYERS)", name, children))
+    base, new = [], []
+    for name, parameters in children.items():
+        (new if name in new_layers else base).extend(parameters)
+    return [{"params": base, "lr": optim_cfg.LR * optim_cfg.BASE_LR_MULT}, {"params": new}]
 
 
 class WarmupScheduler(LRScheduler):

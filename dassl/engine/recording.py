@@ -13,8 +13,8 @@ import torch
 
 from dassl.config import RECORD_FILES
 
-from .records import StepLog
 from .resume import RESUME_FILE
+from .run_files import StepLog
 
 
 def check_kinds(kinds: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ A plugin subclasses :class:`TrainerX`, builds its model in ``build_model`` (and 
 a loss summary from ``forward_backward``. Every other method may be overridden too; nothing that the life
 cycle needs lives only inside ``train``.
 
-On top of that interface: exact resume (resume.py), machine-readable records (records.py), and optional
+On top of that interface: exact resume (resume.py), machine-readable files (run_files.py), and optional
 hooks that do nothing unless a plugin implements them: ``before_test``, ``after_test``, ``model_state``,
 ``load_model_state``, ``extra_state``, ``load_extra_state``, ``describe``.
 """
@@ -39,8 +39,8 @@ from dassl.utils import (
 
 from .progress import Progress
 from .recording import Recorder, check_kinds, settle_past
-from .records import StepLog, environment_record, fewshot_record, peak_memory_mb, reset_peak_memory
 from .resume import RESUME_FILE, save_resume_point
+from .run_files import StepLog, environment_file, fewshot_file, peak_memory_mb, reset_peak_memory
 from .trainer_base import TrainerBase
 
 
@@ -54,7 +54,7 @@ def __getattr__(name):
 
 
 class SimpleTrainer(TrainerBase):
-    """Data, model, evaluator, checkpoints, tests and records of one run."""
+    """Data, model, evaluator, checkpoints, tests and files of one run."""
 
     version = 1  # of a trainer's results: raised whenever the same config gives other numbers than before
 
@@ -124,7 +124,7 @@ class SimpleTrainer(TrainerBase):
             self.refuse_test_images()
             self._warn_of_test_selection()
             self._settle_past()
-            self._open_records()
+            self._open_run_files()
             self._resume()
         self.time_start = self._time_epoch = time.time()
         self._time_saved = time.monotonic()
@@ -151,9 +151,9 @@ class SimpleTrainer(TrainerBase):
         resumed = "" if goes_on_here else self.cfg.RESUME
         settle_past(self.output_dir, self.cfg.TRAIN.RECORD, self._models, resumed)
 
-    def _open_records(self):
+    def _open_run_files(self):
         mkdir_if_missing(self.output_dir)
-        self.write_records()
+        self.write_run_files()
         self.metrics_log = StepLog(Path(self.output_dir, "metrics.jsonl"))
         if kinds := self.cfg.TRAIN.RECORD:
             self.recorder = Recorder(self._models, self._optims, self.output_dir, kinds)
@@ -299,16 +299,16 @@ class SimpleTrainer(TrainerBase):
     def parse_batch_test(self, batch):
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
-    # Records ----------------------------------------------------------------------------------------
+    # Files of the run -------------------------------------------------------------------------------
 
-    def write_records(self):
+    def write_run_files(self):
         """Write environment.json and fewshot.json into the run folder."""
         dataset = self.dm.dataset
         write_json(
-            environment_record(dataset, self.cfg, self.device),
+            environment_file(dataset, self.cfg, self.device),
             os.path.join(self.output_dir, "environment.json"),
         )
-        write_json(fewshot_record(dataset, self.cfg), os.path.join(self.output_dir, "fewshot.json"))
+        write_json(fewshot_file(dataset, self.cfg), os.path.join(self.output_dir, "fewshot.json"))
 
     def result(self) -> dict:
         """Everything a table needs to know about this run: unrounded percentages, None where unknown."""
@@ -353,7 +353,7 @@ class SimpleTrainer(TrainerBase):
         """Write result.json, which marks the run as finished, and drop the resume point it supersedes."""
         mkdir_if_missing(self.output_dir)
         if not os.path.isfile(os.path.join(self.output_dir, "environment.json")):
-            self.write_records()
+            self.write_run_files()
         write_json(self.result(), os.path.join(self.output_dir, "result.json"))
         Path(self.output_dir, RESUME_FILE).unlink(missing_ok=True)
 

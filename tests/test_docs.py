@@ -56,7 +56,8 @@ def test_every_path_that_is_named_exists():
     folders = [PROJECT / folder for folder in FOLDERS if folder != "tests"]
     kinds = (".py", ".yaml", ".sh", ".html")
     texts = [path for folder in folders for path in folder.rglob("*") if path.suffix in kinds]
-    texts += [*DOCUMENTS, *PROJECT.glob("*.py"), PROJECT / "Makefile"]
+    texts += [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]  # which names what is no more
+    texts += [*PROJECT.glob("*.py"), PROJECT / "Makefile"]
     assert len(texts) > 200
     assert {name(text): missing for text in texts if (missing := missing_paths(text))} == {}
 

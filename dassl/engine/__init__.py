@@ -1,4 +1,4 @@
-"""Trainers: the registry, the life cycle every method inherits, and the records a run leaves behind."""
+"""Trainers: the registry, the life cycle every method inherits, and the files a run leaves behind."""
 
 from .build import TRAINER_REGISTRY, build_trainer
 from .trainer import SimpleNet, SimpleTrainer, TrainerBase, TrainerX, TrainerXU

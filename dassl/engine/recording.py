@@ -13,7 +13,7 @@ import torch
 
 from dassl.run_folder import RECORD_FILES
 
-from .records import StepLog
+from .run_files import StepLog
 
 
 def check_kinds(kinds: Iterable[str]) -> None:

@@ -4,7 +4,7 @@ A plugin subclasses :class:`TrainerX`, builds its model in ``build_model`` (and 
 a loss summary from ``forward_backward``. Every other method may be overridden too; nothing that the life
 cycle needs lives only inside ``train``.
 
-On top of that interface: exact resume (resume.py), machine-readable records (records.py), and optional
+On top of that interface: exact resume (resume.py), machine-readable files (run_files.py), and optional
 hooks that do nothing unless a plugin implements them: ``before_test``, ``after_test``, ``model_state``,
 ``load_model_state``, ``extra_state``, ``load_extra_state``, ``describe``.
 """
@@ -51,8 +51,8 @@ from dassl.utils import (
 
 from .progress import Progress
 from .recording import Recorder, check_kinds
-from .records import StepLog, environment_record, fewshot_record, peak_memory_mb, reset_peak_memory
 from .resume import save_resume_point
+from .run_files import StepLog, environment_file, fewshot_file, peak_memory_mb, reset_peak_memory
 from .trainer_base import TrainerBase
 
 
@@ -66,7 +66,7 @@ def __getattr__(name):
 
 
 class SimpleTrainer(TrainerBase):
-    """Data, model, evaluator, checkpoints, tests and records of one run."""
+    """Data, model, evaluator, checkpoints, tests and files of one run."""
 
     version = 1  # of a trainer's results: raised whenever the same config gives other numbers than before
 
@@ -161,7 +161,7 @@ class SimpleTrainer(TrainerBase):
         resumed = "" if has_resume_point(self.output_dir) else self.cfg.RESUME
         past = resumed or self.output_dir
         settle_records(self.output_dir, past, self.cfg.TRAIN.RECORD, self._models)
-        self._open_records()
+        self._open_run_files()
         self.start_epoch = self.resume_model_if_exist(past)
         if resumed and self.start_epoch == 0:
             raise FileNotFoundError(
@@ -177,9 +177,9 @@ class SimpleTrainer(TrainerBase):
             # The run was killed between writing its resume point and this checkpoint.
             self.save_model(self.start_epoch - 1, self.output_dir)
 
-    def _open_records(self):
+    def _open_run_files(self):
         mkdir_if_missing(self.output_dir)
-        self.write_records()
+        self.write_run_files()
         self.metrics_log = StepLog(Path(self.output_dir, METRICS))
         if kinds := self.cfg.TRAIN.RECORD:
             self.recorder = Recorder(self._models, self._optims, self.output_dir, kinds)
@@ -286,14 +286,14 @@ class SimpleTrainer(TrainerBase):
     def parse_batch_test(self, batch):
         return batch["img"].to(self.device), batch["label"].to(self.device)
 
-    # Records ----------------------------------------------------------------------------------------
+    # Files of the run -------------------------------------------------------------------------------
 
-    def write_records(self):
+    def write_run_files(self):
         """Write environment.json and fewshot.json into the run folder."""
         dataset = self.dm.dataset
-        environment = environment_record(dataset, self.cfg, self.device)
+        environment = environment_file(dataset, self.cfg, self.device)
         write_json(environment, os.path.join(self.output_dir, ENVIRONMENT))
-        write_json(fewshot_record(dataset, self.cfg), os.path.join(self.output_dir, FEWSHOT))
+        write_json(fewshot_file(dataset, self.cfg), os.path.join(self.output_dir, FEWSHOT))
 
     def result(self) -> dict:
         """Everything a table needs to know about this run: unrounded percentages, None where unknown."""
@@ -338,7 +338,7 @@ class SimpleTrainer(TrainerBase):
         """Write result.json, which marks the run as finished, and drop the resume point it supersedes."""
         mkdir_if_missing(self.output_dir)
         if not os.path.isfile(os.path.join(self.output_dir, ENVIRONMENT)):
-            self.write_records()
+            self.write_run_files()
         write_result(self.output_dir, self.result())
 
     def _trainable_params(self) -> int:

@@ -1,4 +1,4 @@
-"""What a run leaves behind: records that tables and other people's programs read, and errors on loading."""
+"""What a run leaves behind: files that tables and other people's programs read, and errors on loading."""
 
 import errno
 import json
@@ -12,7 +12,7 @@ from plugins import Linear, make_cfg
 
 from dassl.config.identity import config_digest, differences
 from dassl.engine import TRAINER_REGISTRY
-from dassl.engine.records import peak_memory_mb, reset_peak_memory
+from dassl.engine.run_files import peak_memory_mb, reset_peak_memory
 from dassl.run_folder import read_config, write_config
 from dassl.utils import list_digest, load_checkpoint
 

@@ -61,8 +61,8 @@ def relative_paths(dataset, items, root: str) -> list[str]:
     return [Path(os.path.relpath(item.impath, root)).as_posix() for item in items]
 
 
-def fewshot_record(dataset, cfg) -> dict:
-    """The images trained on, in order: two people with equal digests trained on the same images."""
+def fewshot_file(dataset, cfg) -> dict:
+    """Content of fewshot.json: the images trained on, in order. Equal digests mean equal images."""
     images = relative_paths(dataset, dataset.train_x, cfg.DATASET.ROOT)
     return {
         "dataset": cfg.DATASET.NAME,
@@ -74,8 +74,8 @@ def fewshot_record(dataset, cfg) -> dict:
     }
 
 
-def environment_record(dataset, cfg, device: torch.device) -> dict:
-    """Versions of everything imported, the code's commit, the device, and digests of the image lists."""
+def environment_file(dataset, cfg, device: torch.device) -> dict:
+    """Content of environment.json: versions, commit of the code, device, digests of the image lists."""
     lists = {"train_x": dataset.train_x, "val": dataset.val, "test": dataset.test}
     return {
         "python": platform.python_version(),

@@ -189,11 +189,6 @@ def read_mat(path: str, variable: str):
     return loadmat(path, squeeze_me=True)[variable].reshape(-1)
 
 
-def user_cache() -> Path:
-    """The user's cache folder of this project, for what a read-only data folder cannot take."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clipfit"
-
-
 # Split files
 
 

@@ -10,7 +10,6 @@ import random
 import uuid
 from collections import defaultdict
 from contextlib import suppress
-from pathlib import Path
 
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.data.datasets.base_dataset import FolderImages, group_by_label, sample_per_label

@@ -22,7 +22,7 @@ LONG = 1 << 28  # bytes: reading so many takes long enough for a progress bar
 
 DATABASE = "digests-1.sqlite"  # the number is that of the format
 MOST = 500_000  # files remembered, about 100 MB; beyond that the ones that were not asked for longest go
-PATIENCE = 5.0  # seconds to wait for another process that is writing
+PATIENCE = 2.0  # seconds to wait for another process that is writing
 WEEK = 7 * 24 * 3600
 # A change may leave the times as they are when it follows the reading within a tick of the file system's
 # clock. Files that changed less than this long before they were read are not remembered.

@@ -23,7 +23,12 @@ def cache(tmp_path, monkeypatch):
 def reads(monkeypatch):
     """Names of the files that are read for their digest."""
     read, names = digests.file_digest, []
-    monkeypatch.setattr(digests, "file_digest", lambda path: names.append(os.path.basename(path)) or read(path))
+
+    def counted(path):
+        names.append(os.path.basename(path))
+        return read(path)
+
+    monkeypatch.setattr(digests, "file_digest", counted)
     return names
 
 

@@ -13,6 +13,7 @@ from clipfit.io.files import (
     write_json,
 )
 from clipfit.io.pictures import read_image
+from dassl.utils.checkpoint_files import find_checkpoint, newest_checkpoint
 from dassl.utils.logger import Logger, close_logger, log_only, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import (
@@ -27,17 +28,16 @@ from dassl.utils.tools import (
     available_cores,
     collect_env_info,
     download_url,
+    seed_without_torch,
     set_random_seed,
     tolist_if_not,
 )
 
 _NEEDS_TORCH = [
     "count_num_param",
-    "find_checkpoint",
     "load_model_file",
     "load_checkpoint",
     "load_pretrained_weights",
-    "newest_checkpoint",
     "open_all_layers",
     "open_specified_layers",
     "resume_from_checkpoint",
@@ -57,6 +57,7 @@ __all__ = [
     "close_logger",
     "collect_env_info",
     "download_url",
+    "find_checkpoint",
     "get_most_similar_str_to_a_from_b",
     "import_folder",
     "list_digest",
@@ -64,8 +65,10 @@ __all__ = [
     "log_only",
     "mkdir_if_missing",
     "nearest",
+    "newest_checkpoint",
     "read_image",
     "read_json",
+    "seed_without_torch",
     "set_random_seed",
     "setup_logger",
     "tolist_if_not",

@@ -1,11 +1,6 @@
-"""Checkpoint files, and counting and switching the parameters of a module.
-
-A checkpoint folder of one registered module holds model.pth.tar-<number of finished epochs>, perhaps
-model-best.pth.tar, and the text file `checkpoint` with the name of the file that was written last.
-"""
+"""Checkpoint files, and counting and switching the parameters of a module."""
 
 import os
-import re
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -15,12 +10,9 @@ import torch
 from torch import nn
 
 from clipfit.io import safe_unpickle
-from clipfit.io.checkpoints import load_checkpoint, save_whole
+from clipfit.io.checkpoints import load_checkpoint, save_whole, state_dict_in
 from clipfit.io.files import atomic_write
-
-POINTER = "checkpoint"
-BEST = "model-best.pth.tar"
-_NUMBERED = re.compile(r"model\.pth\.tar-(\d+)")
+from dassl.utils.checkpoint_files import BEST, POINTER, newest_checkpoint
 
 
 def save_checkpoint(
@@ -55,46 +47,10 @@ def load_model_file(fpath: str | os.PathLike) -> dict:
     Raises: as `load_checkpoint`; ValueError naming the file if it holds no state dict of tensors or no epoch
     """
     checkpoint = load_checkpoint(fpath)
-    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise ValueError(f"{fpath} is no checkpoint of a training run: it holds no state_dict of tensors")
+    state_dict_in(checkpoint, fpath)
     if not isinstance(checkpoint.get("epoch"), int):
         raise ValueError(f"{fpath} is no checkpoint of a training run: it does not say its epoch")
     return checkpoint
-
-
-def newest_checkpoint(fdir: str | os.PathLike) -> Path | None:
-    """The file model.pth.tar-<epoch> with the highest epoch in the folder `fdir`; None if there is none."""
-    numbered = _numbered_checkpoints(fdir)
-    return numbered[max(numbered)] if numbered else None
-
-
-def find_checkpoint(fdir: str | os.PathLike, epoch: int | None = None) -> Path:
-    """The checkpoint of `epoch` in the folder `fdir`; without an epoch the best model, else the newest.
-
-    Raises: FileNotFoundError that lists the saved epochs
-    """
-    numbered = _numbered_checkpoints(fdir)
-    if epoch is None:
-        best = Path(fdir) / BEST
-        if best.is_file():
-            return best
-        epoch = max(numbered, default=None)
-    if epoch not in numbered:
-        saved = f"saved: {', '.join(map(str, sorted(numbered)))}" if numbered else "none is saved"
-        what = "checkpoint" if epoch is None else f"checkpoint of epoch {epoch}"
-        raise FileNotFoundError(
-            f"no {what} in {fdir} ({saved}); pass --load-epoch with a saved epoch, "
-            "or finish the run with train.py"
-        )
-    return numbered[epoch]
-
-
-def _numbered_checkpoints(fdir: str | os.PathLike) -> dict[int, Path]:
-    if not os.path.isdir(fdir):
-        return {}
-    matches = {path: _NUMBERED.fullmatch(path.name) for path in Path(fdir).iterdir()}
-    return {int(match[1]): path for path, match in matches.items() if match}
 
 
 def resume_from_checkpoint(

@@ -8,10 +8,11 @@ An ImageNet of empty files is laid out in a temporary folder. Then ImageNet's lo
 first     no listing is kept yet: every class folder is listed, and the result is written
 warm      the listing of the run before is read and compared with the times of the class folders
 
-each for 16 shots and for all images. Then Food101's loader: without its split file, which the first run
-makes, and with it. Warm times are the best of --repeat runs, of a fresh loader each; imports are not counted.
-First runs read folders that were just written, so the operating system has them at hand: from a cold disk or
-over a network they take much longer, warm runs hardly.
+each for 16 shots and for all images. Then, for 16 shots, what a run reads is told by digests
+(launch/inputs.py): first without any that are remembered, then again. Then Food101's loader: without its
+split file, which the first run makes, and with it. Warm times are the best of --repeat runs, of a fresh
+loader each; imports are not counted. First runs read folders that were just written, so the operating
+system has them at hand: from a cold disk or over a network they take much longer, warm runs hardly.
 """
 
 import argparse
@@ -21,13 +22,14 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
 from dassl.config import get_cfg_default
 from datasets.food101 import Food101
 from datasets.imagenet import ImageNet
+from launch.inputs import read_inputs
 
 CLASSES = 1000
 VAL_IMAGES = 50  # per class
@@ -55,6 +57,8 @@ def main() -> None:
         size = sum(cache.stat().st_size for cache in (root / "imagenet").glob("listing_*.jsonl"))
         print(f"{'kept listing':24}{size / 1e6:10.1f} MB")
 
+        measure_inputs(root, args.repeat)
+
         lay_out_food101(root / "food-101")
         print(f"\nFood101, {FOOD_CLASSES * FOOD_IMAGES:,} empty files; the first run makes the split file")
         measure(Food101, root, 16, args.repeat)
@@ -71,6 +75,24 @@ def measure(loader: type, root: Path, shots: int, repeat: int) -> None:
     what = f"{shots} shots" if shots > 0 else "all images"
     print(f"{what:12}{len(dataset.train_x):12,} train{len(dataset.test):10,} test")
     print(f"{'  first':24}{first:10.3f} s\n{'  warm':24}{warm:10.3f} s\n{'  ratio':24}{first / warm:9.1f}x")
+
+
+def measure_inputs(root: Path, repeat: int) -> None:
+    """Print the time of telling what a run on ImageNet reads: of the first one and the best one after it."""
+    os.environ["XDG_CACHE_HOME"] = str(root / "cache")  # where digests are remembered
+    cfg = get_cfg_default()
+    cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.DATASET.NUM_SHOTS, cfg.SEED = "ImageNet", str(root), 16, 1
+    cfg.TRAINER.NAME, cfg.MODEL.BACKBONE.NAME = "CLIPFit", "demo"
+
+    def read() -> None:
+        with redirect_stderr(StringIO()):
+            _, missing = read_inputs(cfg)
+        if missing:
+            raise RuntimeError("; ".join(missing))
+
+    first, _ = timed(read)
+    again = min(timed(read)[0] for _ in range(repeat))
+    print(f"{'inputs, 16 shots, first':24}{first:10.3f} s\n{'  again':24}{again:10.3f} s")
 
 
 def silently(function: Callable, *arguments: object) -> object:

@@ -186,6 +186,12 @@ def all_checkpoints(folder: Folder) -> list[Path]:
     return sorted(Path(folder).glob(f"*/{NUMBERED}*"))
 
 
+def checkpoint_folders(folder: Folder) -> dict[str, Path]:
+    """Registered name -> folder of its checkpoints, for every model in a run folder, sorted by name."""
+    folders = sorted(path for path in Path(folder).glob("*") if path.is_dir())
+    return {path.name: path for path in folders if (path / BEST).is_file() or _numbered_checkpoints(path)}
+
+
 def newest_checkpoint(fdir: Folder) -> Path | None:
     """The file model.pth.tar-<epoch> with the highest epoch in a model's folder; None if there is none."""
     numbered = _numbered_checkpoints(fdir)

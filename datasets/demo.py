@@ -19,10 +19,11 @@ start, and a folder that was changed is refused, so that the pictures on a machi
 import errno
 from pathlib import Path
 
+from clipfit.io.files import user_cache
 from dassl.data.datasets import DATASET_REGISTRY
 
 from .drawing.folder import SPLIT_FILE, draw_once
-from .splits import SplitDataset, user_cache
+from .splits import SplitDataset
 
 PER_CLASS = {"train": 20, "val": 6, "test": 30}  # pictures
 

@@ -12,8 +12,8 @@ import os
 import time
 from contextlib import suppress
 
+from clipfit.io.files import user_cache
 from dassl.utils import atomic_write, listdir_nohidden
-from datasets.splits import user_cache
 
 FORMAT = 1
 # A change may leave the time as it is when it follows the listing within a tick of the file system's clock.

@@ -10,7 +10,6 @@ import random
 import uuid
 from collections import defaultdict
 from contextlib import suppress
-from pathlib import Path
 
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.data.datasets.base_dataset import FolderImages, group_by_label, sample_per_label
@@ -187,11 +186,6 @@ def read_mat(path: str, variable: str):
     from scipy.io import loadmat  # only two data sets need it, and only to make their split
 
     return loadmat(path, squeeze_me=True)[variable].reshape(-1)
-
-
-def user_cache() -> Path:
-    """The user's cache folder of this project, for what a read-only data folder cannot take."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clipfit"
 
 
 # Split files

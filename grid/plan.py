@@ -1,7 +1,8 @@
 """Wanted runs -> every run that must be there, with its folder, its state and its command.
 
-A run is identified by the digest of its resolved config (without paths, workers and logging) and the
-``version`` of its trainer class. What lies in its folder is compared with that:
+A run is identified by its resolved config (without paths, workers and logging) and the ``version`` of its
+trainer class. What lies in its folder is compared with that; equal digests of configs settle it, else their
+keys do, where one that the folder's config.yaml does not know counts as its default:
 
 done         the result is there, and everything that was to be recorded
 unfinished   started, interrupted
@@ -17,8 +18,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dassl.config.identity import digest, experiment
-from dassl.run_folder import is_begun, read_config, read_result, unrecorded
+from dassl.config.identity import changed_keys, digest, experiment
+from dassl.run_folder import has_config, is_begun, read_config, read_result, unrecorded
 from launch.arguments import parse_args
 from launch.folder import run_folder
 from launch.registered import explicit_name
@@ -41,7 +42,8 @@ class Planned:
     output: Path  # folder of all runs
     needs: "Planned | None"  # the training run that a test loads
     command: list[str]  # ["python", "train.py", ...], works when pasted
-    digests: frozenset[str]  # a result of one of these configs is this run's: PREC auto becomes amp or fp32
+    configs: dict[str, dict]  # digest -> experiment that is this run's: PREC auto becomes amp or fp32
+    declared: dict[str, object]  # every declared key with its default
     version: int  # of the trainer class
     backbone: str
     threads: int  # CPU threads, as settled on this machine
@@ -55,6 +57,11 @@ class Planned:
         """Look again at what lies in the folder."""
         self.result = None
         self.state, self.reason = _judge(self)
+
+    @property
+    def digests(self) -> frozenset[str]:
+        """A result of a config with one of these digests is this run's."""
+        return frozenset(self.configs)
 
     @property
     def runnable(self) -> bool:
@@ -91,6 +98,7 @@ class _Resolved:
 
     parent: Path  # of the run folders
     values: dict[str, object]  # the experiment, with PREC auto unsettled
+    declared: dict[str, object]  # every declared key with its default
     trained_by: str
     source: str
     threads: int
@@ -137,6 +145,7 @@ class _Planner:
             self._resolved[family] = _Resolved(
                 parent=run_folder(run, str(self.output)).parent,
                 values=experiment(run.cfg),
+                declared=run.declared,
                 trained_by=run.trained_by,
                 source=run.cfg.RUN.SOURCE,
                 threads=run.cfg.THREADS,
@@ -152,7 +161,8 @@ class _Planner:
             output=self.output,
             needs=needs,
             command=[],
-            digests=_digests(values),
+            configs=_configs(values),
+            declared=resolved.declared,
             version=trainer_version(values["TRAINER.NAME"]),
             backbone=values["MODEL.BACKBONE.NAME"],
             threads=self.threads or resolved.threads,
@@ -192,10 +202,11 @@ def _node_with_precision(trainer: str) -> str:
     raise ValueError(f"{name} has no key PREC; leave the precision to it")
 
 
-def _digests(values: dict[str, object]) -> frozenset[str]:
-    """Digests of the configs that PREC auto may become: amp where the run met a GPU, else fp32."""
+def _configs(values: dict[str, object]) -> dict[str, dict]:
+    """By digest, the configs that PREC auto may become: amp where the run met a GPU, else fp32."""
     auto = [key for key in values if key.endswith(".PREC") and values[key] == "auto"]
-    return frozenset(digest({**values, **dict.fromkeys(auto, settled)}) for settled in ("amp", "fp32"))
+    settled = ({**values, **dict.fromkeys(auto, precision)} for precision in ("amp", "fp32"))
+    return {digest(config): config for config in settled}
 
 
 def _missing_data(root: str, dataset: str) -> str:
@@ -237,7 +248,7 @@ def _compare(planned: Planned) -> tuple[str, str]:
             return "stale", changed
         planned.result = result
     begun = is_begun(planned.folder)
-    if result is None and begun and digest(experiment(read_config(planned.folder))) not in planned.digests:
+    if result is None and begun and not _is_this_run(planned):
         return "stale", "begun with another config"
     if begun and (lacking := unrecorded(planned.folder, planned.record)):
         return "stale", f"{' and '.join(lacking)} not recorded"
@@ -250,12 +261,24 @@ def _compare(planned: Planned) -> tuple[str, str]:
 
 def _changed(planned: Planned, result: dict) -> str:
     """Why a result is not this run's, empty if it is."""
-    if result.get("config_digest") not in planned.digests:
+    known = has_config(planned.folder)
+    if result.get("config_digest") not in planned.digests and not (known and _is_this_run(planned)):
         return "its config has changed"
     version = result.get("trainer_version", FIRST_VERSION)
     if version != planned.version:
         return f"trainer version {version}, now {planned.version}"
     model = result.get("model_digest")
-    if planned.needs and model and model not in planned.needs.digests:
+    if planned.needs and model and not _trained(planned.needs, model):
         return "it tested a model of another config"
     return ""
+
+
+def _is_this_run(planned: Planned) -> bool:
+    """Whether the folder's config.yaml is one of the run's configs. Raises: as :func:`_compare`"""
+    config = read_config(planned.folder)
+    return any(not changed_keys(config, one, planned.declared) for one in planned.configs.values())
+
+
+def _trained(needs: Planned, model: str) -> bool:
+    """Whether the tested model, given by the digest of its config, is of the training that a test needs."""
+    return model in needs.digests or (needs.result or {}).get("config_digest") == model

@@ -51,6 +51,25 @@ def explicit_name(folder: str, shipped: str) -> str:
     return f"{shipped}@{ours[0]}" if ours and others else shipped
 
 
+def source_files(folder: str, name: str) -> list[Path]:
+    """The file that registers a name, and the files of the same folder that it imports, and so on; sorted.
+
+    A class's bases in the folder are among them, and helpers that it uses. Empty if no file registers it.
+
+    Args: folder, trainers or datasets; name, as registered: ``CoOp`` or ``CoOp@<file stem>``
+    """
+    plain, _, stem = name.partition("@")
+    ours, others = _files(folder, plain)
+    stems = [stem] if stem else (ours or others)[:1]
+    found, waiting = set(), [PROJECT / folder / f"{one}.py" for one in stems]
+    while waiting:
+        path = waiting.pop()
+        if path not in found and path.is_file():
+            found.add(path)
+            waiting += _imported(path, path.stat().st_mtime_ns)
+    return sorted(found)
+
+
 def plain_name(name: str) -> str:
     """``CoOp`` of ``CoOp@coop_original``."""
     return name.partition("@")[0]
@@ -90,3 +109,18 @@ def _registered(path: Path, registry: str, mtime_ns: int) -> frozenset[str]:
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(f"{registry}.register"):
             names.update(argument.id for argument in node.args if isinstance(argument, ast.Name))
     return frozenset(names)
+
+
+@lru_cache(maxsize=1024)
+def _imported(path: Path, mtime_ns: int) -> tuple[Path, ...]:
+    """Files that may be what a file imports from its own folder: ``from .coop import CoOp``, say."""
+    package, modules = path.parent.name, set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            modules.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level <= 1:
+            origin = ".".join(filter(None, (package if node.level else "", node.module)))
+            modules.update((origin, *(f"{origin}.{alias.name}" for alias in node.names)))
+    parts = (module.split(".") for module in sorted(modules))
+    stems = dict.fromkeys(part[1] for part in parts if part[0] == package and len(part) > 1)
+    return tuple(path.with_name(f"{stem}.py") for stem in stems)

@@ -42,6 +42,7 @@ SMALLEST = {  # the least that keys can be
         "SEED": -(2**31),
     },
     **{"DATALOADER.TRAIN_X.BATCH_SIZE": 1, "DATALOADER.TEST.BATCH_SIZE": 1, "DATALOADER.CACHE_GB": 0},
+    **{"RUN.DIGEST_GB": 0},
 }
 
 
@@ -56,6 +57,7 @@ class Run:
     has_folder: bool  # somebody named the output folder
     drew_seed: bool  # nobody gave one
     notes: list[str]  # what the user should read in the log
+    declared: dict  # every declared key with its default: of the engine, the family and the trainer
 
 
 def resolve(args) -> Run:
@@ -91,6 +93,7 @@ def resolve(args) -> Run:
             load_yaml(CONFIGS / "_base_/family.yaml"), source="family.yaml", allow_new=True
         )
         cfg.merge_from_mapping(declared, source=f"the defaults of {trainer}", allow_new=True)
+        defaults = flatten(cfg)
         own_nodes = [name for name, keys in declared["TRAINER"].items() if isinstance(keys, dict)]
         if not own_nodes or is_replacement(trainer):
             for path, content in zip((args.dataset_config_file, args.config_file), files, strict=True):
@@ -132,6 +135,7 @@ def resolve(args) -> Run:
         has_folder=any("OUTPUT_DIR" in source for source in given),
         drew_seed=bool(drawn),
         notes=notes + drawn,
+        declared=defaults,
     )
 
 

@@ -1,7 +1,9 @@
 """Files of tensors: written whole or not at all, read without running anything that is in them."""
 
+import hashlib
 import os
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,31 @@ def load_checkpoint(fpath: str | os.PathLike) -> Any:
         raise
     except Exception:  # torch's own safe reader knows no placeholders and fails on them in many ways
         return _load_foreign(path)
+
+
+def state_dict_in(checkpoint: Any, path: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """The state dict in what a checkpoint file holds. Raises: ValueError naming the file if there is none"""
+    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
+    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+        raise ValueError(f"{path} is no checkpoint of a training run: it holds no state_dict of tensors")
+    return state
+
+
+def tensors_digest(files: Mapping[str, str | os.PathLike]) -> str:
+    """SHA-256 (hex) of all tensors in the state dicts of a model's checkpoint files.
+
+    Per tensor, in sorted order: a line with its name, dtype and shape, then its bytes. So two files have one
+    digest if they hold the same tensors, whatever else is in them and however they were written.
+
+    Args:   files, registered name -> checkpoint; a tensor's name is `<registered name>/<name in the file>`
+    Raises: as `load_checkpoint`; ValueError for a file without a state dict of tensors
+    """
+    digest = hashlib.sha256()
+    for model, path in sorted(files.items()):
+        for name, tensor in sorted(state_dict_in(load_checkpoint(path), path).items()):
+            digest.update(f"{model}/{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def _load_foreign(path: Path) -> Any:

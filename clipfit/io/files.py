@@ -99,3 +99,8 @@ def listdir_nohidden(path: str | os.PathLike, sort: bool = False) -> list[str]:
     """Names in a folder that do not start with a dot; in the file system's order unless `sort`."""
     names = [name for name in os.listdir(path) if not name.startswith(".")]
     return sorted(names) if sort else names
+
+
+def user_cache() -> Path:
+    """The user's cache folder of this project: $XDG_CACHE_HOME/clipfit, else ~/.cache/clipfit."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "clipfit"

@@ -26,6 +26,7 @@ def engine_defaults() -> CfgNode:
     cfg.RUN.EVAL_ONLY = False  # the model is loaded, not trained
     cfg.RUN.MODEL_DIR = ""  # run folder it is loaded from
     cfg.RUN.LOAD_EPOCH = -1  # the epoch asked for; -1: none
+    cfg.RUN.DIGEST_GB = 8.0  # of images trained on, whose content counts; of the rest one in a hundred [GB]
 
     cfg.INPUT = CfgNode()
     cfg.INPUT.SIZE = (224, 224)  # height, width of the images that the model sees [pixels]

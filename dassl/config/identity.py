@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 
-from dassl.config.node import flatten
+from dassl.config import flatten, get_cfg_default
 
 # Where a run lies, how it is shown and how fast it goes: none of this changes what it computes. (THREADS may
 # change the last bits, as another processor does.)
@@ -14,6 +14,7 @@ NOT_PART_OF_THE_EXPERIMENT = {
     "DATASET.ROOT",
     "OUTPUT_DIR",
     "RESUME",
+    "RUN.DIGEST_GB",
     "RUN.MODEL_DIR",
     "TEST.COMPUTE_CMAT",
     "TEST.PER_CLASS_RESULT",
@@ -44,12 +45,24 @@ def digest(values: dict) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def differences(old, new) -> dict[str, tuple]:
-    """Keys that keep two configs from sharing a folder, with both values (None for a key that one lacks).
+def differences(old, new, defaults=None) -> dict[str, tuple]:
+    """Keys that keep two configs from sharing a folder, with both values (None for one that nobody knows).
 
-    These are the keys of the experiment and the folder of the tested model.
+    These are the keys of the experiment and the folder of the tested model. A key that one config lacks
+    counts as its default: a key that was declared since does not make an old run another experiment.
+
+    Args: old and new, configs or mappings, nested or flat; defaults, likewise, of every declared key
+          (launch.resolve.Run.declared); without them only the engine's own are known
     """
-    old, new = ({**experiment(cfg), "RUN.MODEL_DIR": _tested_model(cfg)} for cfg in (old, new))
+    changed = changed_keys(old, new, defaults)
+    models = _tested_model(old), _tested_model(new)
+    return changed | ({"RUN.MODEL_DIR": models} if models[0] != models[1] else {})
+
+
+def changed_keys(old, new, defaults=None) -> dict[str, tuple]:
+    """As :func:`differences`, of the keys of the experiment alone."""
+    declared = experiment(get_cfg_default() if defaults is None else defaults)
+    old, new = ({**declared, **experiment(cfg)} for cfg in (old, new))
     keys = sorted(old.keys() | new.keys())
     return {key: (old.get(key), new.get(key)) for key in keys if old.get(key) != new.get(key)}
 

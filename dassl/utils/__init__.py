@@ -29,7 +29,7 @@ from dassl.utils.registry import (
     nearest,
     unknown_name,
 )
-from dassl.utils.tools import available_cores, set_random_seed, tolist_if_not
+from dassl.utils.tools import available_cores, seed_without_torch, set_random_seed, tolist_if_not
 
 _NEEDS_TORCH = [
     "count_num_param",
@@ -53,6 +53,7 @@ __all__ = [
     "close_logger",
     "collect_env_info",
     "download_url",
+    "find_checkpoint",
     "get_most_similar_str_to_a_from_b",
     "import_folder",
     "list_digest",
@@ -64,6 +65,7 @@ __all__ = [
     "open_specified_layers",
     "read_image",
     "read_json",
+    "seed_without_torch",
     "set_random_seed",
     "setup_logger",
     "tolist_if_not",

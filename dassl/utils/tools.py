@@ -27,6 +27,7 @@ __all__ = [
     "mkdir_if_missing",
     "read_image",
     "read_json",
+    "seed_without_torch",
     "set_random_seed",
     "tolist_if_not",
     "write_json",
@@ -41,18 +42,24 @@ def available_cores() -> int:
 
 
 def set_random_seed(seed: int) -> None:
-    """Seed Python's `random`, NumPy, torch and every GPU.
+    """Seed Python's `random`, NumPy, torch and every GPU. Raises: as `seed_without_torch`"""
+    import torch
+
+    seed_without_torch(seed)
+    torch.manual_seed(seed)  # seeds every GPU too
+
+
+def seed_without_torch(seed: int) -> None:
+    """Seed Python's `random` and NumPy.
 
     Raises: ValueError for a seed outside [0, 2**32 - 1], the range of NumPy's generator
     """
     import numpy as np
-    import torch
 
     if not 0 <= seed < 2**32:
         raise ValueError(f"the seed is {seed}; choose one from 0 to {2**32 - 1}")
     random.seed(seed)
     np.random.seed(seed)
-    torch.manual_seed(seed)  # seeds every GPU too
 
 
 def tolist_if_not(x: Any) -> list:

@@ -1,8 +1,4 @@
-"""Checkpoint files, and counting and switching the parameters of a module.
-
-A checkpoint folder of one registered module holds model.pth.tar-<number of finished epochs>, perhaps
-model-best.pth.tar, and the text file `checkpoint` with the name of the file that was written last.
-"""
+"""Checkpoint files, and counting and switching the parameters of a module."""
 
 import os
 import warnings
@@ -13,7 +9,7 @@ import torch
 from torch import nn
 
 from clipfit.io import safe_unpickle
-from clipfit.io.checkpoints import load_checkpoint, save_whole
+from clipfit.io.checkpoints import load_checkpoint, save_whole, state_dict_in
 from dassl.run_folder import BEST, checkpoint_name, newest_checkpoint, point_at, pointed_at
 from dassl.utils.for_plugins import open_all_layers, open_specified_layers  # noqa: F401 - plugins' path
 
@@ -49,9 +45,7 @@ def load_model_file(fpath: str | os.PathLike) -> dict:
     Raises: as `load_checkpoint`; ValueError naming the file if it holds no state dict of tensors or no epoch
     """
     checkpoint = load_checkpoint(fpath)
-    state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
-        raise ValueError(f"{fpath} is no checkpoint of a training run: it holds no state_dict of tensors")
+    state_dict_in(checkpoint, fpath)
     if not isinstance(checkpoint.get("epoch"), int):
         raise ValueError(f"{fpath} is no checkpoint of a training run: it does not say its epoch")
     return checkpoint

@@ -12,6 +12,7 @@ import yaml
 from yacs.config import CfgNode as YacsNode
 
 from dassl.config import CfgNode, clean_cfg, flatten, get_cfg_default, load_yaml, yaml_files
+from dassl.config.identity import changed_keys, differences, read_config
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 OURS = {
@@ -26,6 +27,7 @@ OURS = {
     "RUN.EVAL_ONLY": False,
     "RUN.MODEL_DIR": "",
     "RUN.LOAD_EPOCH": -1,
+    "RUN.DIGEST_GB": 8.0,
     "TRAIN.RECORD": [],
 }
 
@@ -340,3 +342,46 @@ def test_files_are_read_as_utf8(tmp_path, cfg):
 def test_an_empty_file_changes_nothing(tmp_path, cfg):
     cfg.merge_from_file(write(tmp_path / "x.yaml", "# nothing yet\n"))
     assert cfg == get_cfg_default()
+
+
+# The identity of an experiment
+
+
+def old_config(tmp_path, text):
+    """A config.yaml as a run folder of an earlier version holds it, read back."""
+    return read_config(write(tmp_path / "config.yaml", f"# python train.py --seed 1\n{text}"))
+
+
+def test_a_key_that_an_old_folder_does_not_know_counts_as_todays_default(cfg, tmp_path):
+    old = old_config(tmp_path, "SEED: 1\nOPTIM:\n  LR: 0.002\nINPUT:\n  SIZE: [224, 224]\n")
+    cfg.SEED, cfg.OPTIM.LR = 1, 0.002
+    assert differences(old, cfg, get_cfg_default()) == differences(old, cfg) == {}
+    cfg.OPTIM.MOMENTUM = 0.5
+    assert differences(old, cfg) == {"OPTIM.MOMENTUM": (0.9, 0.5)}
+    assert differences(cfg, old) == {"OPTIM.MOMENTUM": (0.5, 0.9)}
+
+
+def test_the_defaults_of_a_method_are_those_that_the_caller_knows(cfg, tmp_path):
+    old = old_config(tmp_path, "TRAINER:\n  NAME: MMRL\n  MMRL:\n    ALPHA: 0.7\n")
+    declared = {**flatten(cfg), "TRAINER.MMRL.ALPHA": 0.7, "TRAINER.MMRL.DEPTH": 3}
+    now = {**declared, "TRAINER.NAME": "MMRL"}
+    assert differences(old, now, declared) == {}
+    assert differences(old, {**now, "TRAINER.MMRL.DEPTH": 4}, declared) == {"TRAINER.MMRL.DEPTH": (3, 4)}
+    assert differences(old, now) == {"TRAINER.MMRL.DEPTH": (None, 3)}
+
+
+def test_a_key_of_a_plugin_that_nobody_declares_any_more_counts_with_its_value(cfg, tmp_path):
+    old = old_config(tmp_path, "TRAINER:\n  MMRL:\n    ALPHA: 0.7\n")
+    assert differences(old, cfg) == {"TRAINER.MMRL.ALPHA": (0.7, None)}
+
+
+def test_what_decides_speed_storage_or_reporting_alone_is_no_difference(cfg, tmp_path):
+    old = old_config(tmp_path, "OUTPUT_DIR: there\nRUN:\n  DIGEST_GB: 1.0\nDATALOADER:\n  NUM_WORKERS: 1\n")
+    assert differences(old, cfg) == {}
+
+
+def test_the_folder_of_the_tested_model_is_a_difference(cfg, tmp_path):
+    old = old_config(tmp_path, "RUN:\n  MODEL_DIR: /a\n")
+    cfg.RUN.MODEL_DIR = "/b"
+    assert differences(old, cfg) == {"RUN.MODEL_DIR": ("/a", "/b")}
+    assert changed_keys(old, cfg) == {}

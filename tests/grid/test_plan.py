@@ -7,10 +7,12 @@ import sys
 from dataclasses import replace
 
 import pytest
+import yaml
 
 import datasets  # noqa: F401 - registers the data sets
 import trainers  # noqa: F401 - registers the trainers
-from dassl.config.identity import config_digest
+from dassl.config import flatten
+from dassl.config.identity import config_digest, digest, experiment
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.engine import TRAINER_REGISTRY
 from dassl.run_folder import RECORD_FILES, write_config
@@ -43,7 +45,7 @@ def look(tmp_path):
     return look
 
 
-def config(planned):
+def config_of(planned):
     """The config that the planned command leads to."""
     return resolve(parse_args(planned.command[2:])).cfg
 
@@ -58,7 +60,7 @@ def settle(cfg, precision):
 def finish(planned, precision="fp32", **changes):
     """Leave what a finished run of the planned command leaves."""
     result = {
-        "config_digest": config_digest(settle(config(planned), precision)),
+        "config_digest": config_digest(settle(config_of(planned), precision)),
         "trainer_version": 1,
         "accuracy": 50.0,
         **changes,
@@ -109,6 +111,39 @@ def test_an_interrupted_run_goes_on_only_with_the_same_config(look):
     other = look(replace(TRAINING, seed=2))
     interrupt(other, "OPTIM.LR", "1.0")
     assert look(replace(TRAINING, seed=2)).state == "stale"
+
+
+def older(planned):
+    """Make a finished or interrupted run one of a version that did not know two of today's keys."""
+    config = flatten(settle(config_of(planned), "fp32"))
+    del config["TRAINER.COOP.N_CTX"], config["INPUT.GB_K"]
+    planned.folder.mkdir(parents=True, exist_ok=True)
+    (planned.folder / "config.yaml").write_text(yaml.safe_dump(nested(config)))
+    return digest(experiment(nested(config)))
+
+
+def nested(flat):
+    tree = {}
+    for key, value in flat.items():
+        *parents, leaf = key.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[leaf] = list(value) if isinstance(value, tuple) else value
+    return tree
+
+
+def test_a_key_that_was_declared_since_makes_no_run_stale(look):
+    digest_then = older(look(TEST).needs)
+    finish(look(TEST).needs, config_digest=digest_then)
+    older(look(TEST))
+    finish(look(TEST), config_digest="of its own time", model_digest=digest_then)
+    assert (look(TEST).needs.state, look(TEST).state) == ("done", "done")
+
+    interrupted = look(replace(TRAINING, seed=2))
+    older(interrupted)
+    (interrupted.folder / "resume.pt").touch()
+    assert look(replace(TRAINING, seed=2)).state == "unfinished"
 
 
 @pytest.mark.parametrize(
@@ -232,7 +267,7 @@ def test_commands_work_from_any_folder(tmp_path, monkeypatch):
 
 def test_precision_and_threads_are_passed_on(look):
     planned = look(prec="fp16", threads=3)
-    cfg = config(planned)
+    cfg = config_of(planned)
     assert cfg.TRAINER.CLIPFIT.PREC == "fp16" and cfg.THREADS == 3
     assert planned.name != look().name and planned.name == look(prec="fp16").name
     finish(planned)

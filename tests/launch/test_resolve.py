@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from dassl.config import flatten, load_yaml
 from dassl.config.identity import config_digest
 from launch import resolve as resolve_module
 from launch.arguments import parse_args
@@ -283,3 +284,13 @@ def test_resolving_imports_no_torch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
+
+
+def test_a_run_knows_the_declared_default_of_every_key(tmp_path):
+    own = write(tmp_path / "own.yaml", "OPTIM: {LR: 0.5}")
+    words = ["--trainer", "CLIPFit", "--dataset-config-file", DTD, "--seed", "1", "--config-file", own]
+    run = resolve(parse_args([*words, "TRAINER.CLIPFIT.BETA", "3"]))
+    assert run.declared.keys() == flatten(run.cfg).keys()
+    assert (run.cfg.OPTIM.LR, run.declared["OPTIM.LR"]) == (0.5, 0.002)
+    declared = load_yaml(PROJECT / "configs/trainers/CLIPFit.yaml")["TRAINER"]["CLIPFIT"]["BETA"]
+    assert run.declared["TRAINER.CLIPFIT.BETA"] == declared != run.cfg.TRAINER.CLIPFIT.BETA

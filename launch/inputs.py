@@ -15,8 +15,8 @@ from clipfit import backbones
 from clipfit.io.digests import Digests, list_digest
 from dassl.data.datasets import build_dataset
 from dassl.data.datasets.paths import relative_paths
-from dassl.run_folder import checkpoint_folders
-from dassl.utils import find_checkpoint, seed_without_torch, set_random_seed
+from dassl.run_folder import checkpoint_folders, find_checkpoint
+from dassl.utils import seed_without_torch, set_random_seed
 
 from .bare_errors import message_of
 from .registered import source_files

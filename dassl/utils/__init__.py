@@ -53,7 +53,6 @@ __all__ = [
     "close_logger",
     "collect_env_info",
     "download_url",
-    "find_checkpoint",
     "get_most_similar_str_to_a_from_b",
     "import_folder",
     "list_digest",

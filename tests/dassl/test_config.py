@@ -12,7 +12,8 @@ import yaml
 from yacs.config import CfgNode as YacsNode
 
 from dassl.config import CfgNode, clean_cfg, flatten, get_cfg_default, load_yaml, yaml_files
-from dassl.config.identity import changed_keys, differences, read_config
+from dassl.config.identity import changed_keys, differences
+from dassl.run_folder import read_config
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 OURS = {
@@ -349,7 +350,8 @@ def test_an_empty_file_changes_nothing(tmp_path, cfg):
 
 def old_config(tmp_path, text):
     """A config.yaml as a run folder of an earlier version holds it, read back."""
-    return read_config(write(tmp_path / "config.yaml", f"# python train.py --seed 1\n{text}"))
+    write(tmp_path / "config.yaml", f"# python train.py --seed 1\n{text}")
+    return read_config(tmp_path)
 
 
 def test_a_key_that_an_old_folder_does_not_know_counts_as_todays_default(cfg, tmp_path):

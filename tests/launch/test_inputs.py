@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from dassl.engine.records import fewshot_record
 from PIL import Image
 
 from clipfit.backbones import DEMO_FILE
 from clipfit.io import digests
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
+from dassl.engine.run_files import fewshot_file
 from dassl.utils import save_checkpoint, set_random_seed
 from launch import inputs as inputs_module
 from launch import registered
@@ -368,7 +368,7 @@ def test_lists_of_a_data_set_that_draws_globally_are_those_of_the_run(root, monk
     inputs, missing = read_inputs(cfg)
     assert missing == []
     set_random_seed(cfg.SEED)  # launch/runtime.py
-    images = fewshot_record(build_dataset(cfg), cfg)["images"]
+    images = fewshot_file(build_dataset(cfg), cfg)["images"]
     lines = [f"{path}\t{CLASSES.index(Path(path).parent.name)}\t{Path(path).parent.name}" for path in images]
     assert inputs["lists"]["train"] == {"images": 20, "digest": sha256("\n".join(lines).encode())}
 

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 import torch
 
+import datasets  # noqa: F401 - registers Demo
 import reproduce
+from dassl.config import get_cfg_default
+from dassl.data.datasets import build_dataset
 from grid.failures import Failure
 
 V01 = Path(__file__).parent / "fixtures/run_folders/v0.1"
@@ -42,6 +45,14 @@ def states(demo_root, tmp_path, monkeypatch, capsys, output):
     return plan
 
 
+@pytest.fixture
+def drawn(demo_root):
+    """demo, drawn at a root that the old runs did not know."""
+    cfg = get_cfg_default()
+    cfg.DATASET.NAME, cfg.DATASET.ROOT = "Demo", str(demo_root)
+    build_dataset(cfg)
+
+
 def contents(folder):
     files = [path for path in Path(folder).rglob("*") if path.is_file()]
     return {path.relative_to(folder): path.read_bytes() for path in files}
@@ -49,7 +60,7 @@ def contents(folder):
 
 @pytest.mark.parametrize("kind, flags", [("train_base", []), ("test_new", ["--eval-only"])])
 def test_a_finished_run_is_finished_already_with_its_data_at_another_root(
-    kind, flags, run_train, output, capsys
+    kind, flags, run_train, output, drawn, capsys
 ):
     folder = output / CLIPFIT.format(kind)
     before = contents(folder)

@@ -36,6 +36,8 @@ def list_digest(lines: Iterable[str]) -> str:
 
 def file_digest(path: str | os.PathLike, kind: str = "sha256") -> str:
     """Hexadecimal digest of a file's bytes; a progress bar shows where that takes long."""
+    from tqdm import tqdm  # here, so that names of backbones can be looked up without any package
+
     path, digest = Path(path), hashlib.new(kind, usedforsecurity=False)
     size = path.stat().st_size
     with (

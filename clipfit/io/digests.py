@@ -13,8 +13,6 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from tqdm import tqdm
-
 from clipfit.io.files import user_cache
 
 BLOCK = 1 << 20  # bytes

@@ -34,20 +34,20 @@ def list_digest(lines: Iterable[str]) -> str:
 
 def file_digest(path: str | os.PathLike, kind: str = "sha256") -> str:
     """Hexadecimal digest of a file's bytes; a progress bar shows where that takes long."""
-    from tqdm import tqdm  # here, so that names of backbones can be looked up without any package
-
     path, digest = Path(path), hashlib.new(kind, usedforsecurity=False)
     size = path.stat().st_size
-    with (
-        open(path, "rb") as file,
-        tqdm(
-            desc=f"checking {path.name}", total=size, unit="B", unit_scale=True, disable=size < LONG or None
-        ) as bar,
-    ):
+    with open(path, "rb") as file, _progress(f"checking {path.name}", size, shown=size >= LONG) as bar:
         while block := file.read(BLOCK):
             digest.update(block)
             bar.update(len(block))
     return digest.hexdigest()
+
+
+def _progress(title: str, size: int, shown: bool):
+    """A bar over so many bytes, on a terminal."""
+    from tqdm import tqdm  # here, so that a backbone's name can be looked up where no package is installed
+
+    return tqdm(desc=title, total=size, unit="B", unit_scale=True, disable=None if shown else True)
 
 
 # Remembered digests ---------------------------------------------------------------------------------
@@ -97,13 +97,8 @@ class Digests:
         known = {path: self._memory.recall(path, status[path]) for path in status}
         unknown = [path for path in known if known[path] is None]
         size = sum(status[path].st_size for path in unknown)
-        with tqdm(
-            desc="reading files for their digests",
-            total=size,
-            unit="B",
-            unit_scale=True,
-            disable=size < LONG or len(unknown) < 2 or None,
-        ) as bar:
+        long = size >= LONG and len(unknown) > 1
+        with _progress("reading files for their digests", size, shown=long) as bar:
             for path in unknown:
                 known[path] = self._read(path)
                 bar.update(status[path].st_size)

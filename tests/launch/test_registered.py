@@ -10,7 +10,7 @@ import pytest
 
 from launch import registered
 from launch.arguments import parse_args
-from launch.registered import explicit_name, settled_name, shipped_files
+from launch.registered import data_sets, explicit_name, settled_name, shipped_files
 from launch.resolve import shipped_trainers
 
 PROJECT = Path(__file__).parents[2]
@@ -83,7 +83,7 @@ def test_every_shipped_trainer_and_data_set_is_of_a_listed_file():
     for name in shipped_trainers():
         assert registered._files("trainers", name)[0], name
     git = subprocess.run(
-        ["git", "ls-files", "trainers/*.py", "datasets/*.py", "datasets/*/__init__.py"],
+        ["git", "ls-files", "trainers/*.py", "datasets/*.py"],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -91,10 +91,12 @@ def test_every_shipped_trainer_and_data_set_is_of_a_listed_file():
     if git.returncode:
         pytest.skip("not a clone")
     files = [Path(line) for line in git.stdout.split() if Path(line).parts[1:] != ("__init__.py",)]
-    for folder in ("trainers", "datasets"):
-        known = {path.stem for path in files if path.parent.name == folder} - {"doctor", "prepare"}
-        known |= {path.parent.name for path in files if path.parent.parent.name == folder} - {"tools"}
-        assert known == set(shipped_files(PROJECT / folder))
+    assert {path.stem for path in files if path.parent.name == "trainers"} == set(
+        shipped_files(PROJECT / "trainers")
+    )
+    registering = {str(one.file.relative_to(PROJECT)) for one in data_sets()}
+    assert registering <= set(map(str, files))
+    assert {Path(path).stem for path in registering} == set(shipped_files(PROJECT / "datasets"))
 
 
 # The same with train.py, in a copy of the project

@@ -119,8 +119,8 @@ def test_list_names_the_paper_and_its_tables(run):
 def test_names_of_another_paper_are_not_known(run):
     with pytest.raises(SystemExit, match="unknown table or figure 'table2'.*table1"):
         run("plan", "table2")
-    with pytest.raises(SystemExit, match="unknown data set 'dtd'"):
-        run("plan", "--datasets", "dtd")
+    with pytest.raises(SystemExit, match="unknown data set 'dtdd'; did you mean 'dtd'"):
+        run("plan", "--datasets", "dtdd")
     with pytest.raises(SystemExit, match="no table has 16 shots; choose of 1"):
         run("plan", "--shots", "16")
 
@@ -170,7 +170,7 @@ def test_the_source_of_transfers_need_not_be_among_the_other_data_sets(folder, r
     (folder / "tables/table1.yaml").write_text(text.replace("ZeroshotCLIP", "CoOp"), encoding="utf-8")
     status, planned = run("plan", "table1", "--commands")
     trained, tested = planned.splitlines()
-    assert "datasets/demo.yaml" in trained and "datasets/demo_cloth.yaml" in tested
+    assert "--dataset demo " in trained and "--dataset demo_cloth " in tested
 
 
 def test_a_family_without_a_source_has_no_tables_of_transfers(folder, run):

@@ -195,7 +195,7 @@ def _family_of(name: str, members: list[DataSet], left: list[DataSet]) -> Family
         source=sources[0].stem if sources else "",
         shifted=roles["shifted"],
         others=roles["other"],
-        embedded=all(is_drawn(one.name) for one in left),
+        embedded=any(is_drawn(one.name) for one in left),  # one is enough for the label
         stated=False,
         borrows_source=bool(sources) and sources[0] not in left,
     )

@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def report(name: str, root: Path, deep: bool = False) -> bool:
     """Print the report on one data set; returns whether all is well."""
-    entry = find(name)
+    entry = find(name, ["all"])
     print(f"{entry.registry}, {root / entry.folder}")
     wrong = 0
     for finding in examine(entry, root, deep):

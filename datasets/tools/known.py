@@ -1,6 +1,7 @@
 """Every registered data set as the doctor and `prepare` see it: its facts, and what its class adds."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -46,16 +47,16 @@ def entries() -> tuple[Entry, ...]:
     return tuple(map(_entry, data_sets()))
 
 
-def find(name: str) -> Entry:
+def find(name: str, words: Iterable[str] = ()) -> Entry:
     """The entry of a stem (`dtd`) or registered name (`DescribableTextures`), in any case.
 
-    Raises: ValueError naming the nearest
+    Raises: ValueError naming the nearest of the stems and of other words that would have been understood
     """
     known = entries()
     for entry in known:
         if name.casefold() in (entry.name.casefold(), entry.registry.casefold()):
             return entry
-    raise ValueError(unknown_name("data set", name, ["all", *(entry.name for entry in known)]))
+    raise ValueError(unknown_name("data set", name, [*words, *(entry.name for entry in known)]))
 
 
 @cache

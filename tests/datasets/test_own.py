@@ -92,6 +92,12 @@ def test_the_doctor_says_what_the_class_makes_of_its_folder(photos):
     assert "myphotos" in photos("-m", "datasets.doctor", "--help")
     assert "did you mean 'myphotos'" in photos("-m", "datasets.doctor", "myphoto", status=1)
 
+    code = MY_PHOTOS.replace("train, test = [], []", "train, test = {}['train'], []")
+    (photos.project / "datasets/myphotos.py").write_text(code)
+    said = photos("-m", "datasets.doctor", "myphotos", status=1)
+    assert "MyPhotos: KeyError in datasets/myphotos.py, line 19: a lookup of 'train' failed" in said
+
+    (photos.project / "datasets/myphotos.py").write_text(MY_PHOTOS)
     (photos.data / "my_photos/pictures").rename(photos.data / "my_photos/photos")
     said = photos("-m", "datasets.doctor", "MyPhotos", status=1)
     assert "MyPhotos: [Errno 2] No such file or directory" in said

@@ -24,7 +24,7 @@ def how_to_get(entry: Entry, folder: Path) -> str:
     if entry.sources or entry.drawn:
         root = folder.parents[len(Path(entry.folder).parts) - 1]
         return f"python -m datasets.prepare {entry.name} --root {root}"
-    return f"put it there, as {location(entry.file)} reads it"
+    return f"{location(entry.file)} says what belongs into {folder}"
 
 
 def location(file: Path) -> str:

@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
             open_tasks = prepare(entry, root)
         else:
             folder = root / entry.folder
-            print(f"nothing is known of where {entry.registry} comes from: put its images into {folder},")
+            print(f"nothing is known of where {entry.registry} comes from: put its images into {folder}")
             print(f"as {location(entry.file)} reads them")
     except (KeyError, ValueError, OSError) as error:
         sys.exit(f"error: {message_of(error)}")

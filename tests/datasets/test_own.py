@@ -95,19 +95,20 @@ def test_the_doctor_says_what_the_class_makes_of_its_folder(photos):
     code = MY_PHOTOS.replace("train, test = [], []", "train, test = {}['train'], []")
     (photos.project / "datasets/myphotos.py").write_text(code)
     said = photos("-m", "datasets.doctor", "myphotos", status=1)
-    assert "MyPhotos: KeyError in datasets/myphotos.py, line 19: a lookup of 'train' failed" in said
+    line = 1 + next(n for n, text in enumerate(code.splitlines()) if "{}['train']" in text)
+    assert f"MyPhotos: KeyError in datasets/myphotos.py, line {line}: a lookup of 'train' failed" in said
 
     (photos.project / "datasets/myphotos.py").write_text(MY_PHOTOS)
     (photos.data / "my_photos/pictures").rename(photos.data / "my_photos/photos")
     said = photos("-m", "datasets.doctor", "MyPhotos", status=1)
     assert "MyPhotos: [Errno 2] No such file or directory" in said
-    assert "put it there, as datasets/myphotos.py reads it" in said
+    assert f"datasets/myphotos.py says what belongs into {photos.project}/data/my_photos" in said
 
 
 def test_prepare_says_what_is_not_known_and_where_the_pictures_go(photos):
     said = photos("-m", "datasets.prepare", "myphotos", "--root", "nowhere", status=1)
     assert "nothing is known of where MyPhotos comes from" in said
-    assert f"{photos.project}/nowhere/my_photos,\nas datasets/myphotos.py reads them" in said
+    assert f"{photos.project}/nowhere/my_photos\nas datasets/myphotos.py reads them" in said
 
 
 def test_it_trains_from_any_folder_with_the_plain_template(photos, tmp_path):

@@ -1,8 +1,8 @@
-"""Prompt templates, and from class names to token ids."""
+"""From prompt templates and class names to token ids. Which template a data set has, its facts say."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,30 +14,6 @@ if TYPE_CHECKING:
     from clipfit.clip import CLIP
 
 PLAIN = "a photo of a {}."
-
-# Column -> data set -> template. `default` holds what differs from PLAIN, the others what differs from that.
-# Sources: the releases of CoOp (default), KgCoOp and CLIPFit (kgcoop), ProGrad (prograd).
-TEMPLATES = {
-    "default": {
-        "OxfordPets": "a photo of a {}, a type of pet.",
-        "OxfordFlowers": "a photo of a {}, a type of flower.",
-        "FGVCAircraft": "a photo of a {}, a type of aircraft.",
-        "DescribableTextures": "{} texture.",
-        "EuroSAT": "a centered satellite photo of {}.",
-        "Food101": "a photo of {}, a type of food.",
-        "UCF101": "a photo of a person doing {}.",
-    },
-    "kgcoop": {
-        "DescribableTextures": "a photo of a {}, a type of texture.",
-    },
-    "prograd": {
-        "OxfordPets": "a type of pet, a photo of a {}.",
-        "OxfordFlowers": "a type of flower, a photo of a {}.",
-        "FGVCAircraft": "a type of aircraft, a photo of a {}.",
-        "DescribableTextures": "a texture of {}.",
-        "Food101": "a type of food, a photo of {}.",
-    },
-}
 
 # Source: CoOp's ZeroshotCLIP2, after OpenAI's notebook on prompt engineering for ImageNet.
 ENSEMBLE = (
@@ -51,19 +27,13 @@ ENSEMBLE = (
 )
 
 
-def template_for(dataset: str, column: str = "default", override: str = "") -> str:
-    """Template of a data set (by `DATASET.NAME`): `override` if given, else the table's, else PLAIN.
+def choose_template(templates: Mapping[str, str], column: str = "default", override: str = "") -> str:
+    """The template of a data set for a method: `override` if given, else the column's, the default, PLAIN.
 
-    A data set class in the place of a shipped one (`Food101@<file>`) has the shipped one's template.
-
-    Raises: ValueError for an unknown column, or an override without exactly one `{}`
+    Args: templates, those that a data set declares, by column; most declare a default or nothing
+    Raises: ValueError for an override without exactly one `{}`
     """
-    if override:
-        return _checked(override)
-    if column not in TEMPLATES:
-        raise ValueError(f"there is no template column {column!r}; choose one of {', '.join(TEMPLATES)}")
-    dataset = dataset.partition("@")[0]
-    return TEMPLATES[column].get(dataset) or TEMPLATES["default"].get(dataset, PLAIN)
+    return _checked(override or templates.get(column) or templates.get("default") or PLAIN)
 
 
 def fill(template: str, classnames: Sequence[str]) -> list[str]:

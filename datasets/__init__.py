@@ -1,34 +1,25 @@
-"""Data sets, one per file. Every module of the folder is imported: a file dropped in here is registered."""
+"""Data sets, one per file. Every module of the folder is imported: a file dropped in here is registered.
 
+What is known of a data set beside its class stands in `<stem>.yaml` (dassl/config/facts.py). A file beside
+which facts of its own name lie is shipped: of two files that register one name, it keeps the name.
+"""
+
+from pathlib import Path
+
+from dassl.config.facts import read_folder
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import import_folder
 
-# Files of this project, without .py: of two files that register one name, the one named here is the shipped
-# one (launch/registered.py).
-SHIPPED = (
-    "caltech101",
-    "demo",
-    "drawing",
-    "dtd",
-    "eurosat",
-    "fgvc_aircraft",
-    "food101",
-    "imagenet",
-    "imagenet_a",
-    "imagenet_like",
-    "imagenet_r",
-    "imagenet_sketch",
-    "imagenetv2",
-    "listing",
-    "oxford_flowers",
-    "oxford_pets",
-    "splits",
-    "stanford_cars",
-    "sun397",
-    "ucf101",
-)
+_FACTS = read_folder(Path(__file__).parent)
 
 # What works on data folders (`python -m datasets.doctor`): training does not need it.
 _TOOLS = ("doctor", "prepare", "tools")
 
-import_folder(DATASET_REGISTRY, __name__, __path__, SHIPPED, _TOOLS)
+import_folder(DATASET_REGISTRY, __name__, __path__, _FACTS, _TOOLS)
+
+# Trainers read no files: a class hands them its templates, which it has from its facts, if not from itself.
+_templates = {facts.name: facts.templates for facts in _FACTS.values()}
+for _name in DATASET_REGISTRY.registered_names():
+    _class = DATASET_REGISTRY.get(_name)
+    if "templates" not in vars(_class):  # what it inherits is another data set's
+        _class.templates = _templates.get(_name.partition("@")[0], {})

@@ -10,6 +10,7 @@ import random
 import uuid
 from collections import defaultdict
 from contextlib import suppress
+from pathlib import Path
 
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.data.datasets.base_dataset import FolderImages, group_by_label, sample_per_label
@@ -65,13 +66,13 @@ class SplitDataset(DatasetBase):
     def advice(self) -> str:
         """Where a user reads on when something is missing."""
         package, _, module = type(self).__module__.rpartition(".")
+        name = type(self).__name__
+        shipped = Path(__file__).with_name(f"{module}.yaml").is_file()
+        layout = f"DATASETS.md, section {name}, shows" if shipped else f"{name} itself ({module}.py) says"
         doctor = (
-            f"; python -m datasets.doctor {module} looks for what is wrong" if package == "datasets" else ""
+            f"; python -m datasets.doctor {name} looks for what is wrong" if package == "datasets" else ""
         )
-        return (
-            f"DATASETS.md, section {type(self).__name__}, shows the layout; "
-            f"--root says where the data lie{doctor}"
-        )
+        return f"{layout} the layout; --root says where the data lie{doctor}"
 
     def annotation(self, *names: str) -> str:
         """Path of a file of the publisher, below the data set's folder.

@@ -27,9 +27,14 @@ def dataset_folder(registered: str) -> str | None:
 
     None if there need not be one: the data set is drawn on first use, or is none of ours.
     """
-    if DRAWN in ancestors(PROJECT / "datasets", registered):
+    if is_drawn(registered):
         return None
     return attribute(PROJECT / "datasets", registered, "dataset_dir", None)
+
+
+def is_drawn(registered: str) -> bool:
+    """Whether a data set of ``datasets/`` (DATASET.NAME) is drawn on first use: its pictures are embedded."""
+    return DRAWN in ancestors(PROJECT / "datasets", registered)
 
 
 def attribute(package: Path, name: str, key: str, default):

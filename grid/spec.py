@@ -15,7 +15,7 @@ class Spec:
 
     trainer: str  # "CLIPFit"
     protocol: str  # base2new, few_shot, cross_dataset, domain_shift
-    dataset: str  # stem of configs/datasets/<stem>.yaml
+    dataset: str  # stem of a data set (launch/registered.py)
     shots: int  # labelled images per class
     seed: int
     eval_only: bool = False  # a test of a trained model (new classes, transfer targets)
@@ -41,7 +41,7 @@ def arguments(
     flags = {
         "--trainer": explicit_name("trainers", spec.trainer),
         "--protocol": spec.protocol,
-        "--dataset-config-file": project_file(f"configs/datasets/{spec.dataset}.yaml"),
+        "--dataset": spec.dataset,
         "--shots": str(spec.shots),
         "--seed": str(spec.seed),
         "--config-file": project_file(spec.config_file) if spec.config_file else "",

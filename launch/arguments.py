@@ -1,4 +1,4 @@
-"""The command line: CoOp's flags, two of ours, then KEY VALUE pairs."""
+"""The command line: CoOp's flags, some of ours, then KEY VALUE pairs."""
 
 import argparse
 
@@ -14,8 +14,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     what = parser.add_argument_group("what to run")
     what.add_argument("--trainer", default="", help="method, e.g. CLIPFit or ZeroshotCLIP")
+    what.add_argument("--dataset", default="", metavar="NAME", help="data set, e.g. dtd or one of your own")
     what.add_argument(
-        "--dataset-config-file", default="", metavar="YAML", help="configs/datasets/<data set>.yaml"
+        "--dataset-config-file", default="", metavar="YAML", help="instead: its YAML, wherever that lies"
     )
     what.add_argument("--protocol", default="", choices=PROTOCOLS, help="merge the method's recipe for it")
     what.add_argument("--shots", type=int, help="labelled images per class (DATASET.NUM_SHOTS)")
@@ -59,6 +60,7 @@ def command_line(args: argparse.Namespace) -> list[str]:
     flags = {
         "--trainer": args.trainer,
         "--protocol": args.protocol,
+        "--dataset": args.dataset,
         "--dataset-config-file": args.dataset_config_file,
         "--seed": args.seed,
         "--shots": args.shots,

@@ -1,15 +1,21 @@
 """Which file registers which name, read from the source: importing a trainer or data set imports torch.
 
 Two files of a folder may register one name: an original ``coop.py`` dropped into ``trainers/`` as
-``coop_original.py`` brings a second CoOp. The shipped class is the one whose file is named by ``SHIPPED`` in
-the folder's ``__init__.py``. It keeps the name; the other class is registered as ``CoOp@coop_original``. A
-run of CoOp must then say which it means: ``--replace`` or ``CoOp@coop_original`` for the other one,
-``CoOp@coop`` for ours. Runs of other trainers do not notice, our methods that subclass ours among them.
+``coop_original.py`` brings a second CoOp. The shipped class is that of a file beside which a YAML of its name
+lies (the facts of a data set), or which ``SHIPPED`` in the folder's ``__init__.py`` names (trainers). It
+keeps the name; the other class is registered as ``CoOp@coop_original``. A run of CoOp must then say which it
+means: ``--replace`` or ``CoOp@coop_original`` for the other one, ``CoOp@coop`` for ours. Runs of other
+trainers do not notice, our methods that subclass ours among them.
 """
 
 import ast
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+
+from dassl.config import flatten, load_yaml
+from dassl.config.facts import Facts, read_folder
+from dassl.utils.registry import unknown_name
 
 PROJECT = Path(__file__).resolve().parent.parent
 REGISTRIES = {"trainers": "TRAINER_REGISTRY", "datasets": "DATASET_REGISTRY"}
@@ -26,6 +32,12 @@ def settled_name(folder: str, name: str, replace: bool = False) -> str:
     """
     plain, _, stem = name.partition("@")
     ours, others = _files(folder, plain)
+    if len(ours) > 1:
+        paths = " and ".join(f"{folder}/{one}.py" for one in ours)
+        raise ValueError(
+            f"{paths} bring a {KINDS[folder]} {plain}, and each has a YAML beside it, as shipped ones have; "
+            "move the YAML of yours away, or give your class another name"
+        )
     if stem and stem not in (*ours, *others):
         known = ", ".join(f"{plain}@{one}" for one in (*ours, *others)) or "none"
         raise ValueError(f"{folder}/{stem}.py registers no {KINDS[folder]} {plain} (there is: {known})")
@@ -76,12 +88,88 @@ def plain_name(name: str) -> str:
 
 
 def shipped_files(folder: Path) -> tuple[str, ...]:
-    """Stems of the files that the project ships: ``SHIPPED`` of the folder's ``__init__.py``."""
-    path = folder / "__init__.py"
+    """Stems of the files whose classes keep their names: in ``SHIPPED``, or with a YAML beside."""
+    path, listed = folder / "__init__.py", ()
     for node in ast.parse(path.read_text(encoding="utf-8")).body if path.is_file() else ():
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "SHIPPED":
-            return tuple(ast.literal_eval(node.value))
-    return ()
+            listed = tuple(ast.literal_eval(node.value))
+    beside = [path.stem for path in sorted(folder.glob("*.yaml")) if path.with_suffix(".py").is_file()]
+    return (*listed, *beside)
+
+
+# Data sets ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class DataSet:
+    """A data set of ``datasets/``: what registers it and what is stated about it."""
+
+    stem: str  # what commands and run folders call it
+    name: str  # DATASET.NAME
+    file: Path  # that registers it
+    facts: Facts  # with no more than the name where it has no file of facts
+    config: Path | None  # configs/datasets/<stem>.yaml; it may have none
+
+
+def data_sets() -> tuple[DataSet, ...]:
+    """Every registered data set, by files in alphabetical order and then in the order of registration.
+
+    Its stem is that of its facts, else of its YAML in ``configs/datasets/``, else of its file; where a file
+    registers several without either, it is the registered name.
+
+    Raises: KeyError, ValueError naming a facts file that is broken, or about a name that no file registers
+    """
+    folder = PROJECT / "datasets"
+    by_name = {facts.name: (stem, facts) for stem, facts in read_folder(folder).items()}
+    configs = _configs()
+    shipped = shipped_files(folder)
+    found: dict[str, DataSet] = {}
+    for path in sorted(folder.glob("*.py"), key=lambda path: (path.stem not in shipped, path.stem)):
+        registered = _registered(path, REGISTRIES["datasets"], path.stat().st_mtime_ns)
+        for name in registered:
+            if name in found:  # the class of another file in its place: <name>@<file>
+                continue
+            own_stem = path.stem if len(registered) == 1 else name
+            stem, facts = by_name.get(name) or (_config_stem(configs, name, own_stem), Facts(name))
+            config = _config(stem) if configs.get(stem) == name else None
+            found[name] = DataSet(stem, name, path, facts, config)
+    for name, (_, facts) in by_name.items():
+        if name not in found:
+            problem = unknown_name("data set", name, found)
+            raise ValueError(f"{facts.path}, name: no file of datasets/ registers it; {problem}")
+    return tuple(found.values())
+
+
+def data_set(word: str) -> DataSet:
+    """The data set that is meant by a stem or a registered name, in any case, or by another YAML of its.
+
+    Raises: ValueError naming the nearest
+    """
+    every = data_sets()
+    for one in every:
+        if word.casefold() in (one.stem.casefold(), one.name.casefold()):
+            return one
+    if name := _configs().get(word):
+        for one in every:
+            if one.name == name:
+                return replace(one, stem=word, config=_config(word))
+    raise ValueError(unknown_name("data set", word, [one.stem for one in every]))
+
+
+def _config(stem: str) -> Path:
+    return PROJECT / f"configs/datasets/{stem}.yaml"
+
+
+def _configs() -> dict[str, str]:
+    """Stem -> DATASET.NAME of the YAML files in ``configs/datasets/``."""
+    paths = sorted((PROJECT / "configs/datasets").glob("*.yaml"))
+    return {path.stem: flatten(load_yaml(path)).get("DATASET.NAME", "") for path in paths}
+
+
+def _config_stem(configs: dict[str, str], name: str, default: str) -> str:
+    """Stem of the YAML of a data set, if possible the default; the default where it has none."""
+    stems = [stem for stem, of in configs.items() if of == name]
+    return stems[0] if stems and default not in stems else default
 
 
 def _files(folder: str, name: str) -> tuple[list[str], list[str]]:
@@ -96,19 +184,19 @@ def _files(folder: str, name: str) -> tuple[list[str], list[str]]:
 
 
 @lru_cache(maxsize=1024)
-def _registered(path: Path, registry: str, mtime_ns: int) -> frozenset[str]:
+def _registered(path: Path, registry: str, mtime_ns: int) -> tuple[str, ...]:
     """Names that a file registers: ``@REGISTRY.register()`` above a class, ``REGISTRY.register(Class)``."""
     text = path.read_text(encoding="utf-8")
     if registry not in text:
-        return frozenset()
-    names = set()
+        return ()
+    names: dict[str, None] = {}  # in order
     for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.ClassDef):
             if any(f"{registry}.register" in ast.unparse(decorator) for decorator in node.decorator_list):
-                names.add(node.name)
+                names[node.name] = None
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(f"{registry}.register"):
-            names.update(argument.id for argument in node.args if isinstance(argument, ast.Name))
-    return frozenset(names)
+            names |= {argument.id: None for argument in node.args if isinstance(argument, ast.Name)}
+    return tuple(names)
 
 
 @lru_cache(maxsize=1024)

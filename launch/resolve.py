@@ -22,7 +22,7 @@ from dassl.config import CfgNode, flatten, get_cfg_default, load_yaml
 from dassl.config.identity import NOT_PART_OF_THE_EXPERIMENT, digest, experiment
 from dassl.utils import available_cores, unknown_name
 
-from .registered import PROJECT, plain_name, settled_name
+from .registered import PROJECT, data_set, data_sets, plain_name, settled_name
 
 CONFIGS = PROJECT / "configs"
 DEFAULT_BACKBONE = "ViT-B/16"
@@ -69,14 +69,15 @@ def resolve(args) -> Run:
     pairs, flags = _pair_up(args.pairs), _flags(args)
     notes = []
     with _warnings_to(notes):
-        files = [load_yaml(path) if path else {} for path in (args.dataset_config_file, args.config_file)]
-    dataset_file, config_file = files
+        dataset_stem, dataset_path, dataset_file = _dataset(args)
+        config_file = load_yaml(args.config_file) if args.config_file else {}
+    files = {dataset_path: dataset_file, args.config_file: config_file}
     given = [pairs, flags, flatten(config_file), flatten(dataset_file)]
 
     trainer, declared = trainer_defaults(_first(given, "TRAINER.NAME"), args.replace)
     dataset = _first(given, "DATASET.NAME")
     if not dataset:
-        raise ValueError("no data set is named; pass --dataset-config-file configs/datasets/<data set>.yaml")
+        raise ValueError(f"no data set is named; pass --dataset (there is: {_stems()})")
     dataset = settled_name("datasets", dataset, args.replace)
     recipe, trained_by = load_recipe(
         *(plain_name(trainer), args.protocol, plain_name(dataset), _first(given, "DATASET.NUM_SHOTS"))
@@ -96,12 +97,12 @@ def resolve(args) -> Run:
         defaults = flatten(cfg)
         own_nodes = [name for name, keys in declared["TRAINER"].items() if isinstance(keys, dict)]
         if not own_nodes or is_replacement(trainer):
-            for path, content in zip((args.dataset_config_file, args.config_file), files, strict=True):
+            for path, content in files.items():
                 if nodes := declare_nodes(cfg, content, source=path):
                     own_nodes += nodes
                     notes.append(f"Note: {path} declares {', '.join(f'TRAINER.{name}' for name in nodes)}")
         merge = partial(cfg.merge_from_mapping, own_nodes=own_nodes)
-        merge(dataset_file, source=args.dataset_config_file)
+        merge(dataset_file, source=dataset_path or "--dataset")
         merge(recipe, source=f"the {args.protocol} recipe of {trainer}")
         if args.protocol == "base2new":
             cfg.DATASET.SUBSAMPLE_CLASSES = "new" if args.eval_only else "base"
@@ -116,7 +117,7 @@ def resolve(args) -> Run:
     cfg.TRAINER.NAME = trainer
     cfg.DATASET.NAME = dataset
     cfg.RUN.PROTOCOL = args.protocol
-    cfg.RUN.DATASET_FILE = Path(args.dataset_config_file).stem
+    cfg.RUN.DATASET_FILE = dataset_stem
     if cfg.RUN.DATASET_FILE:
         cfg.RUN.DATASET_FILE += dataset.removeprefix(plain_name(dataset))
     cfg.RUN.EVAL_ONLY = args.eval_only
@@ -144,17 +145,41 @@ def resolve_training(args, run: Run, pairs: list[str]) -> tuple[argparse.Namespa
 
     Returns: its arguments, resolved as they would be for train.py
     """
-    dataset_file = args.dataset_config_file
-    if run.cfg.RUN.PROTOCOL in TRANSFERS:
-        folder = Path(dataset_file).parent if dataset_file else CONFIGS / "datasets"
-        dataset_file = str(folder / f"{run.cfg.RUN.SOURCE}.yaml")
     training = argparse.Namespace(**vars(args))
-    training.protocol, training.dataset_config_file, training.pairs = run.trained_by, dataset_file, pairs
+    training.protocol, training.pairs = run.trained_by, pairs
+    if run.cfg.RUN.PROTOCOL in TRANSFERS:
+        if args.dataset_config_file:
+            folder = Path(args.dataset_config_file).parent
+            training.dataset_config_file = str(folder / f"{run.cfg.RUN.SOURCE}.yaml")
+        else:
+            training.dataset = run.cfg.RUN.SOURCE
     training.eval_only, training.load_epoch, training.output_dir = False, None, ""
     return training, resolve(training)
 
 
-# Trainers and recipes -------------------------------------------------------------------------------
+# Data sets, trainers and recipes -------------------------------------------------------------------
+
+
+def _dataset(args) -> tuple[str, str, dict]:
+    """What ``--dataset`` or ``--dataset-config-file`` names: stem, path of its YAML ("": none), its settings.
+
+    Raises: ValueError for an unknown name, with the nearest, or if both flags are given
+    """
+    stem, path = Path(args.dataset_config_file).stem, args.dataset_config_file
+    if args.dataset:
+        if path:
+            raise ValueError(
+                f"--dataset {args.dataset} and --dataset-config-file {path} both name a data set; give one"
+            )
+        found = data_set(args.dataset)
+        if found.config is None:
+            return found.stem, "", {"DATASET": {"NAME": found.name}}
+        stem, path = found.stem, str(found.config)
+    return stem, path, load_yaml(path) if path else {}
+
+
+def _stems() -> str:
+    return ", ".join(one.stem for one in data_sets())
 
 
 def trainer_defaults(name: str, replace: bool = False) -> tuple[str, dict]:

@@ -133,7 +133,8 @@ class Definition:
     def all_datasets(self, family: Family) -> tuple[str, ...]:
         """The data sets that the whole table has, the source of a transfer first."""
         if self.protocol in TRANSFERS:
-            return (family.source, *family.targets(self.protocol)) if family.source else ()
+            targets = family.targets(self.protocol) if family.source else ()
+            return (family.source, *targets) if targets or not family.borrows_source else ()
         return family.datasets
 
     def averaged(self, family: Family, datasets: tuple[str, ...]) -> tuple[str, ...]:
@@ -156,7 +157,7 @@ class Definition:
     def specs(self, selection: Selection) -> Iterator[tuple[Spec, tuple[str, ...]]]:
         """Every run that the selected part of the table needs, with what it must record: nothing."""
         seen = {}
-        for family in selection.paper.families:
+        for family in selection.families:
             for dataset in selection.of_datasets(self.all_datasets(family)):
                 for row in self.methods(selection):
                     for shots in selection.of_shots(self.shots):

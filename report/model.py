@@ -83,6 +83,12 @@ class Table:
     best_among: str = ""  # methods compete among the "columns" of a row or the "rows" of a group in a column
     notes: tuple[str, ...] = ()  # shown below: inconsistencies of the print, choices of ours
     source: str = ""  # where the paper prints it, "Table 1, section 4.2"
+    tag: str = ""  # the family of its data sets, where it is neither the paper's nor the embedded one
+
+    @property
+    def key(self) -> str:
+        """Name of its files and anchor, which tables of one id over several families do not share."""
+        return key_of(self)
 
 
 @dataclass(frozen=True)
@@ -119,6 +125,11 @@ class Figure:
     png: Path | None = None
     pdf: Path | None = None
     reason: str = ""
+    tag: str = ""  # as that of a table
+
+    @property
+    def key(self) -> str:
+        return key_of(self)
 
 
 @dataclass(frozen=True)
@@ -141,3 +152,8 @@ class Report:
     statistics: tuple[Statistics, ...] = ()
     figures: tuple[Figure, ...] = ()
     runs: tuple[ReportedRun, ...] = ()
+
+
+def key_of(part) -> str:
+    """``table1``, ``table1-embedded``, ``table1-own`` of something with id, embedded and tag."""
+    return part.id + ("-embedded" if part.embedded else "") + (f"-{part.tag}" if part.tag else "")

@@ -10,13 +10,15 @@ Only paper.yaml must be there.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
 
 from dassl.config import load_yaml
+from dassl.config.facts import OWN
 from dassl.utils import unknown_name
-from launch.resolve import CONFIGS, PROJECT
+from grid.source import is_drawn
+from launch.registered import PROJECT, DataSet, data_set, data_sets
 from report.printed import Print, read_print
 
 SHIPPED = PROJECT / "paper"
@@ -25,22 +27,33 @@ FILE = "paper.yaml"
 
 @dataclass(frozen=True)
 class Family:
-    """Data sets whose numbers share tables: the paper's, or the embedded ones in their places."""
+    """Data sets whose numbers share tables: the paper's, the embedded ones in their places, one's own."""
 
     name: str  # stands for all of them on the command line
-    datasets: tuple[str, ...]  # of base-to-new and few-shot, stems of configs/datasets/<stem>.yaml
+    datasets: tuple[str, ...]  # of base-to-new and few-shot, stems
     source: str = ""  # what transferred models are trained on
     shifted: tuple[str, ...] = ()  # the source's classes in other images: targets of domain_shift
     others: tuple[str, ...] = ()  # other classes: targets of cross_dataset
     embedded: bool = False
+    stated: bool = True  # by the paper; else made of its data sets' facts
+    tag: str = ""  # what sets its tables and files apart from the paper's and the embedded ones
+    borrows_source: bool = False  # the source is in a family of the paper
 
     def targets(self, protocol: str) -> tuple[str, ...]:
         """What a transferred model is tested on, the source left out."""
         return {"domain_shift": self.shifted, "cross_dataset": self.others}[protocol]
 
     @property
+    def remark(self) -> str:
+        """Behind titles: whose numbers these are, where it is neither the paper nor the embedded data."""
+        if not self.tag:
+            return ""
+        return " (own data sets)" if self.tag == OWN else f" (data sets of the family {self.tag})"
+
+    @property
     def every(self) -> tuple[str, ...]:
-        source = (self.source,) if self.source else ()
+        """Its data sets; the source that it shares with a paper's family is not one of them."""
+        source = (self.source,) if self.source and not self.borrows_source else ()
         return tuple(dict.fromkeys([*self.datasets, *source, *self.shifted, *self.others]))
 
 
@@ -62,7 +75,9 @@ class Paper:
         Keys of paper.yaml:
         title      short name, head of reports
         shots      list of labelled images per class that the tables have
-        families   name -> the fields of Family; the first is shown unless others are asked for
+        families   name -> datasets, source, shifted, others, embedded of a Family; the first is shown unless
+                   others are asked for. Data sets that are in none have the family that their facts name,
+                   else ``own``
         citation   optional
         titles     optional: data set (stem) -> its name in the tables
 
@@ -79,8 +94,9 @@ class Paper:
         if lacking := [key for key in ("title", "shots", "families") if not content.get(key)]:
             raise ValueError(f"{path} lacks {lacking[0]}")
         _check_lists(content, ["shots"], path)
-        families = tuple(_family(name, entry, path) for name, entry in content["families"].items())
-        return cls(path.parent, **{**content, "shots": tuple(content["shots"]), "families": families})
+        families = [_family(name, entry, path) for name, entry in content["families"].items()]
+        families += _families_of_facts(families, path)
+        return cls(path.parent, **{**content, "shots": tuple(content["shots"]), "families": tuple(families)})
 
     @property
     def file(self) -> Path:
@@ -99,8 +115,9 @@ class Paper:
         return read_print(self.folder / "printed", table)
 
     def overrides(self, trainer: str, dataset: str, shots: int) -> dict[str, object]:
-        """Config keys that the paper sets for a method trained on a data set (stem); none for embedded."""
-        if self.family_of(dataset).embedded:
+        """Config keys that the paper sets for a method trained on a data set (stem); none on others' data."""
+        family = self.family_of(dataset)
+        if family.embedded or not family.stated:
             return {}
         settings: dict[str, object] = {}
         wanted = {"method": trainer, "dataset": registered_name(dataset), "shots": shots}
@@ -126,16 +143,62 @@ class Paper:
 
 def _family(name: str, entry: dict, path: Path) -> Family:
     where = f"{path}, families, {name}"
-    check_keys(entry, [key.name for key in fields(Family) if key.name != "name"], where)
+    check_keys(entry, ("datasets", "source", "shifted", "others", "embedded"), where)
     if not entry.get("datasets"):
         raise ValueError(f"{where} lacks datasets")
     lists = [key for key in ("datasets", "shifted", "others") if key in entry]
     _check_lists(entry, lists, where)
     family = Family(name, **{**entry, **{key: tuple(entry[key]) for key in lists}})
-    known = sorted(path.stem for path in (CONFIGS / "datasets").glob("*.yaml"))
-    if unknown := [stem for stem in family.every if stem not in known]:
-        raise ValueError(f"{where}: {unknown_name('data set', unknown[0], known)}")
+    for stem in family.every:
+        try:
+            data_set(stem)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from error
     return family
+
+
+def _families_of_facts(stated: list[Family], path: Path) -> list[Family]:
+    """The families of the data sets that are in no family of the paper, one's own last.
+
+    A family's source may be one of the paper's: ImageNet is that of its shifted test sets.
+    """
+    taken = {stem for family in stated for stem in family.every}
+    members: dict[str, list[DataSet]] = {}
+    for one in data_sets():
+        members.setdefault(one.facts.family, []).append(one)
+    found: list[Family] = []
+    for name in sorted(members, key=lambda name: name == OWN):
+        left = [one for one in members[name] if one.stem not in taken]
+        if not left:
+            continue
+        if name in [family.name for family in stated]:
+            raise ValueError(
+                f"{path}, families, {name}: {left[0].stem} is of a family of this name too "
+                f"({left[0].facts.path or 'it has no facts'}); choose another"
+            )
+        family = _family_of(name, members[name], left)
+        first_embedded = family.embedded and not any(other.embedded for other in (*stated, *found))
+        found.append(replace(family, tag="" if first_embedded else name))
+    return found
+
+
+def _family_of(name: str, members: list[DataSet], left: list[DataSet]) -> Family:
+    """The family of the data sets ``left``, which are not in a paper's; its source is any member's."""
+    sources = [one for one in members if one.facts.role == "source"]
+    if len(sources) > 1:
+        paths = " and ".join(str(one.facts.path) for one in sources)
+        raise ValueError(f"{paths} are both the source of the family {name}; give one another family or role")
+    roles = {role: tuple(one.stem for one in left if one.facts.role == role) for role in ("shifted", "other")}
+    return Family(
+        name=name,
+        datasets=tuple(one.stem for one in left if one.facts.train != 0),
+        source=sources[0].stem if sources else "",
+        shifted=roles["shifted"],
+        others=roles["other"],
+        embedded=any(is_drawn(one.name) for one in left),  # one is enough for the label
+        stated=False,
+        borrows_source=bool(sources) and sources[0] not in left,
+    )
 
 
 def _check_lists(content: dict, keys: Iterable[str], where: str | Path) -> None:
@@ -153,4 +216,4 @@ def check_keys(content: dict, known: Iterable[str], where: str | Path, kind: str
 @cache
 def registered_name(dataset: str) -> str:
     """DATASET.NAME of a stem."""
-    return load_yaml(CONFIGS / f"datasets/{dataset}.yaml")["DATASET"]["NAME"]
+    return data_set(dataset).name

@@ -31,11 +31,11 @@ Outcomes = Mapping[Spec, Planned]
 
 
 def tables(definition: Definition, selection: Selection, outcomes: Outcomes) -> list[Table]:
-    """The selected part of a table: one for the paper's data sets, one for the embedded, if selected.
+    """The selected part of a table: one per family of data sets that is asked for.
 
     Args: outcomes, of the runs that ``definition.specs(selection)`` names; one that is not there was not run
     """
-    parts = [_Cells(definition, selection, family, outcomes) for family in selection.paper.families]
+    parts = [_Cells(definition, selection, family, outcomes) for family in selection.families]
     return [part.table() for part in parts if not part.empty]
 
 
@@ -252,7 +252,7 @@ class _Cells:
         rest = Place(datasets=self.averaged, shots=self.shots[0], metric=definition.metrics[0])
         return Table(
             id=definition.id,
-            title=definition.title + self._over(),
+            title=definition.title + self.family.remark + self._over(),
             rows=tuple(head for head, _ in rows),
             columns=tuple(head for head, _ in columns),
             cells={
@@ -264,6 +264,7 @@ class _Cells:
             best_among=definition.best_among,
             notes=self._notes(),
             source=definition.source,
+            tag=self.family.tag,
         )
 
     def _over(self) -> str:
@@ -280,7 +281,12 @@ class _Cells:
         notes = list(self.definition.notes)
         if any(row.settled for row in self.methods):
             notes.append("Zero-shot CLIP does not depend on the seed: one run stands for all seeds.")
-        return tuple(notes) if self.family.embedded else (*notes, *self.definition.printed_notes)
+        return (*notes, *self.definition.printed_notes) if self._beside_print else tuple(notes)
+
+    @property
+    def _beside_print(self) -> bool:
+        """Whether the paper may have printed numbers of these data sets."""
+        return self.family.stated and not self.family.embedded
 
     # Heads ------------------------------------------------------------------------------------------
 
@@ -358,8 +364,8 @@ class _Cells:
         return Measured(runs, READ.get(place.metric, _accuracy), place.method.settled)
 
     def _printed(self, place: Place) -> Printed | None:
-        """The printed value; none beside embedded data and beside averages of fewer data sets."""
-        if self.family.embedded or not self.definition.printed:
+        """The printed value; none beside others' data sets and beside averages of fewer."""
+        if not self._beside_print or not self.definition.printed:
             return None
         dataset = place.datasets[0]
         if len(place.datasets) > 1:

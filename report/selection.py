@@ -35,6 +35,11 @@ class Selection:
         families = self.paper.families
         return _expand(self.datasets or (families[0].name,), families)
 
+    @cached_property
+    def families(self) -> tuple[Family, ...]:
+        """Those of which some data set is asked for."""
+        return tuple(family for family in self.paper.families if self.of_datasets(family.every))
+
     def of_datasets(self, datasets: Iterable[str]) -> tuple[str, ...]:
         """Those of ``datasets`` that are asked for, in their order."""
         return tuple(name for name in datasets if name in self.stems)

@@ -16,20 +16,20 @@ Scores = dict[str, dict[str, float]]  # method -> data set -> mean over seeds
 
 
 def compare(definition: Definition, selection: Selection, outcomes: Outcomes) -> list[Statistics]:
-    """The statistics of a table: one for the paper's data sets, one for the embedded; none if it has none."""
+    """The statistics of a table: one per family of data sets; none if it has none."""
     asked = definition.statistics
     shots = asked.get("shots", definition.shots[0])
     if not asked or not selection.of_shots((shots,)):
         return []
     found = []
-    for family in selection.paper.families:
+    for family in selection.families:
         scores = dataset_scores(definition, selection, family, outcomes, shots, asked["metric"])
         scores = {method: by_dataset for method, by_dataset in scores.items() if by_dataset}
         if len(scores) > 1:
             found.append(
                 Statistics(
                     table=definition.id,
-                    title=f"{LABELS[asked['metric']]} over data sets, {shots} shots",
+                    title=f"{LABELS[asked['metric']]} over data sets, {shots} shots{family.remark}",
                     average_rank=average_ranks(scores),
                     comparisons=tuple(_compare(a, b, scores) for a, b in combinations(scores, 2)),
                     embedded=family.embedded,

@@ -8,25 +8,26 @@ set -euo pipefail
 METHOD=$(basename "$(cd -L "$(dirname "$0")" && pwd -L)")
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-usage() {
-    echo "usage: bash $0 <data set> <seed>     data sets: $(cd configs/datasets && echo *.yaml | sed 's/\.yaml//g')" >&2
-    exit 2
-}
-[ $# -eq 2 ] || usage
-DATASET=$1
-SEED=$2
-
 if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] || [ ! -x .venv/bin/python ]; then
     PYTHON=python
 else
     PYTHON=.venv/bin/python
 fi
 
+usage() {
+    local datasets='from launch.registered import data_sets; print(*(one.stem for one in data_sets()))'
+    echo "usage: bash $0 <data set> <seed>     data sets: $("$PYTHON" -c "$datasets")" >&2
+    exit 2
+}
+[ $# -eq 2 ] || usage
+DATASET=$1
+SEED=$2
+
 # train <protocol> [flags ...]: one run of the method on the data set
 train() {
     # shellcheck disable=SC2086 - EXTRA holds words
     "$PYTHON" train.py --trainer "$METHOD" --protocol "$@" --root "${DATA:-data}" --seed "$SEED" \
-        --dataset-config-file "configs/datasets/$DATASET.yaml" --shots "${SHOTS:-16}" \
+        --dataset "$DATASET" --shots "${SHOTS:-16}" \
         ${CONFIG:+--config-file "$CONFIG"} \
         ${SOURCE:+RUN.SOURCE "$SOURCE"} ${EXTRA:-}
 }

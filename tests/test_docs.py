@@ -13,7 +13,15 @@ FOLDERS = sorted(FOUND | {"tests"})
 PATH = rf"(?<![\w/.<>{{}}-])((?:models|{'|'.join(FOLDERS)})/[\w/.-]+\.(?:py|md|yaml|csv|sh|json|png))\b"
 
 # Files that examples tell a reader to make.
-EXAMPLES = {"trainers/feature_scale.py", "trainers/coop_original.py", "trainers/mmrl.py"}
+EXAMPLES = {  # of files that a reader makes
+    *("trainers/feature_scale.py", "trainers/coop_original.py", "trainers/mmrl.py", "datasets/myphotos.py"),
+    *(
+        "datasets/birds.py",
+        "datasets/birds.yaml",
+        "configs/datasets/birds.yaml",
+        "tests/datasets/test_birds.py",
+    ),
+}
 
 
 def name(path: Path) -> str:

@@ -29,7 +29,7 @@ class CLIPTrainer(TrainerX):
 
     node              its config node, ``cfg.TRAINER.<node>``; default: the class name in capitals
     defaults          keys of that node with their defaults, for a method without a YAML of its own
-    template_column   column of the template table (clipfit/prompts.py)
+    template_column   which of a data set's templates it takes (dassl/config/facts.py)
     registered_name   folder of its checkpoints
     rebuilt           tensors in files of the family that depend on the classes and are made anew
     also_saved        buffers of the model that checkpoints hold beside the trained tensors
@@ -80,9 +80,8 @@ class CLIPTrainer(TrainerX):
         self.clip = load_clip(cfg.MODEL.BACKBONE.NAME, precision=self.precision, device=self.device)
         self.clip.requires_grad_(False)
         self.classnames = [name.replace("_", " ") for name in self.dm.dataset.classnames]
-        self.template = prompts.template_for(
-            cfg.DATASET.NAME, self.template_column, cfg.DATASET.PROMPT_TEMPLATE
-        )
+        declared = getattr(self.dm.dataset, "templates", {})  # of its facts, or of a plugin's class
+        self.template = prompts.choose_template(declared, self.template_column, cfg.DATASET.PROMPT_TEMPLATE)
         self.tokens = self.tokenize(self.template)
         self.prompts = self.clip.embed_prompts(self.tokens)
         if cfg.DATASET.PROMPT_TEMPLATE and not self.reads_template:

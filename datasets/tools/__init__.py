@@ -2,6 +2,6 @@
 
 doctor.py       looks at a folder and says what is wrong: findings.py, layout.py, lists.py
 prepare.py      fetches a data set into its folder: downloads.py, archives.py
-catalog.py      facts of the published data sets; published.json: CoOp's digests of them
-known.py        every data set that the two programs know, the embedded ones too
+known.py        every registered data set, with or without facts; published.json: CoOp's digests of some
+sources.py      where the files of a data set come from, as its facts say it
 """

@@ -1,10 +1,12 @@
 """Look at a data folder, say what is wrong and what to do about it, and change nothing.
 
     python -m datasets.doctor dtd --root data           layout, lists, counts, few-shot picks
+    python -m datasets.doctor myphotos --root data      what the class of your own makes of its folder
     python -m datasets.doctor all --root data --deep    every data set that is there; opens every image
 
-The lists are made by the loaders, so what the doctor calls healthy trains. Exit status 1 if something is
-wrong: that includes a split file that is not CoOp's, because its numbers compare with nobody's.
+The lists are made by the loaders, so what the doctor calls healthy trains. A class of your own is constructed
+as a run would construct it; if it writes files while it does, the report names them. Exit status 1 if
+something is wrong: that includes a split file that is not CoOp's, because its numbers compare with nobody's.
 """
 
 import argparse
@@ -14,9 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from datasets.drawing.folder import check_drawn
-from datasets.tools.catalog import Entry
-from datasets.tools.findings import OK, WRONG, Finding, prepare_command
-from datasets.tools.known import embedded, find, names
+from datasets.tools.findings import NOTE, OK, WRONG, Finding, how_to_get, location
+from datasets.tools.known import Entry, entries, find
 from datasets.tools.layout import (
     called_otherwise,
     image_folders,
@@ -25,12 +26,22 @@ from datasets.tools.layout import (
     other_files,
     split_file,
 )
-from datasets.tools.lists import class_names, counts, decoded, few_shot_picks, missing_images, read_lists
+from datasets.tools.lists import (
+    class_names,
+    counts,
+    decoded,
+    few_shot_picks,
+    layout,
+    missing_images,
+    read_lists,
+)
+from launch.bare_errors import message_of
+from launch.registered import data_sets
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m datasets.doctor", description=__doc__.splitlines()[0])
-    parser.add_argument("name", help=f"all, or one of {', '.join(names())}")
+    parser.add_argument("name", help=f"all, or one of {', '.join(one.stem for one in data_sets())}")
     parser.add_argument(
         "--root", default=os.environ.get("DATA", "data"), help="data root (default: $DATA, else data)"
     )
@@ -41,13 +52,13 @@ def main(argv: list[str] | None = None) -> int:
         if args.name == "all":
             return 0 if report_all(root, args.deep) else 1
         return 0 if report(args.name, root, args.deep) else 1
-    except ValueError as error:
-        sys.exit(f"error: {error}")
+    except (KeyError, ValueError) as error:
+        sys.exit(f"error: {message_of(error)}")
 
 
 def report(name: str, root: Path, deep: bool = False) -> bool:
     """Print the report on one data set; returns whether all is well."""
-    entry = find(name)
+    entry = find(name, ["all"])
     print(f"{entry.registry}, {root / entry.folder}")
     wrong = 0
     for finding in examine(entry, root, deep):
@@ -67,8 +78,8 @@ def report_all(root: Path, deep: bool = False) -> bool:
     if not root.is_dir():
         raise ValueError(f"{root} is no folder; --root says where the data lie")
     healthy, absent = {}, []
-    for name in names():
-        entry = find(name)
+    for entry in entries():
+        name = entry.name
         if (root / entry.folder).is_dir() or called_otherwise(entry, root):
             healthy[name] = report(name, root, deep)
             print()
@@ -86,24 +97,30 @@ def examine(entry: Entry, root: Path, deep: bool = False) -> Iterator[Finding]:
     if not folder.is_dir():
         yield no_folder(entry, root)
         return
-    layout = [*image_folders(entry, folder), *other_files(entry, folder)]
-    yield from layout
+    files = [*image_folders(entry, folder), *other_files(entry, folder)]
+    yield from files
     yield from split_file(entry, folder)
-    if any(finding.state == WRONG for finding in layout):
+    if any(finding.state == WRONG for finding in files):
         yield from leftovers(entry, folder)
         return  # the lists would only repeat it
+    before = set(folder.iterdir())
     try:
         dataset, lists = read_lists(entry, root)
-    except (ValueError, OSError) as error:
-        yield Finding(WRONG, "lists", str(error).replace("\n", " "), prepare_command(entry, folder))
+    except Exception as error:  # a class of the user's may raise anything
+        text = f"{entry.registry}: {message_of(error)}".replace("\n", " ")
+        yield Finding(WRONG, "lists", text, how_to_get(entry, folder))
     else:
+        yield from layout(entry, lists)
         yield from counts(entry, folder, lists)
         yield from class_names(entry, folder, lists["train"])
         yield from missing_images(entry, folder, dataset, lists)
         yield from few_shot_picks(entry, dataset, lists)
         if deep:
             yield decoded(lists)
-    if entry.name in embedded():
+    if written := sorted(path.name for path in set(folder.iterdir()) - before):
+        text = f"{', '.join(written)} in {folder}"
+        yield Finding(NOTE, "written", f"by the class of {location(entry.file)}: {text}")
+    if entry.drawn:
         yield _unchanged(folder)
     yield from leftovers(entry, folder)
 

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.tools.catalog import Entry
+from datasets.tools.known import Entry
+from launch.registered import PROJECT
 
 OK, NOTE, WRONG = "ok", "note", "WRONG"
 
@@ -18,6 +19,14 @@ class Finding:
     advice: str = ""
 
 
-def prepare_command(entry: Entry, folder: Path) -> str:
-    """The command that gets what is missing in `folder`."""
-    return f"python -m datasets.prepare {entry.name} --root {folder.parent}"
+def how_to_get(entry: Entry, folder: Path) -> str:
+    """The command that gets what is missing in a data set's folder, or what says what belongs there."""
+    if entry.sources or entry.drawn:
+        root = folder.parents[len(Path(entry.folder).parts) - 1]
+        return f"python -m datasets.prepare {entry.name} --root {root}"
+    return f"{location(entry.file)} says what belongs into {folder}"
+
+
+def location(file: Path) -> str:
+    """A file of the project as people find it: datasets/dtd.py."""
+    return str(file.relative_to(PROJECT)) if file.is_relative_to(PROJECT) else str(file)

@@ -4,28 +4,28 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clipfit.io.digests import file_digest
-from datasets.tools import catalog, known
-from datasets.tools.catalog import Entry
-from datasets.tools.findings import NOTE, OK, WRONG, Finding, prepare_command
+from datasets.tools import known
+from datasets.tools.findings import NOTE, OK, WRONG, Finding, how_to_get
+from datasets.tools.known import Entry
 
 
 def no_folder(entry: Entry, root: Path) -> Finding:
     missing = f"{root / entry.folder} does not exist"
-    if entry.name in known.embedded():
+    if entry.drawn:
         return Finding(NOTE, "folder", f"{missing}: it is drawn on first use")
     if other := called_otherwise(entry, root):
         advice = f"{other} looks like it: mv {other} {root / entry.folder}"
-    elif root.name == entry.folder and (root / entry.images[0]).exists():
+    elif root.name == entry.folder and any((root / name).exists() for name in entry.images):
         advice = f"--root is one level too deep; pass --root {root.parent}"
     else:
-        advice = prepare_command(entry, root / entry.folder)
+        advice = how_to_get(entry, root / entry.folder)
     return Finding(WRONG, "folder", missing, advice)
 
 
 def called_otherwise(entry: Entry, root: Path) -> Path | None:
     """A folder below `root` that has another repository's name for the data set."""
-    wanted = {_letters(name) for name in (entry.folder, *entry.other_names)}
-    taken = {other.folder for other in catalog.ENTRIES}
+    wanted = {_letters(name) for name in (entry.folder, *entry.other_names) if name}
+    taken = {other.folder for other in known.entries()}
     present = sorted(path for path in root.glob("*") if path.is_dir() and path.name not in taken)
     return next((path for path in present if _letters(path.name) in wanted), None)
 
@@ -60,8 +60,8 @@ def _where_instead(entry: Entry, folder: Path, name: str) -> str:
         return f"it lies one level too high, in {folder / last}: move it to {folder / name}"
     for source in entry.sources:
         if name in source.gives and (folder / source.file).is_file():
-            return f"{source.file} is not unpacked: {prepare_command(entry, folder)}"
-    return prepare_command(entry, folder)
+            return f"{source.file} is not unpacked: {how_to_get(entry, folder)}"
+    return how_to_get(entry, folder)
 
 
 def split_file(entry: Entry, folder: Path) -> Iterator[Finding]:
@@ -82,7 +82,7 @@ def split_file(entry: Entry, folder: Path) -> Iterator[Finding]:
     elif file_digest(path) == wanted:
         yield Finding(OK, "split", f"{entry.split} is CoOp's, bit for bit")
     else:
-        advice = f"for CoOp's numbers, move it away, then {prepare_command(entry, folder)}"
+        advice = f"for CoOp's numbers, move it away, then {how_to_get(entry, folder)}"
         yield Finding(WRONG, "split", f"{entry.split} is not the one that CoOp published", advice)
 
 
@@ -100,7 +100,7 @@ def leftovers(entry: Entry, folder: Path) -> Iterator[Finding]:
             NOTE,
             "unfinished",
             f"{part.name} is a broken download",
-            f"{prepare_command(entry, folder)} goes on with it",
+            f"{how_to_get(entry, folder)} goes on with it",
         )
     for source in entry.sources:
         unpacked = source.gives and all((folder / result).exists() for result in source.gives)

@@ -9,48 +9,64 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
-from dassl.data.datasets.base_dataset import FolderImages
+from dassl.data.datasets.base_dataset import FolderImages, group_by_label
 from dassl.utils import list_digest, read_image
 from datasets.splits import LISTS, SplitDataset, relative_path, sample_shots
-from datasets.tools.catalog import Entry
-from datasets.tools.findings import OK, WRONG, Finding, prepare_command
+from datasets.tools.findings import OK, WRONG, Finding, how_to_get
+from datasets.tools.known import Entry
 
 SHOWN = 3  # names of files in a line
 
 
-def read_lists(entry: Entry, root: Path) -> tuple[SplitDataset, dict[str, list | None]]:
-    """The loader's own whole lists, without its check that all images exist, and without writing a file.
+def read_lists(entry: Entry, root: Path) -> tuple[object, dict[str, list | None]]:
+    """The lists that the loader of a data set makes of all its images.
 
-    Returns: the loader, not fully constructed, and its lists by name
+    Ours are asked for their lists without their check that all images exist, and without writing a file. Any
+    other class is constructed as a run would, and may write what it writes.
+
+    Returns: the loader, perhaps not fully constructed, and its lists by name
     """
     loader = DATASET_REGISTRY.get(entry.registry)
-    dataset = loader.__new__(loader)
-    dataset.read_only = True
-    dataset.locate(str(root))
     with redirect_stdout(StringIO()):  # what loaders say while they load is said here in other words
-        lists = dataset.read_or_make_split(seed=1)
-    return dataset, dict(zip(LISTS, lists, strict=True))
+        if getattr(loader, "__init__", None) is SplitDataset.__init__:
+            dataset = loader.__new__(loader)
+            dataset.read_only = True
+            dataset.locate(str(root))
+            return dataset, dict(zip(LISTS, dataset.read_or_make_split(seed=1), strict=True))
+        cfg = get_cfg_default()
+        cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.SEED = entry.registry, str(root), 1
+        dataset = loader(cfg)
+        return dataset, {"train": dataset.train_x, "val": dataset.val, "test": dataset.test}
 
 
 def counts(entry: Entry, folder: Path, lists: dict) -> Iterator[Finding]:
-    advice = f"compare with DATASETS.md; {prepare_command(entry, folder)}"
+    advice = f"compare with DATASETS.md; {how_to_get(entry, folder)}"
     for part in LISTS:
-        published, items = getattr(entry, part), lists[part]
-        if published is None or items is None:  # a list that is another one's copy
+        stated, items = getattr(entry, part), lists[part]
+        if stated == 0 or items is None or (part != "test" and items is lists["test"]):  # another one's copy
             continue
-        if len(items) == published:
+        if stated is None:
+            yield Finding(OK, part, f"{len(items):,} images, {_per_class(items)}")
+        elif len(items) == stated:
             yield Finding(OK, part, f"{len(items):,} images, as published")
         else:
-            yield Finding(WRONG, part, f"{len(items):,} images; published are {published:,}", advice)
+            yield Finding(WRONG, part, f"{len(items):,} images; published are {stated:,}", advice)
+
+
+def _per_class(items) -> str:
+    sizes = [len(group) for group in group_by_label(items).values()] or [0]
+    least, most = min(sizes), max(sizes)
+    return f"{least:,} to {most:,} of a class" if least < most else f"{least:,} of each class"
 
 
 def class_names(entry: Entry, folder: Path, train) -> Iterator[Finding]:
     _, names = SplitDataset.get_lab2cname(train)
     wanted = entry.published.get("classnames_sha256")
-    if len(names) != entry.classes:
+    if entry.classes is not None and len(names) != entry.classes:
         text = f"{len(names):,}; published are {entry.classes:,}"
-        yield Finding(WRONG, "classes", text, prepare_command(entry, folder))
+        yield Finding(WRONG, "classes", text, how_to_get(entry, folder))
     elif wanted and list_digest(names) != wanted:
         advice = "names come from the split file, else from folders or annotations: get these again"
         yield Finding(WRONG, "classes", f"{len(names):,}, but not called as in CoOp", advice)
@@ -58,7 +74,14 @@ def class_names(entry: Entry, folder: Path, train) -> Iterator[Finding]:
         yield Finding(OK, "classes", f"{len(names):,}, {names[0]} to {names[-1]}")
 
 
-def missing_images(entry: Entry, folder: Path, dataset: SplitDataset, lists: dict) -> Iterator[Finding]:
+def layout(entry: Entry, lists: dict) -> Iterator[Finding]:
+    """Where the listed images lie, for a data set of which nothing is stated."""
+    paths = _all_paths(lists)
+    if not entry.images and paths:
+        yield Finding(OK, "images", f"all below {os.path.commonpath(map(os.path.dirname, paths))}")
+
+
+def missing_images(entry: Entry, folder: Path, dataset, lists: dict) -> Iterator[Finding]:
     # Listed images only: those of a FolderImages are what the folders hold.
     paths = _all_paths(
         {part: None if isinstance(items, FolderImages) else items for part, items in lists.items()}
@@ -67,15 +90,15 @@ def missing_images(entry: Entry, folder: Path, dataset: SplitDataset, lists: dic
     if not missing:
         yield Finding(OK, "image files", f"all {len(paths):,} are there")
         return
-    first = relative_path(missing[0], dataset.image_dir)
-    image_dir = Path(dataset.image_dir)
-    advice = f"move {image_dir} away, then {prepare_command(entry, folder)}"
+    image_dir = Path(getattr(dataset, "image_dir", folder))
+    first = relative_path(missing[0], str(image_dir))
+    advice = f"move {image_dir} away, then {how_to_get(entry, folder)}"
     for deeper in sorted(image_dir.glob("*/")):
         if (deeper / first).is_file():
             advice = f"they lie one level too deep: move what is in {deeper} up"
     if (folder / first).is_file():
         advice = f"they lie one level too high: move the class folders into {image_dir}"
-    yield Finding(WRONG, "image files", _some(missing, len(paths), "are missing", dataset.image_dir), advice)
+    yield Finding(WRONG, "image files", _some(missing, len(paths), "are missing", str(image_dir)), advice)
 
 
 def few_shot_picks(entry: Entry, dataset: SplitDataset, lists: dict) -> Iterator[Finding]:

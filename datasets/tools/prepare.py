@@ -20,29 +20,36 @@ from filelock import FileLock
 
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
-from datasets.tools import catalog, doctor, known
+from datasets.tools import doctor, known
 from datasets.tools.archives import extract
-from datasets.tools.catalog import Entry, Source
 from datasets.tools.downloads import DownloadError, download, download_from_drive, verify
+from datasets.tools.findings import location
+from datasets.tools.known import Entry
+from datasets.tools.sources import Source
+from launch.bare_errors import message_of
+from launch.registered import data_sets
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m datasets.prepare", description=__doc__.splitlines()[0])
-    parser.add_argument("name", help=f"data set: {', '.join(known.names())}")
+    parser.add_argument("name", help=f"data set: {', '.join(one.stem for one in data_sets())}")
     parser.add_argument(
         "--root", default=os.environ.get("DATA", "data"), help="data root (default: $DATA, else data)"
     )
     args = parser.parse_args(argv)
     root = Path(args.root).expanduser().absolute()
     try:
-        if args.name in known.embedded():
-            draw(args.name, root)
-            open_tasks = []
-        else:
-            entry = catalog.find(args.name)
+        entry, open_tasks = known.find(args.name), []
+        if entry.drawn:
+            draw(entry, root)
+        elif entry.sources:
             open_tasks = prepare(entry, root)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
+        else:
+            folder = root / entry.folder
+            print(f"nothing is known of where {entry.registry} comes from: put its images into {folder}")
+            print(f"as {location(entry.file)} reads them")
+    except (KeyError, ValueError, OSError) as error:
+        sys.exit(f"error: {message_of(error)}")
     except KeyboardInterrupt:
         sys.exit("stopped; the same command goes on from here")
     healthy = doctor.report(args.name, root)
@@ -55,11 +62,11 @@ def main(argv: list[str] | None = None) -> int:
     return 0 if healthy and not open_tasks else 1
 
 
-def draw(name: str, root: Path) -> None:
+def draw(entry: Entry, root: Path) -> None:
     """Draw an embedded data set into `root`, as its first use would."""
     cfg = get_cfg_default()
     cfg.DATASET.ROOT = str(root)
-    DATASET_REGISTRY.get(known.embedded()[name].registry)(cfg)
+    DATASET_REGISTRY.get(entry.registry)(cfg)
 
 
 def prepare(entry: Entry, root: Path) -> list[tuple[Source, str]]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class Sketch:
     inputs: object = None  # plain data that decides what the drawing shows
     panels: Callable[[], Sequence[Panel]] | None = None
     reason: str = ""  # why it cannot be drawn
+    tag: str = ""  # of the family: model.Figure
 
 
 class Missing(Exception):
@@ -61,21 +62,22 @@ class FigureDefinition(ABC):
 
     def _drawn(self, sketch: Sketch, folder: Path) -> Figure:
         title = f"{self.title}: {sketch.where}" if sketch.where else self.title
-        drawn_title = f"{title} (embedded data)" if sketch.embedded else title
-        png = pdf = None
-        if sketch.panels is not None:
-            stem = f"{self.id}-embedded" if sketch.embedded else self.id
-            png, pdf = (folder / f"{stem}.{kind}" for kind in ("png", "pdf"))
-            made_from = digest(
-                {"title": drawn_title, "figure": repr(self), "inputs": sketch.inputs, "code": _code()}
-            )
-            if not (png.is_file() and pdf.is_file() and _drawn_from(folder).get(stem) == made_from):
-                from .plots import draw
-
-                draw(sketch.panels(), drawn_title, folder / stem)
-                write_json({**_drawn_from(folder), stem: made_from}, folder / DRAWN)
+        title += f" ({sketch.tag})" if sketch.tag else ""
         caption = " ".join(filter(None, (self.caption, sketch.note)))
-        return Figure(self.id, title, caption, sketch.embedded, png, pdf, sketch.reason)
+        figure = Figure(self.id, title, caption, sketch.embedded, reason=sketch.reason, tag=sketch.tag)
+        if sketch.panels is None:
+            return figure
+        drawn_title = f"{title} (embedded data)" if sketch.embedded else title
+        png, pdf = (folder / f"{figure.key}.{kind}" for kind in ("png", "pdf"))
+        made_from = digest(
+            {"title": drawn_title, "figure": repr(self), "inputs": sketch.inputs, "code": _code()}
+        )
+        if not (png.is_file() and pdf.is_file() and _drawn_from(folder).get(figure.key) == made_from):
+            from .plots import draw
+
+            draw(sketch.panels(), drawn_title, folder / figure.key)
+            write_json({**_drawn_from(folder), figure.key: made_from}, folder / DRAWN)
+        return replace(figure, png=png, pdf=pdf)
 
 
 def _drawn_from(folder: Path) -> dict[str, str]:
@@ -105,6 +107,8 @@ class RunFigure(FigureDefinition):
 
     def runs(self, family: Family, selection: Selection) -> dict[str, Spec]:
         """The run of each row, by the row's name. Raises: Missing if they are not asked for."""
+        if family.name not in self.datasets:
+            raise Missing(f"it shows data sets of {' and '.join(self.datasets)}, none of {family.name}")
         dataset = self.datasets[family.name]
         if not selection.of_datasets([dataset]):
             raise Missing(f"it shows {dataset}, which is not selected")
@@ -124,7 +128,7 @@ class RunFigure(FigureDefinition):
         """What is drawn of the finished runs (grid.plan.Planned), by the row's name."""
 
     def specs(self, selection):
-        for family in asked_for(selection):
+        for family in selection.families:
             try:
                 runs = self.runs(family, selection)
             except Missing:
@@ -132,27 +136,23 @@ class RunFigure(FigureDefinition):
             yield from ((spec, self.records(row)) for row, spec in runs.items())
 
     def sketches(self, selection, outcomes):
-        for family in asked_for(selection):
-            where = self.where[family.name]
+        for family in selection.families:
+            where = self.where.get(family.name, "")
             try:
                 runs = self.runs(family, selection)
                 planned = {row: outcomes[spec] for row, spec in runs.items()}
                 check_done(planned.values())
             except Missing as missing:
-                yield Sketch(family.embedded, where, reason=str(missing))
+                yield Sketch(family.embedded, where, reason=str(missing), tag=family.tag)
                 continue
             yield Sketch(
                 embedded=family.embedded,
+                tag=family.tag,
                 where=where,
                 note=f"{self.shots} shots, seed {selection.seeds[0]}.",
                 inputs=fingerprints(planned.values()),
                 panels=lambda family=family, planned=planned: self.panels_of(family, planned),
             )
-
-
-def asked_for(selection: Selection) -> list[Family]:
-    """The families of which some data set is selected."""
-    return [family for family in selection.paper.families if selection.of_datasets(family.every)]
 
 
 def check_done(planned: Iterable) -> None:

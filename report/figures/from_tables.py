@@ -29,6 +29,7 @@ class TableFigure(FigureDefinition):
             panels = self.panels_of(table)
             yield Sketch(
                 embedded=table.embedded,
+                tag=table.tag,
                 inputs=repr(panels),
                 panels=(lambda panels=panels: panels) if panels else None,
                 reason="" if panels else f"no runs of {self.table} are done that it could show",

@@ -60,10 +60,11 @@ def _check_names(paper: Paper, content: dict, where: str) -> None:
     if "table" in content and content["table"] not in tables:
         raise ValueError(f"{where}: {unknown_name('table', str(content['table']), tables)}")
     families = [family.name for family in paper.families]
+    stated = [family.name for family in paper.families if family.stated]
     for key in ("datasets", "where"):
         if key not in content:
             continue
         if unknown := [name for name in content[key] if name not in families]:
             raise ValueError(f"{where}, {key}: {unknown_name('family', unknown[0], families)}")
-        if lacking := [name for name in families if name not in content[key]]:
+        if lacking := [name for name in stated if name not in content[key]]:
             raise ValueError(f"{where}, {key} lacks the family {lacking[0]}")

@@ -5,7 +5,7 @@ from statistics import fmean, pstdev
 
 from report.results import harmonic_mean
 
-from .definition import FigureDefinition, Missing, Sketch, asked_for, check_done, fingerprints
+from .definition import FigureDefinition, Missing, Sketch, check_done, fingerprints
 from .panels import Curve, LinePlot
 
 PROTOCOL = "base2new"
@@ -25,7 +25,7 @@ class SensitivityFigure(FigureDefinition):
     xlabel: str
 
     def specs(self, selection):
-        for family in asked_for(selection):
+        for family in selection.families:
             for runs in self._runs(family, selection).values():
                 yield from ((spec, frozenset()) for spec in runs.values())
 
@@ -43,19 +43,20 @@ class SensitivityFigure(FigureDefinition):
                 for seed in selection.seeds
                 for new in (False, True)
             }
-            for dataset in selection.of_datasets(self.datasets[family.name])
+            for dataset in selection.of_datasets(self.datasets.get(family.name, ()))
         }
 
     def sketches(self, selection, outcomes):
-        for family in asked_for(selection):
+        for family in selection.families:
             try:
                 done = self._done(family, selection, outcomes)
             except Missing as missing:
-                yield Sketch(family.embedded, reason=str(missing))
+                yield Sketch(family.embedded, reason=str(missing), tag=family.tag)
                 continue
             seeds = ", ".join(map(str, selection.seeds))
             yield Sketch(
                 embedded=family.embedded,
+                tag=family.tag,
                 where=f"average of {len(done)} data sets" if len(done) > 1 else next(iter(done)),
                 note=f"Data sets: {', '.join(done)}. Seeds: {seeds}.",
                 inputs=fingerprints(run for runs in done.values() for run in runs.values()),

@@ -61,8 +61,7 @@ class View:
 
     @property
     def key(self) -> str:
-        """Name of its files and anchor: a paper's and an embedded table of one id stay apart."""
-        return self.table.id + ("-embedded" if self.table.embedded else "")
+        return self.table.key
 
     @property
     def heading(self) -> str:
@@ -72,7 +71,8 @@ class View:
     def about(self) -> str:
         """Where the paper has this table and how our numbers are made, in sentences."""
         source = self.table.source
-        parts = [f"After {source}" if source and self.table.embedded else source, self.seeds]
+        elsewhere = self.table.embedded or self.table.tag  # on other data sets than the paper's
+        parts = [f"After {source}" if source and elsewhere else source, self.seeds]
         return " ".join(f"{part[0].upper()}{part[1:]}." for part in parts if part)
 
     @property

@@ -22,7 +22,7 @@ class Picture:
 
     @property
     def key(self) -> str:
-        return self.figure.id + ("-embedded" if self.figure.embedded else "")
+        return self.figure.key
 
 
 def html(report: Report) -> str:

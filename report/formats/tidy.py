@@ -38,5 +38,5 @@ def _line(view: View, row, column, reading) -> dict:
         "note": printed.note if printed else "",
         "reason": reading.reason,
         "help": "; ".join(reading.cell.help),
-        "data": "embedded" if view.table.embedded else "paper",
+        "data": "embedded" if view.table.embedded else view.table.tag or "paper",
     }

@@ -6,8 +6,8 @@ The model has OpenAI's architecture and tokenizer: 12 text and 12 image blocks o
 48 pixels in patches of 12 x 12. It sees "clean" pictures of every composition in datasets/drawing/picture.py,
 except the classes of the embedded data sets: to recognize those, it has to put together what it knows of the
 words.
-Captions use every prompt template of clipfit/prompts.py. The loss is CLIP's; all pictures of a class are
-positives of its caption.
+Captions use every prompt template of the data sets' facts and of clipfit/prompts.py. The loss is CLIP's; all
+pictures of a class are positives of its caption.
 
 clipfit/demo.pt was made with `--threads 1` and the other defaults (seed 1): 18 minutes on one core of a
 2-core AMD EPYC machine, of which 2 are for drawing. Another number of threads, torch version or processor
@@ -31,13 +31,14 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from clipfit.openai import CONTEXT_LENGTH, VOCABULARY_SIZE, OpenAIModel, package  # noqa: E402
-from clipfit.prompts import ENSEMBLE, PLAIN, TEMPLATES  # noqa: E402
+from clipfit.prompts import ENSEMBLE, PLAIN  # noqa: E402
 from datasets.demo import HELD_OUT  # noqa: E402
 from datasets.drawing.picture import COLORS, PATTERNS, PLATES, SHAPES, SIZE, draw  # noqa: E402
+from launch.registered import data_sets  # noqa: E402
 
 WIDTH, LAYERS, PATCH = 64, 12, 12
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-SPECIFIC = sorted({*(t for column in TEMPLATES.values() for t in column.values()), *ENSEMBLE})
+SPECIFIC = sorted({*(t for one in data_sets() for t in one.facts.templates.values()), *ENSEMBLE})
 WORDS = sorted({word.strip(",.") for t in (PLAIN, *SPECIFIC) for word in t.replace("{}", "").split()} - {""})
 CROP = (0.5, 1.0)  # share of a picture's area that a random crop keeps
 SCALE = (14.3, 100.0)  # logit scale at the start, and from the middle on

@@ -1,44 +1,39 @@
-"""Templates per data set and method, and prompts as token ids."""
+"""Which of the declared templates counts, and prompts as token ids."""
 
 import pytest
 import torch
 
 from clipfit.clip import CLIP
 from clipfit.openai import package
-from clipfit.prompts import ENSEMBLE, fill, template_for, tokenize, untrained_tokens
+from clipfit.prompts import ENSEMBLE, choose_template, fill, tokenize, untrained_tokens
 
-CELLS = {  # data set: default, kgcoop, prograd
-    "OxfordPets": ("a photo of a {}, a type of pet.", None, "a type of pet, a photo of a {}."),
-    "DescribableTextures": ("{} texture.", "a photo of a {}, a type of texture.", "a texture of {}."),
-    "EuroSAT": ("a centered satellite photo of {}.", None, None),
-    "Food101": ("a photo of {}, a type of food.", None, "a type of food, a photo of {}."),
-    "UCF101": ("a photo of a person doing {}.", None, None),
-    "ImageNetSketch": ("a photo of a {}.", None, None),
-    "SomethingNew": ("a photo of a {}.", None, None),
-}
+TEXTURE = {"default": "{} texture.", "kgcoop": "a photo of a {}, a type of texture."}
 
 
-@pytest.mark.parametrize("dataset", CELLS)
-def test_template_of_each_column_with_default_where_a_cell_is_empty(dataset):
-    default, *others = CELLS[dataset]
-    assert template_for(dataset) == default
-    for column, cell in zip(("kgcoop", "prograd"), others, strict=True):
-        assert template_for(dataset, column) == (cell or default)
+@pytest.mark.parametrize(
+    "templates, column, expected",
+    [
+        ({}, "default", "a photo of a {}."),
+        ({}, "kgcoop", "a photo of a {}."),
+        (TEXTURE, "default", "{} texture."),
+        (TEXTURE, "kgcoop", "a photo of a {}, a type of texture."),
+        (TEXTURE, "prograd", "{} texture."),
+    ],
+)
+def test_a_column_that_is_not_declared_is_the_default_and_that_the_plain_template(
+    templates, column, expected
+):
+    assert choose_template(templates, column) == expected
 
 
 def test_override_wins_for_every_data_set():
-    assert template_for("DescribableTextures", "kgcoop", "a close-up of {}.") == "a close-up of {}."
+    assert choose_template(TEXTURE, "kgcoop", "a close-up of {}.") == "a close-up of {}."
 
 
 @pytest.mark.parametrize("override", ["a photo.", "{} and {}", "a photo of a {name}."])
 def test_override_needs_exactly_one_place_for_the_name(override):
     with pytest.raises(ValueError, match="exactly one is needed"):
-        template_for("ImageNet", override=override)
-
-
-def test_unknown_column_names_the_columns():
-    with pytest.raises(ValueError, match="default, kgcoop, prograd"):
-        template_for("ImageNet", "coop")
+        choose_template({}, override=override)
 
 
 def test_fill_turns_underscores_to_spaces_and_leaves_the_rest():

@@ -1,15 +1,16 @@
-"""DATASETS.md says what the loaders, the catalog and the templates say."""
+"""DATASETS.md says what the loaders and the facts say."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from clipfit.prompts import PLAIN, TEMPLATES
+from clipfit.prompts import PLAIN
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets import demo
-from datasets.tools import catalog
+from launch.registered import data_sets
 
+PUBLISHED = [one for one in data_sets() if one.facts.family != "demo"]
 TEXT = (Path(__file__).parent.parent.parent / "DATASETS.md").read_text(encoding="utf-8")
 
 
@@ -19,29 +20,24 @@ def table(header):
     return [[cell.strip() for cell in row.replace("`", "").strip("|").split("|")] for row in rows]
 
 
-@pytest.mark.parametrize("entry", catalog.ENTRIES, ids=lambda entry: entry.name)
-def test_every_data_set_has_a_section_with_its_layout_and_command(entry):
-    section = re.search(rf"\n## {entry.registry}\n(.*?)(\n## |$)", TEXT, re.DOTALL)[1]
-    loader = DATASET_REGISTRY.get(entry.registry)
-    assert f"\ndata/{loader.dataset_dir}/" in section
-    assert f"python -m datasets.prepare {entry.name}`" in section
-    for file in (loader.split_file, *entry.files):
+@pytest.mark.parametrize("one", PUBLISHED, ids=lambda one: one.stem)
+def test_every_data_set_has_a_section_with_its_layout_and_command(one):
+    section = re.search(rf"\n## {one.name}\n(.*?)(\n## |$)", TEXT, re.DOTALL)[1]
+    assert f"\ndata/{one.facts.folder}/" in section
+    assert f"python -m datasets.prepare {one.stem}`" in section
+    for file in (one.facts.split, *one.facts.files):
         assert file in section
 
 
-def test_counts_in_the_table_are_the_published_ones():
+def test_counts_in_the_table_are_those_of_the_facts():
     rows = {row[0]: row[1:] for row in table("name")}
-    for entry in catalog.ENTRIES:
-        registry, folder, classes, train, val, test = rows[entry.name][:6]
-        assert (registry, folder) == (entry.registry, entry.folder)
-        for shown, count in [
-            (classes, entry.classes),
-            (train, entry.train),
-            (val, entry.val),
-            (test, entry.test),
-        ]:
-            assert shown in ("= test", "none") if count is None else shown == f"{count:,}"
-    for names, registries, _, classes, *counts in table("name")[len(catalog.ENTRIES) :]:
+    for one in PUBLISHED:
+        facts = one.facts
+        registry, folder, classes, *counts = rows.pop(one.stem)[:6]
+        assert (registry, folder, classes) == (one.name, facts.folder, f"{facts.classes:,}")
+        for shown, count in zip(counts, (facts.train, facts.val, facts.test), strict=True):
+            assert shown == f"{count:,}" if count else shown in ("= test", "none")
+    for names, (registries, _, classes, *counts) in rows.items():
         loaders = [DATASET_REGISTRY.get(registry) for registry in registries.split(", ")]
         assert [loader.dataset_dir for loader in loaders] == names.split(", ")
         assert {len(loader.classes) for loader in loaders} == {int(classes)}
@@ -51,8 +47,8 @@ def test_counts_in_the_table_are_the_published_ones():
 def test_templates_are_those_in_use():
     shown = dict(table("data set"))
     assert shown.pop("all others") == PLAIN
-    texture = f"{TEMPLATES['default']['DescribableTextures']}; CLIPFit and KgCoOp: "
-    expected = TEMPLATES["default"] | {
-        "DescribableTextures": texture + TEMPLATES["kgcoop"]["DescribableTextures"]
-    }
-    assert shown == expected
+    templates = {one.name: one.facts.templates for one in data_sets()}
+    assert set(shown) == {name for name, of in templates.items() if "default" in of}
+    for name, text in shown.items():
+        default, *other = text.split("; CLIPFit and KgCoOp: ")
+        assert (default, *other) == tuple(filter(None, map(templates[name].get, ("default", "kgcoop"))))

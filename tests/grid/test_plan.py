@@ -248,7 +248,7 @@ def test_the_command_is_the_plain_one_where_train_py_finds_everything_itself(tmp
     planned = plan([(TEST, ())], "output", "data")[TEST]
     assert shlex.join(planned.command) == (
         "python train.py --trainer CLIPFit --protocol base2new "
-        "--dataset-config-file configs/datasets/demo.yaml --shots 16 --seed 1 --root data --eval-only"
+        "--dataset demo --shots 16 --seed 1 --root data --eval-only"
     )
     assert planned.folder == run_folder(resolve(parse_args(planned.command[2:])))
     elsewhere = plan([(TEST, ())], tmp_path, "data")[TEST]

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from dassl.config.facts import Facts
 from launch import registered
 from launch.arguments import parse_args
-from launch.registered import explicit_name, settled_name, shipped_files
+from launch.registered import data_set, data_sets, explicit_name, settled_name, shipped_files
 from launch.resolve import shipped_trainers
 
 PROJECT = Path(__file__).parents[2]
@@ -83,7 +84,7 @@ def test_every_shipped_trainer_and_data_set_is_of_a_listed_file():
     for name in shipped_trainers():
         assert registered._files("trainers", name)[0], name
     git = subprocess.run(
-        ["git", "ls-files", "trainers/*.py", "datasets/*.py", "datasets/*/__init__.py"],
+        ["git", "ls-files", "trainers/*.py", "datasets/*.py"],
         cwd=PROJECT,
         capture_output=True,
         text=True,
@@ -91,10 +92,80 @@ def test_every_shipped_trainer_and_data_set_is_of_a_listed_file():
     if git.returncode:
         pytest.skip("not a clone")
     files = [Path(line) for line in git.stdout.split() if Path(line).parts[1:] != ("__init__.py",)]
-    for folder in ("trainers", "datasets"):
-        known = {path.stem for path in files if path.parent.name == folder} - {"doctor", "prepare"}
-        known |= {path.parent.name for path in files if path.parent.parent.name == folder} - {"tools"}
-        assert known == set(shipped_files(PROJECT / folder))
+    assert {path.stem for path in files if path.parent.name == "trainers"} == set(
+        shipped_files(PROJECT / "trainers")
+    )
+    registering = {str(one.file.relative_to(PROJECT)) for one in data_sets()}
+    assert registering <= set(map(str, files))
+    assert {Path(path).stem for path in registering} == set(shipped_files(PROJECT / "datasets"))
+
+
+# Data sets
+
+DATA_SET = "@DATASET_REGISTRY.register()\nclass {}(DatasetBase): ...\n"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A project with a shipped data set; add(path, text) writes another file of it."""
+    monkeypatch.setattr(registered, "PROJECT", tmp_path)
+
+    def add(path, text):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text, encoding="utf-8")
+
+    add("datasets/pets.py", DATA_SET.format("Pets"))
+    add("datasets/pets.yaml", "name: Pets\nfamily: animals\n")
+    add("configs/datasets/pets.yaml", "DATASET: {NAME: Pets}\n")
+    return add
+
+
+def stems():
+    return {one.stem: one.name for one in data_sets()}
+
+
+def test_a_data_set_is_called_by_its_facts_its_yaml_or_its_file(folder):
+    folder("datasets/a_file.py", DATA_SET.format("First") + DATA_SET.format("Second"))
+    folder("datasets/myphotos.py", DATA_SET.format("MyPhotos"))
+    folder("datasets/other.py", DATA_SET.format("Other"))
+    folder("configs/datasets/with_yaml.yaml", "DATASET: {NAME: Other}\n")
+    folder("datasets/splits.py", "class SplitDataset: ...\n")
+    assert stems() == {
+        **{"pets": "Pets", "First": "First", "Second": "Second"},
+        **{"myphotos": "MyPhotos", "with_yaml": "Other"},
+    }
+    photos = data_set("myphotos")
+    assert (photos.config, photos.facts) == (None, Facts("MyPhotos"))
+    assert data_set("OTHER").config == registered.PROJECT / "configs/datasets/with_yaml.yaml"
+    assert data_set("Pets").facts.family == "animals"
+
+
+def test_another_yaml_of_a_data_set_is_found_by_its_stem(folder):
+    folder("configs/datasets/pets_small.yaml", "DATASET: {NAME: Pets, NUM_SHOTS: 2}\n")
+    found = data_set("pets_small")
+    assert (found.stem, found.name, found.config.stem) == ("pets_small", "Pets", "pets_small")
+    assert list(stems()) == ["pets"]
+
+
+def test_an_unknown_data_set_is_answered_with_the_nearest(folder):
+    with pytest.raises(ValueError, match="unknown data set 'petts'; did you mean 'pets'"):
+        data_set("petts")
+
+
+def test_facts_about_a_name_that_nothing_registers_are_named(folder):
+    folder("datasets/birds.yaml", "name: Birds\n")
+    with pytest.raises(ValueError, match="birds.yaml, name: no file of datasets/ registers it.*'Birds'"):
+        data_sets()
+
+
+def test_the_file_with_facts_beside_it_keeps_the_name(folder):
+    folder("datasets/a_copy.py", DATA_SET.format("Pets"))
+    assert data_set("pets").file.stem == "pets" and list(stems()) == ["pets"]
+    assert explicit_name("datasets", "Pets") == "Pets@pets"
+    assert settled_name("datasets", "Pets", replace=True) == "Pets@a_copy"
+    folder("datasets/a_copy.yaml", "name: Copy\n")
+    with pytest.raises(ValueError, match="datasets/a_copy.py and datasets/pets.py bring .* YAML beside it"):
+        settled_name("datasets", "Pets")
 
 
 # The same with train.py, in a copy of the project

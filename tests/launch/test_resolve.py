@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from dassl.config import flatten, load_yaml
+from dassl.config.facts import Facts
 from dassl.config.identity import config_digest
 from launch import resolve as resolve_module
 from launch.arguments import parse_args
+from launch.folder import run_folder
+from launch.registered import DataSet
 from launch.resolve import load_recipe, resolve
 
 PROJECT = Path(__file__).parents[2]
@@ -294,3 +297,35 @@ def test_a_run_knows_the_declared_default_of_every_key(tmp_path):
     assert (run.cfg.OPTIM.LR, run.declared["OPTIM.LR"]) == (0.5, 0.002)
     declared = load_yaml(PROJECT / "configs/trainers/CLIPFit.yaml")["TRAINER"]["CLIPFIT"]["BETA"]
     assert run.declared["TRAINER.CLIPFIT.BETA"] == declared != run.cfg.TRAINER.CLIPFIT.BETA
+
+
+# --dataset ------------------------------------------------------------------------------------------
+
+
+def test_a_data_set_is_named_from_any_folder_by_its_stem_or_registered_name(tmp_path, monkeypatch):
+    long = resolve(parse_args(["--trainer", "CLIPFit", "--dataset-config-file", DTD, "--seed", "1"]))
+    monkeypatch.chdir(tmp_path)
+    for name in ("dtd", "DescribableTextures", "DTD"):
+        short = resolve(parse_args(["--trainer", "CLIPFit", "--dataset", name, "--seed", "1"]))
+        assert short.cfg == long.cfg and run_folder(short) == run_folder(long)
+
+
+def test_a_data_set_without_yaml_is_named_by_its_file(monkeypatch):
+    own = DataSet("myphotos", "MyPhotos", PROJECT / "datasets/myphotos.py", Facts("MyPhotos"), None)
+    monkeypatch.setattr(resolve_module, "data_set", lambda word: own)
+    run = resolve(parse_args(["--trainer", "CLIPFit", "--dataset", "myphotos", "--seed", "1"]))
+    assert (run.cfg.DATASET.NAME, run.cfg.RUN.DATASET_FILE) == ("MyPhotos", "myphotos")
+    assert "/myphotos/" in str(run_folder(run))
+
+
+@pytest.mark.parametrize(
+    "words, message",
+    [
+        (["--dataset", "dttd"], "unknown data set 'dttd'; did you mean 'dtd'"),
+        (["--dataset", "dtd", "--dataset-config-file", DTD], "both name a data set; give one"),
+        ([], "no data set is named; pass --dataset .*ucf101"),
+    ],
+)
+def test_a_data_set_that_is_not_clear_is_an_error(words, message):
+    with pytest.raises(ValueError, match=message):
+        resolve(parse_args(["--trainer", "CLIPFit", *words]))

@@ -13,6 +13,7 @@ import yaml
 from dassl.config import load_yaml
 from grid.plan import plan
 from grid.spec import Spec
+from launch.registered import data_sets
 from launch.resolve import PROJECT
 from report import selection
 from report.definitions import Row, load
@@ -20,7 +21,7 @@ from report.paper import FILE, SHIPPED, Paper
 
 SHIPPED_PAPER = Paper.read(SHIPPED)
 TABLES = load(SHIPPED_PAPER)
-PAPER, DEMO = SHIPPED_PAPER.families
+PAPER, DEMO = map(SHIPPED_PAPER.family_of, ("dtd", "demo"))
 Selection = partial(selection.Selection, SHIPPED_PAPER)
 ONE_SEED = Selection(("paper", "demo"), seeds=(1,))
 
@@ -156,6 +157,8 @@ def test_an_unknown_name_is_answered_with_the_nearest(selection, message):
 
 def test_a_data_set_belongs_to_one_family():
     assert (SHIPPED_PAPER.family_of("imagenetv2"), SHIPPED_PAPER.family_of("demo_v2")) == (PAPER, DEMO)
+    every = [stem for family in SHIPPED_PAPER.families for stem in family.every]
+    assert sorted(every) == sorted(one.stem for one in data_sets())
     with pytest.raises(ValueError, match="did you mean 'dtd'"):
         SHIPPED_PAPER.family_of("dtdd")
 

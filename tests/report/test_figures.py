@@ -141,7 +141,7 @@ def test_runs_that_are_not_done_are_named_with_their_state(tmp_path):
         ({"kind": "gains", "table": "table1"}, "lacks title, source, caption, method, baseline"),
         ({"kind": "gains", "table": "table13"}, "unknown table 'table13'"),
         ({"kind": "features", "datasets": {"papers": "dtd"}}, "datasets: unknown family 'papers'; .*'paper'"),
-        ({"kind": "features", "datasets": {"paper": "dtd"}}, "datasets lacks the family demo"),
+        ({"kind": "features", "datasets": {"demo": "demo_v2"}}, "datasets lacks the family paper"),
         ({"kind": "training", "panels": [{"value": "chance", "tensors": [], "title": ""}]}, "chance.*change"),
         ({"kind": "training", "panels": [{"value": "change", "tensors": ["bias"], "title": ""}]}, "tensor"),
     ],

@@ -2,11 +2,17 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 
 import reproduce
-from report.paper import Paper
+from dassl.config.facts import Facts
+from launch.registered import DataSet, data_sets
+from report import paper
+from report.definitions import load
+from report.paper import SHIPPED, Paper
+from report.selection import Selection
 
 PAPER = """
 title: Two shapes
@@ -119,8 +125,8 @@ def test_list_names_the_paper_and_its_tables(run):
 def test_names_of_another_paper_are_not_known(run):
     with pytest.raises(SystemExit, match="unknown table or figure 'table2'.*table1"):
         run("plan", "table2")
-    with pytest.raises(SystemExit, match="unknown data set 'dtd'"):
-        run("plan", "--datasets", "dtd")
+    with pytest.raises(SystemExit, match="unknown data set 'dtdd'; did you mean 'dtd'"):
+        run("plan", "--datasets", "dtdd")
     with pytest.raises(SystemExit, match="no table has 16 shots; choose of 1"):
         run("plan", "--shots", "16")
 
@@ -170,10 +176,77 @@ def test_the_source_of_transfers_need_not_be_among_the_other_data_sets(folder, r
     (folder / "tables/table1.yaml").write_text(text.replace("ZeroshotCLIP", "CoOp"), encoding="utf-8")
     status, planned = run("plan", "table1", "--commands")
     trained, tested = planned.splitlines()
-    assert "datasets/demo.yaml" in trained and "datasets/demo_cloth.yaml" in tested
+    assert "--dataset demo " in trained and "--dataset demo_cloth " in tested
 
 
 def test_a_family_without_a_source_has_no_tables_of_transfers(folder, run):
     text = ZERO_SHOT.replace("protocol: few_shot", "protocol: cross_dataset")
     (folder / "tables/table1.yaml").write_text(text, encoding="utf-8")
     assert run("plan", "table1") == (0, "")
+
+
+# Data sets that are in no family of the paper ------------------------------------------------------
+
+
+@pytest.fixture
+def dropped_in(monkeypatch):
+    """Register data sets beside the shipped ones: stem -> facts."""
+
+    def add(**facts):
+        more = [
+            DataSet(stem, stem.title(), Path(f"datasets/{stem}.py"), Facts(stem.title(), **stated), None)
+            for stem, stated in facts.items()
+        ]
+        every = (*data_sets(), *more)
+        monkeypatch.setattr(paper, "data_sets", lambda: every)
+        monkeypatch.setattr(paper, "data_set", lambda word: {one.stem: one for one in every}[word])
+
+    paper.registered_name.cache_clear()
+    yield add
+    paper.registered_name.cache_clear()
+
+
+def test_a_data_set_without_facts_is_of_the_family_own(dropped_in):
+    dropped_in(photos={}, birds={"family": "garden"})
+    read = Paper.read(SHIPPED)
+    own, garden = read.family_of("photos"), read.family_of("birds")
+    assert (own.name, own.datasets, own.embedded, own.remark) == (
+        "own",
+        ("photos",),
+        False,
+        " (own data sets)",
+    )
+    assert (garden.name, garden.remark) == ("garden", " (data sets of the family garden)")
+    assert read.families[-1] is own
+    assert Selection(read, ("own", "garden")).families == (garden, own)
+    assert read.overrides("CLIPAdapter", "photos", 16) == {} != read.overrides("CLIPAdapter", "dtd", 16)
+
+
+def test_what_the_paper_leaves_out_is_tested_with_the_model_of_its_source(dropped_in):
+    dropped_in(photos={"family": "coop", "role": "other"})
+    read = Paper.read(SHIPPED)
+    rest = read.family_of("imagenet_a")
+    assert (rest.source, rest.shifted, rest.others) == ("imagenet", ("imagenet_a", "imagenet_r"), ("photos",))
+    assert "imagenet" not in rest.every and read.family_of("imagenet").name == "paper"
+
+    def wanted(table, *datasets):
+        selection = Selection(read, datasets, ("CLIPFit",), seeds=(1,))
+        return [(spec.dataset, spec.eval_only) for spec, _ in load(read)[table].specs(selection)]
+
+    assert wanted("table3", "imagenet_a") == [("imagenet_a", True)]
+    assert wanted("table9", "photos") == [("photos", True)]
+    assert wanted("table1", "imagenet_a") == []  # there is nothing to train on
+    assert wanted("table3", "paper") == [("imagenet", False), ("imagenetv2", True), ("imagenet_sketch", True)]
+
+
+def test_two_sources_of_a_family_are_named(dropped_in):
+    stated = {"family": "garden", "role": "source"}
+    dropped_in(birds={**stated, "path": "birds.yaml"}, trees={**stated, "path": "trees.yaml"})
+    with pytest.raises(ValueError, match="birds.yaml and trees.yaml are both the source of .* garden"):
+        Paper.read(SHIPPED)
+
+
+def test_a_family_of_facts_that_has_the_name_of_the_papers_is_named(dropped_in):
+    dropped_in(birds={"family": "paper", "path": "birds.yaml"})
+    with pytest.raises(ValueError, match="families, paper: birds is of a family of this name too"):
+        Paper.read(SHIPPED)

@@ -94,7 +94,7 @@ def test_tables_1_10_11_and_12_are_compared_over_data_sets():
 
 def test_methods_are_compared_by_their_means_over_seeds(tmp_path):
     selection = Selection(("demo",), methods=("CoOp", "CLIPFit"), seeds=(1, 2))
-    size = {name: number for number, name in enumerate(PAPER.families[1].datasets)}
+    size = {name: number for number, name in enumerate(PAPER.family_of("demo").datasets)}
 
     def accuracy(spec):
         better = 1 + size[spec.dataset] if spec.trainer == "CLIPFit" else 0

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from clipfit.loading import load_clip
-from clipfit.prompts import ENSEMBLE, PLAIN, TEMPLATES, fill, tokenize
+from clipfit.prompts import ENSEMBLE, PLAIN, fill, tokenize
 from datasets import demo
+from launch.registered import data_sets
 
 ROOT = Path(__file__).parents[2]
 CHECKPOINT = ROOT / "clipfit" / "demo.pt"
@@ -44,7 +45,7 @@ def test_cloth_is_named_in_one_order_so_that_no_held_out_one_is_shown_mirrored(p
 def test_captions_come_in_every_template_and_behind_contexts(pretrain):
     rng = np.random.default_rng(0)
     seen = {pretrain.write_captions(["plain red fish"], rng, 0)[0] for _ in range(1000)}
-    templates = {PLAIN, *ENSEMBLE, *(t for column in TEMPLATES.values() for t in column.values())}
+    templates = {PLAIN, *ENSEMBLE, *(t for one in data_sets() for t in one.facts.templates.values())}
     assert seen == {template.format("plain red fish") for template in templates}
     (caption,) = pretrain.write_captions(["plain red fish"], rng, 16)
     assert len(caption.split("plain red fish")[0].split()) >= 16

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from datasets.tools import catalog, doctor, known, prepare
+from datasets.tools import doctor, known, prepare
 from datasets.tools.findings import WRONG
 
 LAYOUTS = (
@@ -45,17 +45,29 @@ def whole_lists(example):
 
 
 @pytest.fixture
-def fit(monkeypatch):
-    """Make the catalog state what a worked example holds, so that its small folder is the published one."""
+def state(monkeypatch):
+    """Let an entry stand for the one of its name."""
+
+    def state(changed):
+        entries = tuple(changed if entry.name == changed.name else entry for entry in known.entries())
+        monkeypatch.setattr(known, "entries", lambda: entries)
+        monkeypatch.setattr(doctor, "entries", lambda: entries)
+
+    return state
+
+
+@pytest.fixture
+def fit(monkeypatch, state):
+    """Let the facts state what a worked example holds, so that its small folder is the published one."""
 
     def fit(example):
         lists = whole_lists(example)
-        entry = catalog.find(example["dataset"])
-        counts = {part: None if getattr(entry, part) is None else len(lists[part]) for part in lists}
+        entry = known.find(example["dataset"])
+        counts = {part: len(lists[part]) if getattr(entry, part) else getattr(entry, part) for part in lists}
         classes = len({label for _, label, _ in lists["train"]})
         small = replace(entry, classes=classes, **counts)
-        monkeypatch.setattr(catalog, "ENTRIES", tuple(small if e is entry else e for e in catalog.ENTRIES))
-        monkeypatch.setattr(catalog, "published", lambda: {})
+        state(small)
+        monkeypatch.setattr(known, "published", lambda: {})
         return small
 
     return fit
@@ -78,7 +90,7 @@ def dtd(example, lay_out, fit, monkeypatch):
             for c in cases
         },
     }
-    monkeypatch.setattr(catalog, "published", lambda: {"DescribableTextures": published})
+    monkeypatch.setattr(known, "published", lambda: {"DescribableTextures": published})
     return root
 
 
@@ -121,14 +133,13 @@ def test_an_image_that_is_gone_is_noticed_in_every_layout(layout, example, lay_o
     assert "WRONG" in capsys.readouterr().out
 
 
-def test_imagenetv2_is_examined_too(tmp_path, fit, monkeypatch):
+def test_imagenetv2_is_examined_too(tmp_path, state):
     folder = tmp_path / "imagenetv2"
     for label in range(3):
         (folder / "imagenetv2-matched-frequency-format-val" / str(label)).mkdir(parents=True)
         (folder / "imagenetv2-matched-frequency-format-val" / str(label) / "a.jpeg").touch()
     (folder / "classnames.txt").write_text("n01 one\nn02 two\nn03 three\n")
-    entry = replace(catalog.find("imagenetv2"), classes=3, test=3)
-    monkeypatch.setattr(catalog, "ENTRIES", (entry,))
+    state(replace(known.find("imagenetv2"), classes=3, test=3))
     assert wrong(tmp_path, "imagenetv2") == {}
     (folder / "classnames.txt").unlink()
     text, advice = wrong(tmp_path, "imagenetv2")["file"]
@@ -258,7 +269,7 @@ def test_coops_pickles_are_mentioned_and_never_opened(dtd, capsys, monkeypatch, 
 
 def test_embedded_data_are_examined_and_a_changed_picture_is_noticed(tmp_path):
     assert wrong(tmp_path, "demo_signs") == {}  # drawn on first use
-    prepare.draw("demo_signs", tmp_path)
+    prepare.draw(known.find("demo_signs"), tmp_path)
     assert wrong(tmp_path, "demo_signs") == {}
     picture = next((tmp_path / "demo_signs/images").glob("*/*.png"))
     Image.new("RGB", (48, 48)).save(picture)
@@ -268,7 +279,7 @@ def test_embedded_data_are_examined_and_a_changed_picture_is_noticed(tmp_path):
 def test_all_looks_at_what_is_there(dtd, capsys):
     assert status("all", "--root", dtd) == 0
     out = capsys.readouterr().out
-    assert "well:      dtd\n" in out and "not here:  imagenet, " in out
+    assert "well:      dtd\n" in out and "not here:  caltech101, " in out
     (dtd / "Caltech101").mkdir()
     assert status("all", "--root", dtd) == 1
     assert "wrong:     caltech101\n" in capsys.readouterr().out

@@ -139,12 +139,7 @@ class SimpleTrainer(TrainerBase):
         return self.start_epoch > 0 or self._position is not None
 
     def train(self):
-        try:
-            super().train(self.start_epoch, self.max_epoch)
-        except Stopped as stop:
-            if self._saved is not None and not stop.where:
-                stop.where, stop.then = self._where_it_stopped(), _goes_on(*self._saved)
-            raise
+        super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self):
         self._end_training()  # of this trainer, if there was one before
@@ -276,9 +271,12 @@ class SimpleTrainer(TrainerBase):
         self._saved = epochs, position["steps"] if position else 0
         self._time_saved = time.monotonic()
 
-    def _where_it_stopped(self) -> str:
-        in_own_epoch = self._clock is not None and not self._may_stop_in_epoch()
-        return f"in epoch {self.epoch + 1}, which the trainer runs by itself" if in_own_epoch else ""
+    def _say_where(self, stop: Stopped):
+        if self._saved is None or stop.where:
+            return
+        stop.then = _goes_on(*self._saved)
+        if self._clock is not None and not self._may_stop_in_epoch():
+            stop.where = f"in epoch {self.epoch + 1}, which the trainer runs by itself"
 
     def _may_stop_in_epoch(self) -> bool:
         """Whether epochs are the engine's, so that a later start can go on behind any of their steps."""

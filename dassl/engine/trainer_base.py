@@ -14,7 +14,7 @@ from dassl.utils import (
     save_checkpoint,
     tolist_if_not,
 )
-from dassl.utils.stop_signals import deferred
+from dassl.utils.stop_signals import Stopped, deferred
 
 from .resume import read_resume_point, restore
 
@@ -236,6 +236,9 @@ class TrainerBase:
                     self.after_epoch()
                     self._keep_epoch()
             self.after_train()
+        except Stopped as stop:
+            self._say_where(stop)
+            raise
         finally:
             self._end_training()
 
@@ -252,6 +255,9 @@ class TrainerBase:
 
     def _keep_epoch(self):
         """The epoch is over: keep what there is to keep, and stop here if a signal asks for it."""
+
+    def _say_where(self, stop: Stopped):
+        """Tell a signal that ended training at once what is kept."""
 
     def _end_training(self):
         """Close what is open, however training ended."""

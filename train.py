@@ -8,6 +8,7 @@ import traceback
 
 from dassl.run_folder import LOG, read_result
 from dassl.utils import log_only, setup_logger
+from dassl.utils.stop_signals import Stopped, obeyed
 from launch.arguments import parse_args
 from launch.bare_errors import described, is_bare
 from launch.errors import message_of_run
@@ -29,11 +30,18 @@ ERRORS = (
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run one command line. An error ends in one line and exit status 1; its traceback goes to log.txt."""
+    """Run one command line. An error ends in one line and exit status 1; its traceback goes to log.txt.
+
+    SIGTERM and SIGUSR1 end in one line and exit status 143 (dassl/utils/stop_signals.py).
+    """
     argv = sys.argv[1:] if argv is None else argv
     sys.stdout.reconfigure(line_buffering=True)  # lines appear as they are printed, also in a pipe
     try:
-        run_command(argv)
+        with obeyed():
+            run_command(argv)
+    except Stopped as stop:
+        print(stop.words)
+        raise
     except ERRORS as error:
         raise SystemExit(f"error: {message_of_run(error)}") from error
     except KeyboardInterrupt:

@@ -181,6 +181,11 @@ def has_checkpoints(folder: Folder, models: Iterable[str], epoch: int) -> bool:
     return all(Path(folder, name, checkpoint_name(epoch)).is_file() for name in models)
 
 
+def has_best(folder: Folder, models: Iterable[str]) -> bool:
+    """Whether a best model is kept of any of these registered models."""
+    return any(Path(folder, name, BEST).is_file() for name in models)
+
+
 def all_checkpoints(folder: Folder) -> list[Path]:
     """The numbered checkpoints of every model in a run folder."""
     return sorted(Path(folder).glob(f"*/{NUMBERED}*"))

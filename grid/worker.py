@@ -5,7 +5,7 @@ python -m grid.worker
 It reads command lines as JSON lists, one a line, from its standard input, and answers each on its standard
 output with an `Answer` as JSON. What runs print goes to their log.txt only. It ends with its parent, in the
 middle of a run if need be: a run survives that. It also ends after a run that may have spoiled CUDA for this
-process, behind its answer.
+process, or that a signal stopped, behind its answer.
 
 A run in a used process ends in the same bits as one by ``python train.py``: every run seeds all generators
 and sets threads and kernels itself (launch/runtime.py); `execute` undoes the rest.
@@ -20,13 +20,14 @@ import sys
 import threading
 import traceback
 import warnings
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 
 # cuBLAS reads it when it is first used, and any later run may be a deterministic one.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import train
-from dassl.utils import close_logger
+from dassl.utils import close_logger, stop_signals
 from launch.errors import causes, ran_out_of_memory
 
 # How torch and the libraries under it begin: "CUDA error: ..." (torch.AcceleratorError too), "CUDA driver
@@ -40,7 +41,7 @@ class Answer:
 
     error: str | None = None  # what went wrong in one message; None: nothing
     out_of_memory: bool = False
-    spoiled: bool = False  # no other run may use this process
+    spoiled: bool = False  # no other run may use this process, also as a signal has asked it to end
 
 
 def execute(argv: list[str]) -> Answer:
@@ -51,6 +52,8 @@ def execute(argv: list[str]) -> Answer:
     try:
         with warnings.catch_warnings():  # leaving it also forgets which warnings were given already
             train.main(argv)
+    except stop_signals.Stopped as stop:
+        answer = Answer(stop.words, spoiled=True)
     except SystemExit as stop:
         if stop.code not in (None, 0):
             answer = _answer(str(stop.code).removeprefix("error: "), stop)
@@ -108,16 +111,21 @@ def serve() -> None:
     threading.Thread(target=_listen, args=(requests, commands), daemon=True).start()
     while True:
         answer = execute(commands.get())
-        answers.write(json.dumps(asdict(answer)) + "\n")
+        with suppress(BrokenPipeError):  # the parent is gone, and `_listen` ends this process
+            answers.write(json.dumps(asdict(answer)) + "\n")
         if answer.spoiled:
             os._exit(0)  # without a farewell to CUDA, which may fail or wait for ever
 
 
 def _listen(requests, commands) -> None:
-    """Hand on every command; leave at once when the parent closes the pipe, or ends in whatever way."""
+    """Hand on every command; leave when the parent closes the pipe, or ends in whatever way.
+
+    At once, but for a run that is stopping: a signal may have come to all processes of a batch job.
+    """
     for line in requests:
         commands.put(json.loads(line))
-    os._exit(0)
+    if not stop_signals.requested():
+        os._exit(0)
 
 
 if __name__ == "__main__":

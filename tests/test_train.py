@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ import yaml
 from PIL import Image
 
 import train
-from dassl.utils import close_logger
+from dassl.utils import close_logger, load_checkpoint
 from scripts import base2new_table
 
 PROJECT = Path(__file__).parent.parent
@@ -144,6 +145,35 @@ def test_ctrl_c_says_how_to_go_on_and_the_same_command_does(run_train, result, m
 
 def _press_ctrl_c():
     raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_a_signal_to_the_whole_group_stops_train_py_and_the_same_command_goes_on(demo_root, tmp_path, result):
+    def command(folder):
+        words = ["--trainer", "CLIPFit", "--seed", "1", "--root", str(demo_root), "--output-dir", folder]
+        words += ["--dataset-config-file", "configs/datasets/demo_garden.yaml", *FAST, "TEST.NO_TEST", "True"]
+        return [sys.executable, "train.py", *words, "DATALOADER.NUM_WORKERS", "2"]
+
+    undisturbed, stopped = (str(tmp_path / name) for name in ("undisturbed", "stopped"))
+    subprocess.run(command(undisturbed), cwd=PROJECT, check=True, capture_output=True)
+    steps = Path(stopped, "metrics.jsonl")
+    run = subprocess.Popen(
+        command(stopped), cwd=PROJECT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    while not (steps.is_file() and steps.read_bytes().count(b"\n") >= 2):
+        assert run.poll() is None
+    os.killpg(run.pid, signal.SIGTERM)
+    printed = run.communicate()[0]
+    assert run.returncode == 143
+    words = printed.splitlines()[-1]
+    assert re.fullmatch(r"SIGTERM: stopped after step \d+ of epoch \d; the same command goes on there", words)
+    assert words in Path(stopped, "log.txt").read_text()
+    subprocess.run(command(stopped), cwd=PROJECT, check=True, capture_output=True)
+    assert steps.read_bytes() == Path(undisturbed, "metrics.jsonl").read_bytes()
+    states = [
+        load_checkpoint(Path(folder, "prompt_learner/model.pth.tar-3")) for folder in (undisturbed, stopped)
+    ]
+    torch.testing.assert_close(*states, rtol=0, atol=0)
 
 
 def test_resume_alone_goes_on_in_that_folder(run_train, result, monkeypatch):

@@ -119,10 +119,11 @@ class TipAdapter(CLIPTrainer):
         super().before_train()
         # Anew: a finished run that goes on for more epochs has been searched already.
         self.choose(self.hp.INIT_ALPHA, self.hp.INIT_BETA, "no search")
-        if self.start_epoch == 0:
+        begun = time.monotonic()
+        if not self.resumed:
             self.build_cache()
         if not self.hp.FINETUNE:
-            self.seconds_train = time.time() - self.time_start
+            self.seconds_train = time.monotonic() - begun
 
     @torch.no_grad()
     def build_cache(self):

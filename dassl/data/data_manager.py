@@ -15,7 +15,7 @@ from dassl.data.image_cache import ImageCache
 from dassl.data.samplers import build_sampler
 from dassl.data.seeding import SampleIndex, derive_seed, seeded
 from dassl.data.transforms import build_transform, interpolation_mode
-from dassl.utils import available_cores, read_image
+from dassl.utils import available_cores, read_image, stop_signals
 
 # Forked workers inherit the image cache and need not pickle what plugins define. Named, because Python is
 # moving its default away from fork; elsewhere than on Linux forking is missing or unsafe, and the platform's
@@ -119,7 +119,8 @@ class PersistentLoader(DataLoader):
         if self._iterator is not None and list(map(id, parts)) != list(map(id, self._workers_parts)):
             self._iterator = None
         self._workers_parts = parts
-        return super().__iter__()
+        with stop_signals.held():  # workers that start here are safe from them at once
+            return super().__iter__()
 
     def __getstate__(self) -> dict:
         """What a copy gets: everything but the living workers. It starts its own, and shares the cache."""
@@ -183,6 +184,7 @@ def build_data_loader(
         multiprocessing_context=START_METHOD if workers > 0 else None,
         drop_last=drop_last,
         pin_memory=cfg.USE_CUDA and torch.cuda.is_available(),
+        worker_init_fn=stop_signals.ignore_in_worker,
         # A generator of its own, so that starting a pass draws nothing from the global one.
         generator=torch.Generator().manual_seed(seed),
     )

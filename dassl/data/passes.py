@@ -42,10 +42,15 @@ class EpochSampler(Sampler):
         self.data_source = data_source
         self.seed = seed
         self.passes = Passes()
+        self._going_on: tuple[int, int] | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Start epoch `epoch` (from 0): the next pass is its first."""
         self.passes.start(epoch)
+
+    def go_on(self, taken: int, begun: int) -> None:
+        """The next pass goes on behind the first `taken` images; `begun` passes of the epoch had begun."""
+        self._going_on = taken, begun
 
     def order(self, pass_seed: int) -> list[int]:
         """Indices into `data_source`, a function of `pass_seed` alone."""
@@ -54,8 +59,9 @@ class EpochSampler(Sampler):
     def __iter__(self):
         # The list is made now, not at the first `next`, so a later set_epoch cannot reach into this pass.
         pass_seed = self._pass_seed(self.passes.begun)
-        self.passes.begun += 1
-        return iter([SampleIndex(index, pass_seed) for index in self.order(pass_seed)])
+        taken, self.passes.begun = self._going_on or (0, self.passes.begun + 1)
+        self._going_on = None
+        return iter([SampleIndex(index, pass_seed) for index in self.order(pass_seed)[taken:]])
 
     def __len__(self) -> int:
         return len(self.data_source)

@@ -52,11 +52,11 @@ class Recorder:
             log.append({"epoch": epoch, "batch": batch, "values": values})
         self._gradient = [0.0] * len(self.names)
 
-    def keep_epochs(self, finished: int) -> None:
-        """Drop what lies behind the first ``finished`` epochs, as a resumed run repeats it."""
-        self._from_scratch = finished == 0
+    def keep(self, epochs: int, steps: int) -> None:
+        """Drop what lies behind the first ``epochs`` and ``steps`` of the next: a resumed run repeats it."""
+        self._from_scratch = epochs == steps == 0
         for log in self._logs.values():
-            log.keep_epochs(finished)
+            log.keep(epochs, steps)
             if not log.path.stat().st_size:
                 log.append({"epoch": 0, "names": self.names})
 

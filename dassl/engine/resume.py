@@ -3,6 +3,10 @@
 ``resume.pt`` holds models, optimizers, schedulers, the gradient scaler, counters, the states of the
 global random generators and what a plugin adds through its hooks. The order and augmentation of samples
 need no state: they derive from (seed, epoch, sample index).
+
+It stands behind an epoch, or, with a position, behind a step in the middle of one:
+{"steps": of the epoch that are done, "passes": over the loader that began in it, "meters": averages so far,
+"gradients": model -> of its trained tensors, as a plugin may add them up over steps}.
 """
 
 import random
@@ -15,11 +19,15 @@ from dassl.run_folder import RESUME_POINT
 from dassl.utils import load_checkpoint, save_whole
 
 
-def save_resume_point(trainer, folder: str, finished_epochs: int) -> None:
-    """Write the state after ``finished_epochs`` epochs; the old file stays until the new one is whole."""
+def save_resume_point(trainer, folder: str, finished_epochs: int, position: dict | None = None) -> None:
+    """Write the state after ``finished_epochs`` epochs; the old file stays until the new one is whole.
+
+    Args: position, in the epoch that follows: steps, passes and meters
+    """
     scaler = getattr(trainer, "scaler", None)
     state = {
         "epoch": finished_epochs,
+        "position": position and {**position, "gradients": _gradients(trainer)},
         "models": {name: trainer.model_state(name) for name in trainer._models},
         "optimizers": _states(trainer._optims),
         "schedulers": _states(trainer._scheds),
@@ -30,12 +38,13 @@ def save_resume_point(trainer, folder: str, finished_epochs: int) -> None:
         "random": _random_states(trainer.device),
         "plugin": trainer.extra_state(),
         "record": trainer.recorder.state() if trainer.recorder is not None else None,
+        "inputs": trainer.inputs,
     }
     save_whole(state, Path(folder) / RESUME_POINT)
 
 
-def load_resume_point(trainer, folder: str) -> int:
-    """Bring ``trainer`` back to the saved state and return the number of finished epochs.
+def read_resume_point(trainer, folder: str) -> dict:
+    """What :func:`save_resume_point` wrote; what an older version did not write yet is None.
 
     Raises: ValueError if the file was written by a trainer with other models, or is no resume point
     """
@@ -48,6 +57,11 @@ def load_resume_point(trainer, folder: str) -> int:
             f"{path} holds the models {list(state['models'])}, but this trainer registers "
             f"{list(trainer._models)}; choose another output folder or delete this one"
         )
+    return {"position": None, "skipped_steps": None, "inputs": None, **state}
+
+
+def restore(trainer, state: dict) -> None:
+    """Bring ``trainer`` back to a state that was read."""
     for name in trainer._models:
         trainer.load_model_state(name, state["models"][name])
     for objects, saved in ((trainer._optims, "optimizers"), (trainer._scheds, "schedulers")):
@@ -57,12 +71,31 @@ def load_resume_point(trainer, folder: str) -> int:
         trainer.scaler.load_state_dict(state["scaler"])
     trainer.best_result = state["best_result"]
     trainer.seconds_train = state["seconds_train"]
-    trainer.skipped_steps = state.get("skipped_steps")  # None in files of versions that did not count them
+    trainer.skipped_steps = state["skipped_steps"]
     trainer.load_extra_state(state["plugin"])
     if trainer.recorder is not None:
         trainer.recorder.load_state(state["record"])
+    if state["position"]:
+        _set_gradients(trainer, state["position"]["gradients"])
     _restore_random_states(state["random"], trainer.device)
-    return state["epoch"]
+
+
+def _trained(trainer) -> dict[str, list]:
+    """Registered name -> the tensors of that model which train."""
+    return {
+        name: [parameter for parameter in model.parameters() if parameter.requires_grad]
+        for name, model in trainer._models.items()
+    }
+
+
+def _gradients(trainer) -> dict[str, list]:
+    return {name: [parameter.grad for parameter in found] for name, found in _trained(trainer).items()}
+
+
+def _set_gradients(trainer, gradients: dict[str, list]) -> None:
+    for name, parameters in _trained(trainer).items():
+        for parameter, gradient in zip(parameters, gradients[name], strict=True):
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
 
 
 def _states(objects) -> dict:

@@ -24,7 +24,7 @@ STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  #
 
 
 class StepLog:
-    """Appends one JSON object per finished training step, with its ``epoch`` from 1, to a file."""
+    """Appends one JSON object per finished training step, with ``epoch`` and ``batch`` from 1, to a file."""
 
     def __init__(self, path: str | os.PathLike):
         self.path = Path(path)
@@ -34,10 +34,15 @@ class StepLog:
         self._file.write(json.dumps(step) + "\n")
         self._file.flush()
 
-    def keep_epochs(self, finished: int) -> None:
-        """Drop the steps behind the first ``finished`` epochs: a resumed run is about to repeat them."""
+    def keep(self, epochs: int, steps: int) -> None:
+        """Drop what lies behind the first ``epochs`` and ``steps`` of the next: a resumed run repeats it."""
+
+        def is_kept(line: str) -> bool:
+            step = json.loads(line)
+            return (step["epoch"], step.get("batch", 0)) <= (epochs + 1, steps)
+
         self._file.close()
-        kept = [line for line in _whole_lines(self.path) if json.loads(line)["epoch"] <= finished]
+        kept = [line for line in _whole_lines(self.path) if is_kept(line)]
         with atomic_write(self.path) as file:
             file.writelines(kept)
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115

@@ -10,18 +10,21 @@ hooks that do nothing unless a plugin implements them: ``before_test``, ``after_
 """
 
 import datetime
+import math
 import os
 import time
 import warnings
 from pathlib import Path
 
 import torch
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from dassl.config import completed
 from dassl.config.identity import config_digest
 from dassl.data import DataManager
 from dassl.data.datasets import validates_on_test
+from dassl.data.passes import EpochSampler
 from dassl.evaluation import build_evaluator
 from dassl.modeling import SimpleNet
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -31,7 +34,9 @@ from dassl.run_folder import (
     FEWSHOT,
     LOGITS,
     METRICS,
+    RESUME_POINT,
     TENSORBOARD,
+    has_best,
     has_checkpoints,
     has_resume_point,
     read_result,
@@ -44,15 +49,16 @@ from dassl.utils import (
     MetricMeter,
     count_num_param,
     load_pretrained_weights,
-    log_only,
     mkdir_if_missing,
     write_json,
 )
+from dassl.utils.stop_signals import Stopped, deferred, requested
 
 from .progress import Progress
 from .recording import Recorder, check_kinds
-from .resume import save_resume_point
+from .resume import read_resume_point, restore, save_resume_point
 from .run_files import StepLog, environment_file, fewshot_file, peak_memory_mb, reset_peak_memory
+from .steps import StepWatch
 from .trainer_base import TrainerBase
 
 
@@ -82,8 +88,11 @@ class SimpleTrainer(TrainerBase):
         self.cfg = cfg
         self._progress = None
         self._last_test = {}
-        self.time_start = self._time_epoch = time.time()
-        self._time_saved = time.monotonic()
+        self.time_start = time.time()  # Dassl's: what plugins subtract from time.time()
+        self._clock = None  # time.monotonic() since which seconds_train grows, None while it stands
+        self._time_begun = self._time_saved = time.monotonic()
+        self._saved = None  # (epochs, steps of the next) that a new start goes on from, None while unknown
+        self._validated = False  # since the last step
         reset_peak_memory(self.device)
         self.build_data_loader()
         self.build_model()
@@ -124,20 +133,38 @@ class SimpleTrainer(TrainerBase):
         self.sched = build_lr_scheduler(self.optim, cfg.OPTIM)
         self.register_model("model", self.model, self.optim, self.sched)
 
+    @property
+    def resumed(self) -> bool:
+        """Whether training goes on from what an earlier start has left."""
+        return self.start_epoch > 0 or self._position is not None
+
     def train(self):
         super().train(self.start_epoch, self.max_epoch)
 
     def before_train(self):
-        cfg = self.cfg
+        self._end_training()  # of this trainer, if there was one before
         if not self._models:
-            print(f"{cfg.TRAINER.NAME} has nothing to train")
+            print(f"{self.cfg.TRAINER.NAME} has nothing to train")
             self.start_epoch = self.max_epoch
         else:
             self.refuse_test_images()
             self._warn_of_test_selection()
             self._go_on()
-        self.time_start = self._time_epoch = time.time()
-        self._time_saved = time.monotonic()
+        self._begun = True
+        self.time_start = time.time()
+        self._time_begun = self._time_saved = self._clock = time.monotonic()
+
+    def _begin_training(self):
+        if not self._begun:  # a plugin's own hook has left it out
+            SimpleTrainer.before_train(self)
+        if self._position and not self._may_stop_in_epoch():
+            raise ValueError(
+                f"{self._resumed_from}/{RESUME_POINT} stands in the middle of an epoch, and this trainer's "
+                "epochs are its own; delete that file to go on from the newest checkpoint"
+            )
+        if self._resumed_from and not self._is_engines("before_train"):
+            # Where the plugin's hook drew random numbers, or set tensors as for a start from scratch.
+            restore(self, read_resume_point(self, self._resumed_from))
 
     def refuse_test_images(self):
         """Raise ValueError if an image to train on is a test image too. Runs before every training."""
@@ -169,10 +196,15 @@ class SimpleTrainer(TrainerBase):
                 "give the folder of a run, or leave --resume out to start from scratch"
             )
         take_over(past, self.output_dir, self.cfg.TRAIN.RECORD)
+        self._saved = self.start_epoch, self._position["steps"] if self._position else 0
         for log in filter(None, (self.metrics_log, self.recorder)):
-            log.keep_epochs(self.start_epoch)
+            log.keep(*self._saved)
+        self._step_watch = StepWatch(self, *self._saved)
+        if getattr(self, "scaler", None) is not None:
+            # torch warns of a schedule that steps before its optimizer, whose step a scaler may skip.
+            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before", UserWarning)
         self._tested_epoch = self.start_epoch
-        saved = has_checkpoints(self.output_dir, self._models, self.start_epoch)
+        saved = self._position or has_checkpoints(self.output_dir, self._models, self.start_epoch)
         if self._checkpoint_due(self.start_epoch) and not saved:
             # The run was killed between writing its resume point and this checkpoint.
             self.save_model(self.start_epoch - 1, self.output_dir)
@@ -188,23 +220,78 @@ class SimpleTrainer(TrainerBase):
     def run_epoch(self):
         raise NotImplementedError
 
+    def _end_steps(self):
+        super()._end_steps()
+        self._stop_clock()
+        self._validated = False
+
     def after_epoch(self):
-        self.seconds_train += time.time() - self._time_epoch
-        checkpoint_due = self._checkpoint_due(self.epoch + 1)
+        self._stop_clock()
+        self._choose_best()
+        if not self._in_engines_loop:
+            self._keep_epoch()
 
-        if not self.cfg.TEST.NO_TEST and self.cfg.TEST.FINAL_MODEL == "best_val":
-            current = self.test(split="val")
-            if current > self.best_result:
-                self.best_result = current
-                self.save_model(self.epoch, self.output_dir, val_result=current, model_name=BEST)
+    def _stop_clock(self):
+        """Count the time since the clock was set as training, once."""
+        if self._clock is not None:
+            self.seconds_train += time.monotonic() - self._clock
+            self._clock = None
 
+    def _choose_best(self):
+        """Validate, and keep the model if it is the best so far."""
+        if self.cfg.TEST.NO_TEST or self.cfg.TEST.FINAL_MODEL != "best_val":
+            return
+        current = self.test(split="val")
+        self._validated = True  # also where a plugin's own test does not say so
+        if current > self.best_result:
+            self.best_result = current
+            self.save_model(self.epoch, self.output_dir, val_result=current, model_name=BEST)
+
+    def _best_is_the_plugins(self) -> bool:
+        """Whether a plugin's ``after_epoch`` keeps a best model by a measure of its own."""
+        return self.best_result == -math.inf and has_best(self.output_dir, self._models)
+
+    def _keep_epoch(self):
+        """Behind ``after_epoch``, whosever it is: best model, resume point, checkpoint."""
+        if not self._validated and not self._best_is_the_plugins():
+            self._choose_best()
+        finished = self.epoch + 1
+        checkpoint_due, asked = self._checkpoint_due(finished), requested()
         # The resume point comes first: it is never older than a checkpoint beside it.
-        if checkpoint_due or time.monotonic() - self._time_saved >= self.resume_interval:
-            save_resume_point(self, self.output_dir, self.epoch + 1)
-            self._time_saved = time.monotonic()
+        if checkpoint_due or asked or time.monotonic() - self._time_saved >= self.resume_interval:
+            self._save_point(finished)
         if checkpoint_due:
             self.save_model(self.epoch, self.output_dir)
-        self._time_epoch = time.time()
+        if asked:
+            raise Stopped(asked, _after(finished, 0), "goes on there")
+        self._clock = time.monotonic()
+
+    def _save_point(self, epochs: int, position: dict | None = None):
+        save_resume_point(self, self.output_dir, epochs, position)
+        self._saved = epochs, position["steps"] if position else 0
+        self._time_saved = time.monotonic()
+
+    def _say_where(self, stop: Stopped):
+        if self._saved is None or stop.where:
+            return
+        stop.then = _goes_on(*self._saved)
+        if self._clock is not None and not self._may_stop_in_epoch():
+            stop.where = f"in epoch {self.epoch + 1}, which the trainer runs by itself"
+
+    def _may_stop_in_epoch(self) -> bool:
+        """Whether epochs are the engine's, so that a later start can go on behind any of their steps."""
+        return (
+            self._in_engines_loop
+            and self._is_engines("run_epoch")
+            and self._is_engines("before_epoch")
+            and self.train_loader_u is None
+            and _can_go_on(self.train_loader_x)
+        )
+
+    def _is_engines(self, method: str) -> bool:
+        """Whether no plugin overrides a method of the life cycle."""
+        engines = {getattr(kind, method) for kind in (TrainerBase, SimpleTrainer, TrainerX)}
+        return getattr(type(self), method) in engines and method not in self.__dict__
 
     def _checkpoint_due(self, finished_epochs: int) -> bool:
         freq = self.cfg.TRAIN.CHECKPOINT_FREQ
@@ -223,11 +310,19 @@ class SimpleTrainer(TrainerBase):
                 self._tested_epoch = None  # which one it is, load_model says
                 self.load_model(self.output_dir)
             self.final_test()
-        print(f"Elapsed: {datetime.timedelta(seconds=round(time.time() - self.time_start))}")
+        print(f"Elapsed: {datetime.timedelta(seconds=round(time.monotonic() - self._time_begun))}")
+        self._end_training()
+        self.save_result()
+
+    def _end_training(self):
+        if self._progress is not None:
+            self._progress.close()
         self.close_writer()
         for log in filter(None, (self.metrics_log, self.recorder)):
             log.close()
-        self.save_result()
+        if self._step_watch is not None:
+            self._step_watch.close()
+        self._progress = self._step_watch = self._clock = self._resumed_from = self._position = None
 
     # Testing ----------------------------------------------------------------------------------------
 
@@ -240,15 +335,18 @@ class SimpleTrainer(TrainerBase):
 
     def test(self, split=None) -> float:
         """Evaluate on ``split`` ("val" or "test", default ``TEST.SPLIT``); return the accuracy in percent."""
-        started = time.time()
+        started = time.monotonic()
+        if split == "val":
+            self._validated = True
         split, loader = self._split_loader(split or self.cfg.TEST.SPLIT)
         print(f"Evaluate on the *{split}* set")
-        for logits, label, _ in self._infer(tqdm(loader, unit="batch", leave=False, disable=None)):
-            self.evaluator.process(logits, label)
+        with deferred(False):
+            for logits, label, _ in self._infer(tqdm(loader, unit="batch", leave=False, disable=None)):
+                self.evaluator.process(logits, label)
         results = self.evaluator.evaluate()
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)
-        self._last_test = {**results, "split": split, "seconds_test": time.time() - started}
+        self._last_test = {**results, "split": split, "seconds_test": time.monotonic() - started}
         return next(iter(results.values()))
 
     def _split_loader(self, split):
@@ -352,56 +450,48 @@ class TrainerX(SimpleTrainer):
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
         self.num_batches = len(self.train_loader_x)
+        done = self._go_on_in_epoch(losses)
         if self._progress is None:
-            self._progress = Progress(self.epoch * self.num_batches, self.max_epoch * self.num_batches)
-            self._expect_skipped_steps()
+            total = self.max_epoch * self.num_batches
+            self._progress = Progress(self.epoch * self.num_batches + done, total)
 
-        if self.epoch == 0:
-            self.skipped_steps = 0
-        scale, end = self._gradient_scale(), time.time()
-        for self.batch_idx, batch in enumerate(self.train_loader_x):
-            data_time.update(time.time() - end)
-            lr = self.get_current_lr()
-            summary = _plain_numbers(self.forward_backward(batch))
-            scale = self._note_skipped_step(scale)
-            batch_time.update(time.time() - end)
+        end = time.monotonic()
+        for self.batch_idx, batch in enumerate(self.train_loader_x, start=done):
+            data_time.update(time.monotonic() - end)
+            summary = self.forward_backward(batch)
+            batch_time.update(time.monotonic() - end)
             losses.update(summary)
 
             line_due = (self.batch_idx + 1) % self.cfg.TRAIN.PRINT_FREQ == 0
             line_due = line_due or self.num_batches < self.cfg.TRAIN.PRINT_FREQ
             self._progress.step(self, losses, batch_time, data_time, line_due)
-            self._record_step(lr, summary, losses)
-            end = time.time()
+            self._write_averages(losses)
+            if requested() and self._may_stop_in_epoch():
+                self._stop_here(losses)
+            end = time.monotonic()
 
-    def _expect_skipped_steps(self):
-        """Silence torch's warning of a schedule that steps before its optimizer: scalers may skip it."""
-        if getattr(self, "scaler", None) is not None:
-            warnings.filterwarnings("ignore", r"Detected call of `lr_scheduler.step\(\)` before", UserWarning)
+    def _go_on_in_epoch(self, losses: MetricMeter) -> int:
+        """Steps of this epoch that are done; where there are some, the loader and ``losses`` go on there."""
+        position, self._position = self._position, None
+        if position is None:
+            return 0
+        losses.load_state(position["meters"])
+        self.batch_idx = position["steps"] - 1  # of the step before, for an epoch without another
+        self.train_loader_x.sampler.go_on(
+            position["steps"] * self.train_loader_x.batch_size, position["passes"]
+        )
+        return position["steps"]
 
-    def _gradient_scale(self) -> float:
-        """Factor of the gradient scaler that a trainer of the family keeps as ``scaler``; 1 without one."""
-        scaler = getattr(self, "scaler", None)
-        return scaler.get_scale() if hasattr(scaler, "get_scale") else 1.0
+    def _stop_here(self, losses: MetricMeter):
+        """Write the resume point behind the step that is done, and end the run."""
+        self._stop_clock()
+        steps = self.batch_idx + 1
+        passes = self.train_loader_x.sampler.passes.begun
+        self._save_point(self.epoch, {"steps": steps, "passes": passes, "meters": losses.state()})
+        raise Stopped(requested(), _after(self.epoch, steps), "goes on there")
 
-    def _note_skipped_step(self, scale_before: float) -> float:
-        """Count the step if the gradient scaler skipped it: only then its factor, returned, is lower."""
-        scale = self._gradient_scale()
-        if scale < scale_before:
-            log_only(
-                f"skipped step: gradients are not finite in epoch {self.epoch + 1}, "
-                f"batch {self.batch_idx + 1}; gradient scale {scale_before:g} -> {scale:g}"
-            )
-            if self.skipped_steps is not None:
-                self.skipped_steps += 1
-        return scale
-
-    def _record_step(self, lr, summary, losses):
-        if self.metrics_log is not None:
-            self.metrics_log.append(
-                {"epoch": self.epoch + 1, "batch": self.batch_idx + 1, "lr": lr, **summary}
-            )
-        if self.recorder is not None:
-            self.recorder.append(self.epoch + 1, self.batch_idx + 1)
+    def _write_averages(self, losses: MetricMeter):
+        """TensorBoard: averages over the epoch."""
         step = self.epoch * self.num_batches + self.batch_idx
         for name, meter in losses.meters.items():
             self.write_scalar(f"train/{name}", meter.avg, step)
@@ -427,7 +517,16 @@ def _config_digest_of(folder: str) -> str | None:
     return result.get("config_digest") if result else None
 
 
-def _plain_numbers(summary: dict | None) -> dict[str, float]:
-    """A loss summary of numbers, 0-d tensors and NumPy scalars, as plain numbers."""
-    values = (summary or {}).items()
-    return {name: value.item() if hasattr(value, "item") else value for name, value in values}
+def _can_go_on(loader) -> bool:
+    """Whether a pass can begin behind any batch: an order of ours, cut into batches by torch."""
+    ours = isinstance(loader, DataLoader) and isinstance(loader.sampler, EpochSampler)
+    return ours and loader.batch_size is not None and type(loader.sampler).__iter__ is EpochSampler.__iter__
+
+
+def _after(epochs: int, steps: int) -> str:
+    """Where training stands, for people."""
+    return f"after step {steps} of epoch {epochs + 1}" if steps else f"after epoch {epochs}"
+
+
+def _goes_on(epochs: int, steps: int) -> str:
+    return f"goes on {_after(epochs, steps)}" if epochs or steps else "starts from scratch"

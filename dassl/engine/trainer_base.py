@@ -2,6 +2,7 @@
 
 import os
 from collections import OrderedDict
+from contextlib import nullcontext
 
 import numpy as np
 import torch
@@ -13,8 +14,9 @@ from dassl.utils import (
     save_checkpoint,
     tolist_if_not,
 )
+from dassl.utils.stop_signals import Stopped, deferred
 
-from .resume import load_resume_point
+from .resume import read_resume_point, restore
 
 
 class TrainerBase:
@@ -32,11 +34,17 @@ class TrainerBase:
         self.best_result = -np.inf
         self.seconds_train = 0.0
         self.skipped_steps = None  # steps that the gradient scaler left out, None while unknown
+        self.inputs = None  # digests of what the run reads, for whoever compares them; kept in resume points
+        self._resumed_from = None  # folder of the resume point that training goes on from
+        self._position = None  # in the epoch, where that point stands in the middle of one
+        self._in_engines_loop = False
+        self._begun = False  # whether what comes before the first epoch is done
+        self._step_watch = None  # of steps.py, while training
         self._tested_epoch = None  # finished epochs of the model that tests see, None while unknown
 
     @property
     def epoch(self) -> int:
-        """Current epoch, counted from 0. Setting it tells the training loaders, whose order depends on it."""
+        """Current epoch, counted from 0. Setting it tells the training loaders and the records."""
         return self._epoch
 
     @epoch.setter
@@ -46,6 +54,8 @@ class TrainerBase:
             sampler = getattr(getattr(self, name, None), "sampler", None)
             if hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(value)
+        if self._step_watch is not None:
+            self._step_watch.begin_epoch(value)
 
     # Registered models ------------------------------------------------------------------------------
 
@@ -144,9 +154,13 @@ class TrainerBase:
         Raises: ValueError if the models stopped at different epochs.
         """
         if has_resume_point(directory):
-            epoch = load_resume_point(self, directory)
-            print(f"Resuming from {os.path.join(directory, RESUME_POINT)}: {epoch} epochs are done")
-            return epoch
+            point = read_resume_point(self, directory)
+            restore(self, point)
+            self._resumed_from, self._position = directory, point["position"]
+            part = f", and {self._position['steps']} steps of the next" if self._position else ""
+            path = os.path.join(directory, RESUME_POINT)
+            print(f"Resuming from {path}: {point['epoch']} epochs are done{part}")
+            return point["epoch"]
         folders = {name: os.path.join(directory, name) for name in self.get_model_names()}
         if not folders or not all(newest_checkpoint(folder) for folder in folders.values()):
             print(f"No checkpoint found in {directory}, train from scratch")
@@ -201,16 +215,52 @@ class TrainerBase:
     # The loop ---------------------------------------------------------------------------------------
 
     def train(self, start_epoch, max_epoch):
-        """Run epochs ``start_epoch`` (or where ``before_train`` resumed) to ``max_epoch``."""
+        """Run epochs ``start_epoch`` (or where ``before_train`` resumed) to ``max_epoch``.
+
+        What the engine keeps (resume points, checkpoints, records) is done around the hooks, so a plugin that
+        overrides a hook loses nothing. A signal stops the loop between two steps; a test, and an epoch
+        that a plugin runs by itself, it ends at once.
+        """
         self.start_epoch = start_epoch
         self.max_epoch = max_epoch
-        self.before_train()
-        for self.epoch in range(self.start_epoch, self.max_epoch):
-            self.before_epoch()
-            self.run_epoch()
-            self._tested_epoch = self.epoch + 1
-            self.after_epoch()
-        self.after_train()
+        self._in_engines_loop, self._begun = True, False
+        try:
+            self.before_train()
+            self._begin_training()
+            with deferred():
+                for self.epoch in range(self.start_epoch, self.max_epoch):
+                    self.before_epoch()
+                    with nullcontext() if self._may_stop_in_epoch() else deferred(False):
+                        self.run_epoch()
+                    self._end_steps()
+                    self.after_epoch()
+                    self._keep_epoch()
+            self.after_train()
+        except Stopped as stop:
+            self._say_where(stop)
+            raise
+        finally:
+            self._end_training()
+
+    def _begin_training(self):
+        """The engine's part of ``before_train``, which may have done it already."""
+
+    def _may_stop_in_epoch(self) -> bool:
+        """Whether ``run_epoch`` looks out for signals by itself."""
+        return False
+
+    def _end_steps(self):
+        """The steps of the epoch are done."""
+        self._tested_epoch = self.epoch + 1
+
+    def _keep_epoch(self):
+        """The epoch is over: keep what there is to keep, and stop here if a signal asks for it."""
+
+    def _say_where(self, stop: Stopped):
+        """Tell a signal that ended training at once what is kept."""
+
+    def _end_training(self):
+        """Close what is open, however training ended."""
 
     def before_train(self):
         pass

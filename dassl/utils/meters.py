@@ -52,5 +52,14 @@ class MetricMeter:
         for name, value in metrics.items():
             self.meters[name].update(value)
 
+    def state(self) -> dict[str, dict]:
+        """Everything the averages depend on, in plain numbers."""
+        return {name: dict(vars(meter)) for name, meter in self.meters.items()}
+
+    def load_state(self, state: Mapping[str, Mapping]) -> None:
+        """Inverse of :meth:`state`."""
+        for name, values in state.items():
+            vars(self.meters[name]).update(values)
+
     def __str__(self) -> str:
         return self.delimiter.join(f"{name} {m.val:.4f} ({m.avg:.4f})" for name, m in self.meters.items())

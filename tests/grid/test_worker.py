@@ -1,6 +1,8 @@
 """When a warm process may do another run, and that it ends where it may not."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 
@@ -8,6 +10,7 @@ import pytest
 import torch
 
 import train
+from dassl.utils import stop_signals
 from grid import worker
 from grid.executors import local
 from grid.executors.local import LocalExecutor
@@ -55,6 +58,23 @@ def test_other_errors_leave_the_process_as_it_was(answer):
     assert answer(ValueError("BETA is -1")) == worker.Answer("BETA is -1")
     no_memory = answer(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"))
     assert no_memory.out_of_memory and not no_memory.spoiled
+
+
+def test_a_signal_ends_the_run_with_words_and_the_process(monkeypatch):
+    def stopped(argv):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = {number: signal.getsignal(number) for number in stop_signals.SIGNALS}
+    monkeypatch.setattr(train, "run_command", stopped)
+    try:
+        words = "SIGTERM: stopped; the same command goes on from what is saved"
+        assert worker.execute([]) == worker.Answer(words, spoiled=True)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    monkeypatch.setattr(train, "run_command", lambda argv: None)
+    assert worker.execute([]) == worker.Answer()
+    assert {number: signal.getsignal(number) for number in stop_signals.SIGNALS} == before
 
 
 def test_errors_that_train_py_does_not_expect_count_too(answer):

@@ -22,11 +22,19 @@ from statistics import fmean
 from typing import IO, NamedTuple
 
 from clipfit.io.files import atomic_write
-from dassl.run_folder import PREDICTIONS, PREDICTIONS_GZIP, Folder, predictions_path, remove_predictions
+from dassl.run_folder import (
+    PREDICTIONS,
+    PREDICTIONS_GZIP,
+    RESULT,
+    Folder,
+    predictions_path,
+    remove_predictions,
+)
 
 FORMAT = 1
 TOP = 5  # classes of a picture that are kept
 GZIP_ABOVE = 10_000  # pictures
+ROUNDING = 1e-6  # of a percentage that is computed in two ways
 
 
 class Prediction(NamedTuple):
@@ -202,6 +210,21 @@ def macro_f1(counts: Counts) -> float:
         occurs[predicted] += count
     labels = {label for label, _ in counts}
     return 100 * fmean(2 * counts[label, label] / occurs[label] for label in labels)
+
+
+def disagreement(counts: Counts, result: dict) -> str:
+    """What the predictions of a run say otherwise than its result; empty if nothing."""
+    ours = {
+        "total": counts.total(),
+        "correct": sum(count for (label, predicted), count in counts.items() if label == predicted),
+        "macro_f1": macro_f1(counts) if counts else None,
+    }
+    other = [
+        f"{name} is {value} in {PREDICTIONS}, {result[name]} in {RESULT}"
+        for name, value in ours.items()
+        if result.get(name) is not None and (value is None or abs(value - result[name]) > ROUNDING)
+    ]
+    return f"{'; '.join(other)}: the two are not of one test" if other else ""
 
 
 def print_class_scores(scores: list[ClassScore]) -> None:

@@ -12,6 +12,7 @@ from dassl.utils.stop_signals import Stopped, obeyed
 from launch.arguments import parse_args
 from launch.bare_errors import described, is_bare
 from launch.errors import message_of_run
+from launch.finished import make_what_is_asked, print_result
 from launch.folder import claim, release, settle_folders
 from launch.resolve import Run, check_replaced, resolve
 
@@ -66,6 +67,7 @@ def run_command(argv: list[str]) -> None:
     if result := claim(run, ["python", "train.py", *argv], no_train=args.no_train):
         print(f"{cfg.OUTPUT_DIR} is finished already")
         print_result(result)
+        make_what_is_asked(cfg, result)
         return
     if not args.no_train:
         setup_logger(cfg.OUTPUT_DIR)
@@ -103,20 +105,6 @@ def execute(args, run: Run) -> None:
         trainer.train()
     if read_result(cfg.OUTPUT_DIR) is None:  # a trainer with its own after_train may not have written one
         trainer.save_result()
-
-
-def print_result(result: dict) -> None:
-    """The result block of a finished run."""
-    print("=> result")
-    if result["accuracy"] is None:
-        print("* not tested")
-        return
-    for name in ("total", "correct"):
-        if result[name] is not None:
-            print(f"* {name}: {result[name]:,}")
-    for name, key in (("accuracy", "accuracy"), ("error", "error_rate"), ("macro_f1", "macro_f1")):
-        if result[key] is not None:
-            print(f"* {name}: {result[key]:.2f}%")
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ finished    result.json is there: it is written last, and removes the resume poi
 Which folder a run has, whose experiment it holds and who may write there is a matter of launch/folder.py.
 """
 
+import json
 import os
 import re
 import shutil
@@ -21,10 +22,13 @@ Folder = str | os.PathLike
 
 CONFIG = "config.yaml"  # the resolved config, with the command that made it as first comment
 LOG = "log.txt"  # everything printed, a header per start
-ENVIRONMENT = "environment.json"  # versions, commit, device, digests of the image lists
+STARTS = "starts.jsonl"  # a line per start: time, command, commit, versions, device, digests of the inputs
+ENVIRONMENT = "environment.json"  # the last line of it, for programs that read one start
 FEWSHOT = "fewshot.json"  # the images trained on
 METRICS = "metrics.jsonl"  # a line per finished step
 RESUME_POINT = "resume.pt"  # everything that decides the next bits of an unfinished run
+PREDICTIONS = "predictions.jsonl"  # of every picture of the final test (dassl/predictions.py)
+PREDICTIONS_GZIP = "predictions.jsonl.gz"  # where there are many
 RESULT = "result.json"  # every number of a finished run
 TENSORBOARD = "tensorboard"  # folder of event files
 CONFUSION_MATRIX = "cmat.pt"  # if TEST.COMPUTE_CMAT
@@ -101,6 +105,13 @@ def read_config(folder: Folder) -> dict:
     return content
 
 
+def read_command(folder: Folder) -> str | None:
+    """The command of the last start, from the first line of config.yaml; None if nothing says it."""
+    path = Path(folder, CONFIG)
+    first = path.read_text(encoding="utf-8", errors="replace").partition("\n")[0] if path.is_file() else ""
+    return first.removeprefix("# ") if first.startswith("# ") else None
+
+
 def has_config(folder: Folder) -> bool:
     """Whether the folder says which experiment it holds."""
     return Path(folder, CONFIG).is_file()
@@ -110,6 +121,51 @@ def read_environment(folder: Folder) -> dict:
     """Versions, commit, device; empty if a run has not written them."""
     path = Path(folder, ENVIRONMENT)
     return read_json(path) if path.is_file() else {}
+
+
+def read_starts(folder: Folder) -> list[dict]:
+    """Every start of a run, oldest first. A run of a version that did not list them has its last one.
+
+    Raises: ValueError with file and line for damage
+    """
+    path = Path(folder, STARTS)
+    if not path.is_file():
+        environment = read_environment(folder)
+        return [environment] if environment else []
+    starts = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        try:
+            starts.append(json.loads(line))
+        except json.JSONDecodeError as error:
+            raise ValueError(
+                f"{path}, line {number} is not valid JSON ({error.msg}); restore the file or remove it"
+            ) from error
+    return starts
+
+
+def write_start(folder: Folder, start: dict, before: Iterable[dict] = ()) -> int:
+    """Add a start to those of a run, and make it the environment. Returns how many there are.
+
+    Args: before, earlier starts of a run in another folder that goes on here
+    """
+    known = read_starts(folder)
+    starts = [*(old for old in before if old not in known), *known, start]
+    with atomic_write(Path(folder, STARTS)) as file:
+        file.writelines(json.dumps(one) + "\n" for one in starts)
+    write_json(start, Path(folder, ENVIRONMENT))
+    return len(starts)
+
+
+def predictions_path(folder: Folder) -> Path | None:
+    """The predictions of the final test, compressed or not; None if there are none."""
+    paths = (Path(folder, name) for name in (PREDICTIONS, PREDICTIONS_GZIP))
+    return next(filter(Path.is_file, paths), None)
+
+
+def remove_predictions(folder: Folder, but: str = "") -> None:
+    """Remove the predictions of an earlier test, except the file of this name."""
+    for name in {PREDICTIONS, PREDICTIONS_GZIP} - {but}:
+        Path(folder, name).unlink(missing_ok=True)
 
 
 # Going on with a run --------------------------------------------------------------------------------

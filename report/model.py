@@ -140,7 +140,7 @@ class ReportedRun:
     state: str  # "done", "stale", "failed", "unfinished", "todo"
     command: str
     result: dict = field(default_factory=dict)  # result.json
-    environment: dict = field(default_factory=dict)  # environment.json
+    starts: tuple[dict, ...] = ()  # starts.jsonl
     reason: str = ""
     embedded: bool = False
 

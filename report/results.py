@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from statistics import fmean, pstdev
 
-from dassl.run_folder import read_environment
+from dassl.run_folder import read_starts
 from grid.plan import Planned
 from grid.spec import Spec
 from launch.resolve import TRANSFERS
@@ -58,7 +58,7 @@ def dataset_scores(
 
 
 def reported_runs(paper: Paper, outcomes: Outcomes) -> tuple[ReportedRun, ...]:
-    """Every run behind the numbers, with its environment: versions, commit, device."""
+    """Every run behind the numbers, with its starts: versions, commit, device."""
     return tuple(_reported(paper, planned) for planned in dict.fromkeys(outcomes.values()))
 
 
@@ -68,7 +68,7 @@ def _reported(paper: Paper, planned: Planned) -> ReportedRun:
         state=planned.state,
         command=" ".join(planned.command),
         result=planned.result or {},
-        environment=read_environment(planned.folder) if planned.result else {},
+        starts=tuple(read_starts(planned.folder)) if planned.result else (),
         reason=planned.reason,
         embedded=paper.family_of(planned.spec.dataset).embedded,
     )

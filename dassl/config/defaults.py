@@ -120,6 +120,7 @@ def engine_defaults() -> CfgNode:
     cfg.TEST.EVALUATOR = "Classification"  # registered evaluator
     cfg.TEST.PER_CLASS_RESULT = False  # print the accuracy of every class
     cfg.TEST.COMPUTE_CMAT = False  # write the confusion matrix to <OUTPUT_DIR>/cmat.pt
+    cfg.TEST.PREDICTIONS = True  # write what the final test said of every picture to predictions.jsonl
     cfg.TEST.NO_TEST = False  # do not test after training
     cfg.TEST.SPLIT = "test"  # test or val
     cfg.TEST.FINAL_MODEL = (

@@ -1,7 +1,7 @@
 """What a run writes about itself, beside its log and its checkpoints.
 
 metrics.jsonl      one line per finished step, flushed, full precision
-environment.json   versions, commit, device, threads, kernels, digests of the image lists
+starts.jsonl       a line per start: time, command, commit, versions, device, digests of the image lists
 fewshot.json       the images trained on, relative paths, with their digest
 """
 
@@ -9,16 +9,19 @@ import json
 import os
 import platform
 import resource
-import subprocess
+import shlex
 import sys
 from contextlib import suppress
-from functools import cache
-from importlib import metadata
+from datetime import UTC, datetime
 from pathlib import Path
 
 import torch
 
+from dassl.code_state import code_state, requirement_versions
+from dassl.run_folder import read_command
 from dassl.utils import atomic_write, list_digest
+
+RANKS = 1  # processes that share a run
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux: peak memory, its reset
 
@@ -66,8 +69,18 @@ def relative_paths(dataset, items, root: str) -> list[str]:
     return [Path(os.path.relpath(item.impath, root)).as_posix() for item in items]
 
 
-def fewshot_file(dataset, cfg) -> dict:
-    """Content of fewshot.json: the images trained on, in order. Equal digests mean equal images."""
+def image_root(dataset, root: str) -> str:
+    """The folder that :func:`relative_paths` are relative to."""
+    return (
+        dataset.image_dir if hasattr(dataset, "relative_path") else os.path.abspath(os.path.expanduser(root))
+    )
+
+
+def fewshot_file(dataset, cfg, files: dict[str, str] | None = None) -> dict:
+    """Content of fewshot.json: the images trained on, in order. Equal digests mean equal images.
+
+    Args: files, relative path -> sha256 of the content, where that is known
+    """
     images = relative_paths(dataset, dataset.train_x, cfg.DATASET.ROOT)
     return {
         "dataset": cfg.DATASET.NAME,
@@ -76,24 +89,31 @@ def fewshot_file(dataset, cfg) -> dict:
         "subsample_classes": cfg.DATASET.SUBSAMPLE_CLASSES,
         "digest": list_digest(images),
         "images": images,
+        **({"files": files} if files is not None else {}),
     }
 
 
-def environment_file(dataset, cfg, device: torch.device) -> dict:
-    """Content of environment.json: versions, commit of the code, device, digests of the image lists."""
+def start_line(dataset, cfg, device: torch.device, inputs: dict | None = None) -> dict:
+    """A line of starts.jsonl: when, what was asked, with which code, on what.
+
+    Args: inputs, digests of what the run reads; None if nobody took them
+    """
     lists = {"train_x": dataset.train_x, "val": dataset.val, "test": dataset.test}
     return {
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "command": read_command(cfg.OUTPUT_DIR) or shlex.join(["python", *sys.argv]),
+        **code_state(),
+        "packages": requirement_versions(),
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "packages": _imported_versions(),
-        "commit": _commit(),
         "device": torch.cuda.get_device_name(device)
         if device.type == "cuda"
         else platform.processor() or "cpu",
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
-        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "ranks": RANKS,
         "kernels": _kernels(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
         "lists": {
             name: {
                 "images": len(items),
@@ -102,6 +122,7 @@ def environment_file(dataset, cfg, device: torch.device) -> dict:
             for name, items in lists.items()
             if items
         },
+        "inputs": inputs,
     }
 
 
@@ -138,32 +159,3 @@ def _kernels() -> dict[str, dict[str, bool]]:
             "math": cuda.math_sdp_enabled(),
         },
     }
-
-
-def _imported_versions() -> dict[str, str]:
-    distributions = {
-        name for module, names in _distributions().items() if module in sys.modules for name in names
-    }
-    return {name: metadata.version(name) for name in sorted(distributions, key=str.lower)}
-
-
-@cache
-def _distributions() -> dict[str, list[str]]:
-    """Module -> the distributions that bring it: half a second, once in a process."""
-    return metadata.packages_distributions()
-
-
-def _commit() -> str | None:
-    """Commit of the code that runs, marked ``+changes`` when files differ from it; None outside git."""
-    here = Path(__file__).resolve().parent
-    try:
-        git = ["git", "-C", str(here)]
-        commit = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        dirty = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return commit + ("+changes" if dirty.strip() else "")

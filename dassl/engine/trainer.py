@@ -30,7 +30,6 @@ from dassl.modeling import SimpleNet
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.run_folder import (
     BEST,
-    ENVIRONMENT,
     FEWSHOT,
     LOGITS,
     METRICS,
@@ -40,9 +39,12 @@ from dassl.run_folder import (
     has_checkpoints,
     has_resume_point,
     read_result,
+    read_starts,
+    remove_predictions,
     settle_records,
     take_over,
     write_result,
+    write_start,
 )
 from dassl.utils import (
     AverageMeter,
@@ -54,10 +56,11 @@ from dassl.utils import (
 )
 from dassl.utils.stop_signals import Stopped, deferred, requested
 
+from .predicting import predictions_of
 from .progress import Progress
 from .recording import Recorder, check_kinds
 from .resume import read_resume_point, restore, save_resume_point
-from .run_files import StepLog, environment_file, fewshot_file, peak_memory_mb, reset_peak_memory
+from .run_files import RANKS, StepLog, fewshot_file, peak_memory_mb, reset_peak_memory, start_line
 from .steps import StepWatch
 from .trainer_base import TrainerBase
 
@@ -75,6 +78,8 @@ class SimpleTrainer(TrainerBase):
     """Data, model, evaluator, checkpoints, tests and files of one run."""
 
     version = 1  # of a trainer's results: raised whenever the same config gives other numbers than before
+    inputs = None  # digests of what the run reads, set by a launcher that took them
+    train_files = None  # relative path -> sha256 of every image trained on, likewise
 
     def __init__(self, cfg):
         super().__init__()
@@ -93,6 +98,8 @@ class SimpleTrainer(TrainerBase):
         self._time_begun = self._time_saved = time.monotonic()
         self._saved = None  # (epochs, steps of the next) that a new start goes on from, None while unknown
         self._validated = False  # since the last step
+        self._in_final_test = False
+        self._starts = 0  # of this run, counted once this one is written down
         reset_peak_memory(self.device)
         self.build_data_loader()
         self.build_model()
@@ -329,7 +336,13 @@ class SimpleTrainer(TrainerBase):
     def final_test(self):
         """The test whose numbers the result holds; of a plugin's own ``test`` the accuracy it returns."""
         self._last_test = {}
-        accuracy = self.test()
+        self._write_start()
+        remove_predictions(self.output_dir)
+        self._in_final_test = True
+        try:
+            accuracy = self.test()
+        finally:
+            self._in_final_test = False
         if not self._last_test and accuracy is not None:
             self._last_test = {"accuracy": float(accuracy)}
 
@@ -340,9 +353,10 @@ class SimpleTrainer(TrainerBase):
             self._validated = True
         split, loader = self._split_loader(split or self.cfg.TEST.SPLIT)
         print(f"Evaluate on the *{split}* set")
-        with deferred(False):
-            for logits, label, _ in self._infer(tqdm(loader, unit="batch", leave=False, disable=None)):
+        with deferred(False), predictions_of(self, split) as keep:
+            for logits, label, batch in self._infer(tqdm(loader, unit="batch", leave=False, disable=None)):
                 self.evaluator.process(logits, label)
+                keep(logits, label, batch)
         results = self.evaluator.evaluate()
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)
@@ -387,11 +401,18 @@ class SimpleTrainer(TrainerBase):
     # Files of the run -------------------------------------------------------------------------------
 
     def write_run_files(self):
-        """Write environment.json and fewshot.json into the run folder."""
-        dataset = self.dm.dataset
-        environment = environment_file(dataset, self.cfg, self.device)
-        write_json(environment, os.path.join(self.output_dir, ENVIRONMENT))
-        write_json(fewshot_file(dataset, self.cfg), os.path.join(self.output_dir, FEWSHOT))
+        """Write down this start, and the images trained on (fewshot.json)."""
+        self._write_start()
+        images = fewshot_file(self.dm.dataset, self.cfg, self.train_files)
+        write_json(images, os.path.join(self.output_dir, FEWSHOT))
+
+    def _write_start(self):
+        """Add this start to those of the run, once; one that ``--resume`` goes on with brings its own."""
+        if self._starts:
+            return
+        past = read_starts(self.cfg.RESUME) if self.cfg.RESUME else []
+        start = start_line(self.dm.dataset, self.cfg, self.device, self.inputs)
+        self._starts = write_start(self.output_dir, start, before=past)
 
     def result(self) -> dict:
         """Everything a table needs to know about this run: unrounded percentages, None where unknown."""
@@ -414,6 +435,7 @@ class SimpleTrainer(TrainerBase):
             "trainable_params": self._trainable_params(),
             "epoch": self._tested_epoch,
             "max_epoch": self.max_epoch,
+            "budget_steps": None,
             "skipped_steps": self.skipped_steps,
             "train_images": len(self.dm.dataset.train_x),
             "total": self.evaluator._total if tested else None,
@@ -422,10 +444,15 @@ class SimpleTrainer(TrainerBase):
             "error_rate": test.get("error_rate"),
             "macro_f1": test.get("macro_f1"),
             "extras": [],
+            "inference": "unified",
+            "tuned_for_backbone": None,
             "seconds_train": self.seconds_train or None,
             "seconds_test": test.get("seconds_test"),
             "peak_memory_mb": peak_memory_mb(self.device),
+            "ranks": RANKS,
+            "starts": self._starts,
             "config_digest": config_digest(cfg),
+            "inputs": self.inputs,
             "model_dir": cfg.RUN.MODEL_DIR or None,
             "model_digest": _config_digest_of(cfg.RUN.MODEL_DIR),
             "load_epoch": cfg.RUN.LOAD_EPOCH if cfg.RUN.LOAD_EPOCH >= 0 else None,
@@ -435,7 +462,8 @@ class SimpleTrainer(TrainerBase):
     def save_result(self):
         """Write result.json, which marks the run as finished, and drop the resume point it supersedes."""
         mkdir_if_missing(self.output_dir)
-        if not os.path.isfile(os.path.join(self.output_dir, ENVIRONMENT)):
+        self._write_start()
+        if not os.path.isfile(os.path.join(self.output_dir, FEWSHOT)):
             self.write_run_files()
         write_result(self.output_dir, self.result())
 

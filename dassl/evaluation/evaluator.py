@@ -1,6 +1,6 @@
 """Classification: accuracy, macro F1, accuracy per class, confusion matrix."""
 
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import torch
 
 from clipfit.io.files import atomic_write
 from dassl.evaluation.build import EVALUATOR_REGISTRY
+from dassl.predictions import ClassScore, Counts, print_class_scores
 from dassl.run_folder import CONFUSION_MATRIX
 
 
@@ -99,26 +100,25 @@ class Classification(EvaluatorBase):
         if self.cfg.TEST.PER_CLASS_RESULT:
             per_class = 100 * hits[present].double() / images[present]
             results["perclass_accuracy"] = per_class.mean().item()
-            self._print_per_class(present, images, hits, per_class)
+            print_class_scores(
+                [
+                    ClassScore(label, self._lab2cname[label], int(images[label]), int(hits[label]))
+                    for label in present.tolist()
+                ]
+            )
         if self.cfg.TEST.COMPUTE_CMAT:
-            self._save_confusion_matrix(y_true, y_pred, num_classes)
+            counts = Counter(zip(self._y_true, self._y_pred, strict=True))
+            num_classes = max(num_classes, 1 + max(self._lab2cname or [0]))
+            save_confusion_matrix(counts, num_classes, self.cfg.OUTPUT_DIR)
         return results
 
-    def _print_per_class(self, present, images, hits, per_class) -> None:
-        print("=> per-class result")
-        for label, accuracy in zip(present.tolist(), per_class.tolist(), strict=True):
-            print(
-                f"* class: {label} ({self._lab2cname[label]})\ttotal: {images[label]:,}\t"
-                f"correct: {hits[label]:,}\tacc: {accuracy:.2f}%"
-            )
-        print(f"* average: {per_class.mean():.2f}%")
 
-    def _save_confusion_matrix(self, y_true, y_pred, num_classes: int) -> None:
-        """Write cmat.pt, (K, K): row true class, column predicted class; rows sum to 1, or to 0 if empty."""
-        num_classes = max(num_classes, 1 + max(self._lab2cname or [0]))
-        counts = (y_true * num_classes + y_pred).bincount(minlength=num_classes**2)
-        counts = counts.view(num_classes, num_classes).double()
-        path = Path(self.cfg.OUTPUT_DIR) / CONFUSION_MATRIX
-        with atomic_write(path, "wb") as file:
-            torch.save(counts / counts.sum(dim=1, keepdim=True).clamp(min=1), file)
-        print(f"Confusion matrix saved to {path}")
+def save_confusion_matrix(counts: Counts, num_classes: int, folder: str) -> None:
+    """Write cmat.pt, (K, K): row true class, column predicted class; rows sum to 1, or to 0 if empty."""
+    matrix = torch.zeros(num_classes, num_classes, dtype=torch.float64)
+    for (label, predicted), count in counts.items():
+        matrix[label, predicted] = count
+    path = Path(folder) / CONFUSION_MATRIX
+    with atomic_write(path, "wb") as file:
+        torch.save(matrix / matrix.sum(dim=1, keepdim=True).clamp(min=1), file)
+    print(f"Confusion matrix saved to {path}")

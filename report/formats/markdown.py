@@ -142,7 +142,7 @@ def _run(row: RunRow) -> list[str]:
         _escape(row.precision),
         _escape(row.backbone),
         _escape(", ".join(row.help)),
-        f"E{row.environment}" if row.environment else "",
+        ", ".join(f"E{number}" for number in row.environments),
     ]
 
 

@@ -1,13 +1,25 @@
 """The runs behind the numbers: what each used, and the environments that they share."""
 
-import json
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from report.model import ReportedRun
 from report.results import milliseconds_per_image
 
-LISTS = "lists"  # digests of image lists belong to a data set, not to an environment
+# What of a start is its environment: not when it was, nor what it read.
+ENVIRONMENT = (
+    "python",
+    "platform",
+    "packages",
+    "device",
+    "cuda",
+    "threads",
+    "ranks",
+    "kernels",
+    "deterministic",
+)
+COMMITS = "commits"  # of all starts in an environment
 
 
 @dataclass(frozen=True)
@@ -20,7 +32,7 @@ class RunRow:
     ms_per_image: float | None  # of training, per epoch
     memory_mb: float | None
     help: tuple[str, ...]  # what it used beside the training images
-    environment: int | None  # number of its environment, from 1
+    environments: tuple[int, ...]  # numbers of those that its starts had, from 1
 
     @property
     def precision(self) -> str:
@@ -32,14 +44,16 @@ class RunRow:
 
     @property
     def facts(self) -> dict[str, str]:
-        return facts(self.run.environment)
+        """Of its last start, with the commits of all."""
+        starts = self.run.starts
+        return facts({**starts[-1], COMMITS: _commits(starts)} if starts else {})
 
 
 def facts(environment: dict) -> dict[str, str]:
-    """What a reader asks first of an environment.json; empty where it does not say."""
+    """What a reader asks first of an environment; empty where it does not say."""
     packages = environment.get("packages", {})
     named = {
-        "commit": _short(environment.get("commit") or ""),
+        "commit": ", ".join(environment.get(COMMITS, ())),
         "torch": packages.get("torch"),
         "device": environment.get("device"),
         "CUDA": environment.get("cuda"),
@@ -51,27 +65,53 @@ def facts(environment: dict) -> dict[str, str]:
     return {name: "" if value is None else str(value) for name, value in named.items()}
 
 
+def _commits(starts: Iterable[dict]) -> list[str]:
+    """Each once: seven digits, "+" behind them where files differed from it, "none" where git told none."""
+    shown = [_short(start["commit"]) if start["commit"] else "none" for start in starts if "commit" in start]
+    return list(dict.fromkeys(shown))
+
+
 def _short(commit: str) -> str:
-    """Seven digits of a commit, with "+" where files differed from it."""
     return commit[:7] + ("+" if commit.endswith("+changes") else "")
 
 
+# Environments ---------------------------------------------------------------------------------------
+
+
 def run_rows(runs: tuple[ReportedRun, ...]) -> tuple[list[RunRow], list[dict]]:
-    """Rows of the table of runs, and each different environment once, in order of appearance."""
-    numbers: dict[str, int] = {}
-    environments = []
-    rows = []
-    for run in runs:
-        environment = {name: value for name, value in run.environment.items() if name != LISTS}
-        key = json.dumps(environment, sort_keys=True)
-        if environment and key not in numbers:
-            numbers[key] = len(numbers) + 1
-            environments.append(environment)
-        rows.append(_row(run, numbers.get(key)))
+    """Rows of the table of runs, and each different environment once, in order of appearance.
+
+    Starts share an environment if whatever both tell of theirs agrees: older versions told less, and listed
+    the packages that were imported.
+    """
+    environments: list[dict] = []
+    rows = [_row(run, [_number(start, environments) for start in run.starts]) for run in runs]
     return rows, environments
 
 
-def _row(run: ReportedRun, environment: int | None) -> RunRow:
+def _number(start: dict, environments: list[dict]) -> int:
+    """The number of a start's environment, from 1; adds what it tells to that one, or a new one."""
+    told = {name: start[name] for name in ENVIRONMENT if name in start}
+    position = next((n for n, known in enumerate(environments) if _agree(known, told)), len(environments))
+    if position == len(environments):
+        environments.append({COMMITS: []})
+    known = environments[position]
+    packages = {**known.get("packages", {}), **told.get("packages", {})}
+    known.update({**told, **({"packages": packages} if packages else {})})
+    known[COMMITS] = list(dict.fromkeys([*known[COMMITS], *_commits([start])]))
+    return position + 1
+
+
+def _agree(one: dict, other: dict) -> bool:
+    """Whether two environments are equal in everything that both tell."""
+    both = one.keys() & other.keys() - {"packages"}
+    packages = one.get("packages", {}), other.get("packages", {})
+    return all(one[name] == other[name] for name in both) and all(
+        packages[0][name] == packages[1][name] for name in packages[0].keys() & packages[1].keys()
+    )
+
+
+def _row(run: ReportedRun, environments: list[int]) -> RunRow:
     result = run.result
     return RunRow(
         run,
@@ -80,7 +120,7 @@ def _row(run: ReportedRun, environment: int | None) -> RunRow:
         ms_per_image=milliseconds_per_image(result),
         memory_mb=result.get("peak_memory_mb"),
         help=tuple(result.get("extras") or ()),
-        environment=environment,
+        environments=tuple(dict.fromkeys(environments)),
     )
 
 

@@ -51,7 +51,7 @@ def progress():
     return Silent()
 
 
-UNREPEATABLE = {"seconds_train", "seconds_test", "peak_memory_mb", "model_dir"}
+UNREPEATABLE = {"seconds_train", "seconds_test", "peak_memory_mb", "model_dir", "starts"}
 
 
 def assert_equal_bits(one: Path, other: Path) -> None:

@@ -295,8 +295,8 @@ def test_records_say_where_a_run_was_made(planned):
     done.folder.mkdir(parents=True)
     (done.folder / "environment.json").write_text('{"device": "a GPU"}', encoding="utf-8")
     first, second = reported_runs(PAPER, outcomes)
-    assert (first.state, first.environment, first.result["accuracy"]) == ("done", {"device": "a GPU"}, 50)
-    assert (second.result, second.environment, second.command) == ({}, {}, " ".join(waiting.command))
+    assert (first.state, first.starts, first.result["accuracy"]) == ("done", ({"device": "a GPU"},), 50)
+    assert (second.result, second.starts, second.command) == ({}, (), " ".join(waiting.command))
 
 
 def test_records_say_whether_their_data_are_embedded(planned):

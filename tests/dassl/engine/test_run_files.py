@@ -61,6 +61,8 @@ def test_the_result_says_what_was_run_and_what_came_out(folder, build):
             "template": None,
             "precision": None,
         },
+        **{"budget_steps": None, "inference": "unified", "tuned_for_backbone": None, "inputs": None},
+        **{"ranks": 1, "starts": 1},
         "config_digest": config_digest(cfg),
     }
     assert {key: result[key] for key in expected} == expected

@@ -111,9 +111,9 @@ def runs():
     }
     lists = {"lists": {"test": {"images": 7, "digest": "f00d"}}}
     return (
-        ReportedRun("few_shot/dtd/seed1", "done", "python train.py --seed 1", result, environment),
+        ReportedRun("few_shot/dtd/seed1", "done", "python train.py --seed 1", result, (environment,)),
         ReportedRun(
-            "few_shot/dtd/seed2", "done", "python train.py --seed 2", result, {**environment, **lists}
+            "few_shot/dtd/seed2", "done", "python train.py --seed 2", result, ({**environment, **lists},)
         ),
         ReportedRun(
             "few_shot/demo_signs/seed1",

@@ -10,9 +10,12 @@ from dassl.run_folder import LOG, read_result
 from dassl.utils import log_only, setup_logger
 from launch.arguments import parse_args
 from launch.bare_errors import described, is_bare
+from launch.compare import NOT_RECORDED, Found
 from launch.errors import message_of_run
-from launch.folder import claim, release, settle_folders
-from launch.resolve import Run, check_replaced, resolve
+from launch.folder import claim, finished, release, settle_folders
+from launch.inputs import Inputs, read_inputs, tested_tensors
+from launch.resolve import Run, check_replaced, resolve, settle_input_size
+from launch.tested_model import check_tested_model
 
 ERRORS = (
     ValueError,
@@ -44,25 +47,32 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run_command(argv: list[str]) -> None:
-    """Resolve, claim the run folder, then train or test."""
+    """Resolve, see what is there, claim the run folder, then train or test."""
     args = parse_args(argv)
     run = resolve(args)
     cfg = run.cfg
     check_replaced(args, cfg)
     settle_folders(args, run)
+    inputs = None if args.no_train else read_inputs(cfg)
+    if not (args.no_train or args.redo) and (found := finished(run, inputs)):
+        print_finished(run, found)
+        return
 
     from launch.runtime import settle_precision  # torch from here on
 
+    settle_input_size(cfg)
     settle_precision(cfg)
+    if inputs and cfg.RUN.EVAL_ONLY and cfg.RUN.MODEL_DIR:
+        run.notes += check_tested_model(cfg, run.declared, inputs)
     cfg.freeze()
-    if result := claim(run, ["python", "train.py", *argv], no_train=args.no_train):
-        print(f"{cfg.OUTPUT_DIR} is finished already")
-        print_result(result)
+    command = ["python", "train.py", *argv]
+    if found := claim(run, command, inputs, no_train=args.no_train, redo=args.redo):
+        print_finished(run, found)
         return
     if not args.no_train:
         setup_logger(cfg.OUTPUT_DIR)
     try:
-        execute(args, run)
+        execute(args, run, inputs)
     except ERRORS as error:
         if args.no_train:
             traceback.print_exc()  # there is no log to keep it
@@ -74,7 +84,7 @@ def run_command(argv: list[str]) -> None:
         raise
 
 
-def execute(args, run: Run) -> None:
+def execute(args, run: Run, inputs: Inputs | None) -> None:
     """Build the trainer, then train or test."""
     import datasets  # noqa: F401 - every file in these two folders registers itself
     import trainers  # noqa: F401
@@ -88,13 +98,25 @@ def execute(args, run: Run) -> None:
     trainer = build_trainer(cfg)
     if args.no_train:
         return
+    trainer.inputs, trainer.train_files = inputs.digests, inputs.train_files
     if args.eval_only:
         trainer.load_model(cfg.RUN.MODEL_DIR, epoch=trainer.epoch_to_load(cfg.RUN.MODEL_DIR, args.load_epoch))
+        if inputs.digests["model"]:
+            trainer.inputs["model_tensors"] = tested_tensors(cfg)
         trainer.final_test()
     else:
         trainer.train()
     if read_result(cfg.OUTPUT_DIR) is None:  # a trainer with its own after_train may not have written one
         trainer.save_result()
+
+
+def print_finished(run: Run, found: Found) -> None:
+    """The lines of a run that is finished already."""
+    folder = run.cfg.OUTPUT_DIR
+    print(f"{folder} is finished already" if found.recorded else f"{folder}: {NOT_RECORDED}")
+    for note in found.notes:
+        print(note)
+    print_result(found.result)
 
 
 def print_result(result: dict) -> None:

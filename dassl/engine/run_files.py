@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 
+from dassl.data.datasets.paths import relative_paths
 from dassl.utils import atomic_write, list_digest
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux: peak memory, its reset
@@ -53,16 +54,11 @@ def _whole_lines(path: Path) -> list[str]:
     ]
 
 
-def relative_paths(dataset, items, root: str) -> list[str]:
-    """Image paths with forward slashes, relative to the data set's image folder, else to ``root``."""
-    if hasattr(dataset, "relative_path"):
-        return [dataset.relative_path(item) for item in items]
-    root = os.path.abspath(os.path.expanduser(root))
-    return [Path(os.path.relpath(item.impath, root)).as_posix() for item in items]
+def fewshot_file(dataset, cfg, files: dict[str, str] | None = None) -> dict:
+    """Content of fewshot.json: the images trained on, in order. Equal digests mean equal paths.
 
-
-def fewshot_file(dataset, cfg) -> dict:
-    """Content of fewshot.json: the images trained on, in order. Equal digests mean equal images."""
+    Args: files, relative path -> sha256 of the content, where that is known
+    """
     images = relative_paths(dataset, dataset.train_x, cfg.DATASET.ROOT)
     return {
         "dataset": cfg.DATASET.NAME,
@@ -71,11 +67,15 @@ def fewshot_file(dataset, cfg) -> dict:
         "subsample_classes": cfg.DATASET.SUBSAMPLE_CLASSES,
         "digest": list_digest(images),
         "images": images,
+        **({"files": files} if files is not None else {}),
     }
 
 
-def environment_file(dataset, cfg, device: torch.device) -> dict:
-    """Content of environment.json: versions, commit of the code, device, digests of the image lists."""
+def environment_file(dataset, cfg, device: torch.device, inputs: dict | None = None) -> dict:
+    """Content of environment.json: versions, commit of the code, device, digests of the image lists.
+
+    Args: inputs, digests of what the run reads; None if nobody took them
+    """
     lists = {"train_x": dataset.train_x, "val": dataset.val, "test": dataset.test}
     return {
         "python": platform.python_version(),
@@ -97,6 +97,7 @@ def environment_file(dataset, cfg, device: torch.device) -> dict:
             for name, items in lists.items()
             if items
         },
+        "inputs": inputs,
     }
 
 

@@ -69,6 +69,8 @@ class SimpleTrainer(TrainerBase):
     """Data, model, evaluator, checkpoints, tests and files of one run."""
 
     version = 1  # of a trainer's results: raised whenever the same config gives other numbers than before
+    inputs = None  # digests of what the run reads, set by a launcher that took them
+    train_files = None  # relative path -> sha256 of every image trained on, likewise
 
     def __init__(self, cfg):
         super().__init__()
@@ -291,9 +293,10 @@ class SimpleTrainer(TrainerBase):
     def write_run_files(self):
         """Write environment.json and fewshot.json into the run folder."""
         dataset = self.dm.dataset
-        environment = environment_file(dataset, self.cfg, self.device)
+        environment = environment_file(dataset, self.cfg, self.device, self.inputs)
         write_json(environment, os.path.join(self.output_dir, ENVIRONMENT))
-        write_json(fewshot_file(dataset, self.cfg), os.path.join(self.output_dir, FEWSHOT))
+        fewshot = fewshot_file(dataset, self.cfg, self.train_files)
+        write_json(fewshot, os.path.join(self.output_dir, FEWSHOT))
 
     def result(self) -> dict:
         """Everything a table needs to know about this run: unrounded percentages, None where unknown."""
@@ -328,11 +331,14 @@ class SimpleTrainer(TrainerBase):
             "seconds_test": test.get("seconds_test"),
             "peak_memory_mb": peak_memory_mb(self.device),
             "config_digest": config_digest(cfg),
+            "inputs": self.inputs,
             "model_dir": cfg.RUN.MODEL_DIR or None,
             "model_digest": _config_digest_of(cfg.RUN.MODEL_DIR),
             "load_epoch": cfg.RUN.LOAD_EPOCH if cfg.RUN.LOAD_EPOCH >= 0 else None,
         }
-        return {**fields, **self.describe()}
+        fields |= self.describe()
+        accepted = [f"accepted {key}" for key in cfg.TEST.ACCEPT]
+        return {**fields, "extras": [*fields["extras"], *accepted]}
 
     def save_result(self):
         """Write result.json, which marks the run as finished, and drop the resume point it supersedes."""

@@ -19,6 +19,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 OURS = {
     "DATASET.SUBSAMPLE_CLASSES": "all",
     "DATASET.FEWSHOT_LIST": "",
+    "TEST.ACCEPT": [],
     "DATALOADER.CACHE_GB": 2.0,
     "THREADS": 0,
     "DETERMINISTIC": False,

@@ -2,6 +2,8 @@
 
 import argparse
 
+from dassl.run_folder import OLD
+
 PROTOCOLS = ("base2new", "few_shot", "cross_dataset", "domain_shift")
 
 
@@ -38,7 +40,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     where.add_argument(
         "--redo",
         action="store_true",
-        help="run anew: what the run folder holds is moved to <folder>/.old/<time>/ first",
+        help=f"run anew: what the run folder holds is moved to <folder>/{OLD}/<time>/ first",
     )
 
     test = parser.add_argument_group("test only")

@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from clipfit.backbones import DEMO_FILE
 from clipfit.io import digests
@@ -28,30 +27,12 @@ from launch.resolve import resolve
 PROJECT = Path(__file__).parents[2]
 SPLIT = "split_zhou_DescribableTextures.json"
 CLASSES = ("banded", "dotted", "woven")
-COUNTS = {"train": 3, "val": 2, "test": 4}
+COUNTS = {"train": 3, "val": 2, "test": 4}  # images per class, as conftest.py lays them out
 
 
 @pytest.fixture(autouse=True)
-def no_cache_of_the_users(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def digests_are_remembered_at_once(monkeypatch):
     monkeypatch.setattr(digests, "SETTLED", -(10**12))
-
-
-@pytest.fixture
-def root(tmp_path):
-    """A data root with a small DTD: pictures of three classes, all different."""
-    folder, number = tmp_path / "data/dtd", 0
-    split = {part: [] for part in COUNTS}
-    for label, name in enumerate(CLASSES):
-        (folder / "images" / name).mkdir(parents=True)
-        for part, count in COUNTS.items():
-            for index in range(count):
-                number += 1
-                path = f"{name}/{part}_{index}.png"
-                Image.new("RGB", (4, 4), (number, 0, 0)).save(folder / "images" / path)
-                split[part].append([path, label, name])
-    (folder / SPLIT).write_text(json.dumps(split))
-    return tmp_path / "data"
 
 
 def config(root, *words, dataset="dtd"):

@@ -12,9 +12,11 @@ from dassl.utils.stop_signals import Stopped, obeyed
 from launch.arguments import parse_args
 from launch.bare_errors import described, is_bare
 from launch.errors import message_of_run
-from launch.finished import make_what_is_asked, print_result
-from launch.folder import claim, release, settle_folders
-from launch.resolve import Run, check_replaced, resolve
+from launch.finished import print_finished
+from launch.folder import claim, finished, release, settle_folders
+from launch.inputs import Inputs, read_inputs, tested_tensors
+from launch.resolve import Run, check_replaced, resolve, settle_input_size
+from launch.tested_model import check_tested_model
 
 ERRORS = (
     ValueError,
@@ -53,26 +55,32 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def run_command(argv: list[str]) -> None:
-    """Resolve, claim the run folder, then train or test."""
+    """Resolve, see what is there, claim the run folder, then train or test."""
     args = parse_args(argv)
     run = resolve(args)
     cfg = run.cfg
     check_replaced(args, cfg)
     settle_folders(args, run)
+    inputs = None if args.no_train else read_inputs(cfg)
+    if not (args.no_train or args.redo) and (found := finished(run, inputs)):
+        print_finished(run.cfg, found)
+        return
 
     from launch.runtime import settle_precision  # torch from here on
 
+    settle_input_size(cfg)
     settle_precision(cfg)
+    if inputs and cfg.RUN.EVAL_ONLY and cfg.RUN.MODEL_DIR:
+        run.notes += check_tested_model(cfg, run.declared, inputs)
     cfg.freeze()
-    if result := claim(run, ["python", "train.py", *argv], no_train=args.no_train):
-        print(f"{cfg.OUTPUT_DIR} is finished already")
-        print_result(result)
-        make_what_is_asked(cfg, result)
+    command = ["python", "train.py", *argv]
+    if found := claim(run, command, inputs, no_train=args.no_train, redo=args.redo):
+        print_finished(run.cfg, found)
         return
     if not args.no_train:
         setup_logger(cfg.OUTPUT_DIR)
     try:
-        execute(args, run)
+        execute(args, run, inputs)
     except ERRORS as error:
         if args.no_train:
             traceback.print_exc()  # there is no log to keep it
@@ -84,7 +92,7 @@ def run_command(argv: list[str]) -> None:
         raise
 
 
-def execute(args, run: Run) -> None:
+def execute(args, run: Run, inputs: Inputs | None) -> None:
     """Build the trainer, then train or test."""
     import datasets  # noqa: F401 - every file in these two folders registers itself
     import trainers  # noqa: F401
@@ -98,8 +106,11 @@ def execute(args, run: Run) -> None:
     trainer = build_trainer(cfg)
     if args.no_train:
         return
+    trainer.inputs, trainer.train_files = inputs.digests, inputs.train_files
     if args.eval_only:
         trainer.load_model(cfg.RUN.MODEL_DIR, epoch=trainer.epoch_to_load(cfg.RUN.MODEL_DIR, args.load_epoch))
+        if inputs.digests["model"]:
+            trainer.inputs["model_tensors"] = tested_tensors(cfg)
         trainer.final_test()
     else:
         trainer.train()

@@ -86,7 +86,7 @@ def measure_inputs(root: Path, repeat: int) -> None:
 
     def read() -> None:
         with redirect_stderr(StringIO()):
-            _, missing = read_inputs(cfg)
+            missing = read_inputs(cfg).missing
         if missing:
             raise RuntimeError("; ".join(missing))
 

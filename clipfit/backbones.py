@@ -50,15 +50,20 @@ def architecture_name(name: str) -> str:
     return name.removeprefix(RANDOM_PREFIX)
 
 
+def is_name(name: str) -> bool:
+    """Whether `name` is one of the known names, and no path."""
+    return name == DEMO or architecture_name(name) in OPENAI_INPUT_SIZES
+
+
 def check_name(name: str) -> None:
     """Accept a backbone name or refuse it before anything is loaded.
 
     Raises: ValueError if it is no known name and no file, naming the nearest valid one;
             FileNotFoundError if it is clearly meant as a path and nothing is there
     """
-    if name == DEMO or architecture_name(name) in OPENAI_INPUT_SIZES or os.path.isfile(name):
+    if is_name(name) or os.path.isfile(name):
         return
-    if name.startswith(("/", "./", "../", "~")) or name.endswith(CHECKPOINT_SUFFIXES):
+    if looks_like_path(name):
         raise FileNotFoundError(
             f"MODEL.BACKBONE.NAME: there is no checkpoint file {name!r} (seen from {os.getcwd()}); "
             f"give an existing file or one of {', '.join([DEMO, *OPENAI_INPUT_SIZES])}"
@@ -69,6 +74,11 @@ def check_name(name: str) -> None:
     raise ValueError(
         f"MODEL.BACKBONE.NAME: {unknown_name('backbone', name, names)}; a path to a file works too"
     )
+
+
+def looks_like_path(name: str) -> bool:
+    """Whether a name is clearly meant as a file, there or not."""
+    return name.startswith(("/", "./", "../", "~")) or name.endswith(CHECKPOINT_SUFFIXES)
 
 
 def input_size(name: str) -> int:
@@ -99,6 +109,6 @@ def weights_digest(name: str) -> str | None:
 
 def slug(name: str) -> str:
     """Form for folder names: "ViT-B/16" -> "vit_b16", "random:RN50" -> "random_rn50", a path -> its stem."""
-    if name != DEMO and architecture_name(name) not in OPENAI_INPUT_SIZES:
+    if not is_name(name):
         return Path(name).stem
     return re.sub(r"[-:@]", "_", name.lower().replace("/", "").removesuffix("px"))

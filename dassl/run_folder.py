@@ -7,10 +7,12 @@ finished    result.json is there: it is written last, and removes the resume poi
 Which folder a run has, whose experiment it holds and who may write there is a matter of launch/folder.py.
 """
 
+import itertools
 import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -34,6 +36,7 @@ TENSORBOARD = "tensorboard"  # folder of event files
 CONFUSION_MATRIX = "cmat.pt"  # if TEST.COMPUTE_CMAT
 LOGITS = "output.json"  # of every image, if a plugin calls output_test
 LOCK = ".lock"  # held by the process that runs there
+OLD = ".old"  # folder of what --redo has moved away, a folder per time
 
 # What TRAIN.RECORD may name -> the file that it is written to (docs/recording.md).
 RECORD_FILES = {"gradient": "gradient.jsonl", "change": "change.jsonl"}
@@ -70,6 +73,28 @@ def files_of_another_program(folder: Folder) -> list[str]:
     if (folder / CONFIG).is_file():
         return []
     return sorted(str(path.relative_to(folder)) for path in (*_work(folder), *folder.glob(f"{LOG}*")))
+
+
+def set_aside(folder: Folder) -> Path | None:
+    """Move what a run folder holds to ``.old/<time>/`` in it. Returns that folder; None if there is nothing.
+
+    The caller holds the lock, which stays. If the move is cut short, a second one takes the rest.
+    """
+    folder = Path(folder)
+    paths = [path for path in sorted(folder.iterdir()) if path.name not in (LOCK, OLD)]
+    if not paths:
+        return None
+    aside = _unused(folder / OLD / time.strftime("%Y-%m-%d_%H-%M-%S"))
+    aside.mkdir(parents=True)
+    for path in sorted(paths, key=lambda path: path.name == CONFIG):  # which says whose the others are
+        path.rename(aside / path.name)
+    return aside
+
+
+def _unused(path: Path) -> Path:
+    """The path, with a number behind it if that is needed for a new one."""
+    numbered = (path.with_name(f"{path.name}-{number}") for number in itertools.count(2))
+    return next(one for one in itertools.chain([path], numbered) if not one.exists())
 
 
 def _work(folder: Path) -> Iterator[Path]:

@@ -23,7 +23,7 @@ from dassl.run_folder import has_config, is_begun, read_config, read_result, unr
 from launch.arguments import parse_args
 from launch.folder import run_folder
 from launch.registered import explicit_name
-from launch.resolve import TRANSFERS, resolve, trainer_defaults
+from launch.resolve import TRANSFERS, resolve, settle_input_size, trainer_defaults
 
 from .failures import Failure
 from .source import FIRST_VERSION, dataset_folder, trainer_version
@@ -142,6 +142,7 @@ class _Planner:
         if family not in self._resolved:
             pairs = self._precision(spec.trainer)
             run = resolve(parse_args(arguments(family, self.root, pairs=pairs)))
+            settle_input_size(run.cfg)
             self._resolved[family] = _Resolved(
                 parent=run_folder(run, str(self.output)).parent,
                 values=experiment(run.cfg),

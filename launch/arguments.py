@@ -2,6 +2,8 @@
 
 import argparse
 
+from dassl.run_folder import OLD
+
 PROTOCOLS = ("base2new", "few_shot", "cross_dataset", "domain_shift")
 
 
@@ -36,6 +38,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     where.add_argument("--root", default="", help="folder of the data sets (DATASET.ROOT)")
     where.add_argument("--output-dir", default="", help="run folder; default: output/<protocol>/...")
     where.add_argument("--resume", default="", metavar="DIR", help="continue the run in DIR")
+    where.add_argument(
+        "--redo",
+        action="store_true",
+        help=f"run anew: what the run folder holds is moved to <folder>/{OLD}/<time>/ first",
+    )
 
     test = parser.add_argument_group("test only")
     test.add_argument("--eval-only", action="store_true", help="test a trained model")

@@ -3,6 +3,18 @@
 from dassl.predictions import class_scores, count_pairs, disagreement, print_class_scores, read_predictions
 from dassl.run_folder import PREDICTIONS
 
+from .compare import NOT_RECORDED, Found
+
+
+def print_finished(cfg, found: Found) -> None:
+    """The lines of a run that is finished already, and what else is asked of it."""
+    folder = cfg.OUTPUT_DIR
+    print(f"{folder} is finished already" if found.recorded else f"{folder}: {NOT_RECORDED}")
+    for note in found.notes:
+        print(note)
+    print_result(found.result)
+    make_what_is_asked(cfg, found.result)
+
 
 def print_result(result: dict) -> None:
     """The result block of a finished run."""

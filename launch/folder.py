@@ -1,7 +1,8 @@
 """Which folder a run has, whether what lies there is the same run, and the lock that keeps a run alone in it.
 
-What the files in a run folder mean is said in dassl/run_folder.py. A run comes here twice: `settle_folders`
-says where it goes, and `claim`, once its config is settled, compares what lies there and takes the folder.
+What the files in a run folder mean is said in dassl/run_folder.py; when what lies there is the same run, in
+compare.py. A run comes here three times: `settle_folders` says where it goes, `finished` whether there is
+anything to do, and `claim`, once its config is settled, takes the folder.
 """
 
 import shlex
@@ -9,20 +10,21 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from dassl.config.identity import differences
 from dassl.run_folder import (
     CONFIG,
     LOCK,
+    OLD,
     files_of_another_program,
-    has_config,
-    is_begun,
     read_config,
     read_result,
+    set_aside,
     unrecorded,
     write_config,
 )
 
 from .arguments import command_line
+from .compare import Found, compare, compare_resumed
+from .inputs import Inputs
 from .resolve import Run, resolve_training, variant_suffix
 
 # protocol -> parts of the path for a training run and for a test of a trained model
@@ -41,13 +43,20 @@ LOCK_PATIENCE = 10.0  # seconds: loader workers of a killed run may hold its loc
 def settle_folders(args, run: Run) -> None:
     """Write into the config where the run goes, and for a test where the model that it loads lies.
 
+    A finished test whose model is gone keeps the folder that it was in.
     Raises: as :func:`find_trained`
     """
     cfg = run.cfg
     if not run.has_folder:
         cfg.OUTPUT_DIR = cfg.RESUME or str(run_folder(run))
     if run.trained_by and not cfg.RUN.MODEL_DIR:
-        cfg.RUN.MODEL_DIR = str(find_trained(args, run))
+        try:
+            cfg.RUN.MODEL_DIR = str(find_trained(args, run))
+        except FileNotFoundError:
+            known = (read_result(cfg.OUTPUT_DIR) or {}).get("model_dir")
+            if args.redo or not known:
+                raise
+            cfg.RUN.MODEL_DIR = known
 
 
 def run_folder(run: Run, output: str = "output") -> Path:
@@ -85,33 +94,50 @@ def find_trained(args, run: Run, output: str = "output") -> Path:
     )
 
 
-def claim(run: Run, command: list[str], no_train: bool = False) -> dict | None:
-    """Take the folder of a run whose config is settled. Returns the result of a run that is finished already.
+def finished(run: Run, inputs: Inputs | None) -> Found | None:
+    """What lies in the run's folder if it is a finished run of this experiment; None if there is work to do.
 
-    An unfinished run of the same config is resumed by the trainer, which finds its files there; what the user
-    should know of that is added to the notes of ``run``. With ``no_train`` nothing is taken or written.
+    Raises: ValueError if the folder holds another experiment, which no start would go on with
+    """
+    found = _compared(run, inputs)
+    return found if found.result is not None else None
 
-    Args:   command, the words that made the run, for config.yaml
+
+def claim(
+    run: Run, command: list[str], inputs: Inputs | None = None, no_train: bool = False, redo: bool = False
+) -> Found | None:
+    """Take the folder of a run whose config is settled. Returns what is there of a run that is finished.
+
+    An unfinished run of the same experiment is resumed by the trainer, which finds its files there; what the
+    user should know of that is added to the notes of ``run``. With ``no_train`` nothing is taken or written.
+    With ``redo`` the folder is emptied: what it holds is moved to ``.old/<time>/`` in it.
+
+    Args:   command, the words that made the run, for config.yaml; inputs, what it reads (None: not compared)
     Raises: ValueError if the folder, or that of ``--resume``, holds another experiment, or if the folder
             holds files that are not a run of ours; RuntimeError if another process is running in it
     """
     folder, cfg = Path(run.cfg.OUTPUT_DIR), run.cfg
     if cfg.RESUME:
-        _check_resumed(cfg)
+        _check_resumed(run, inputs)
     if no_train:
         return None
-    run.notes += _notes_on_resuming(folder, cfg)
     if foreign := files_of_another_program(folder):
         raise ValueError(
             f"{folder} holds {', '.join(foreign[:3])} but no {CONFIG}, so it is not a run of this program; "
             "choose another --output-dir"
         )
-    if (result := _finished(folder, cfg)) is not None:
-        return result
+    if not redo and (found := finished(run, inputs)):
+        return found
     folder.mkdir(parents=True, exist_ok=True)
     _lock(folder)
-    if (result := _finished(folder, cfg)) is not None:  # another process may have got that far meanwhile
-        return result
+    if redo:
+        if aside := set_aside(folder):
+            run.notes.append(f"--redo: what {folder} held is in {aside}")
+    else:
+        found = _compared(run, inputs)  # again: another process may have got that far meanwhile
+        if found.result is not None:
+            return found
+        run.notes += _notes_on_resuming(folder, cfg, found)
     write_config(folder, cfg, command=shlex.join(command))
     return None
 
@@ -119,53 +145,62 @@ def claim(run: Run, command: list[str], no_train: bool = False) -> dict | None:
 # What lies there ------------------------------------------------------------------------------------
 
 
-def _check_resumed(cfg) -> None:
+def _check_resumed(run: Run, inputs: Inputs | None) -> None:
     """Refuse to go on from a run of another experiment; only ``OPTIM.MAX_EPOCH`` may differ."""
-    changed = differences(read_config(cfg.RESUME), cfg) if has_config(cfg.RESUME) else {}
-    changed.pop("OPTIM.MAX_EPOCH", None)
-    if changed:
+    folder = run.cfg.RESUME
+    found = compare_resumed(folder, run.cfg, run.declared, inputs)
+    if found.different:
         raise ValueError(
-            f"--resume {cfg.RESUME}: that run has another config:\n{_listed(changed)}\ngive the same settings"
+            f"--resume {folder}: that run is of another experiment:\n{_listed(found)}\n"
+            "give it what it had before, or leave --resume out to start from scratch"
         )
 
 
-def _notes_on_resuming(folder: Path, cfg) -> list[str]:
+def _notes_on_resuming(folder: Path, cfg, found: Found) -> list[str]:
     """What the user should know before an unfinished run goes on."""
-    if read_result(folder) is not None or not is_begun(folder) or not has_config(folder):
+    if not found.begun:
         return []
-    before = read_config(folder).get("THREADS")
-    if before == cfg.THREADS:
-        return []
-    return [
-        f"Warning: this run was begun with THREADS {before} and goes on with {cfg.THREADS}, so its last bits "
-        "may differ from those of a run that was not interrupted"
-    ]
-
-
-def _finished(folder: Path, cfg) -> dict | None:
-    """The result if the folder holds one of this config.
-
-    Raises: ValueError if it holds another's, or a run without the records that the config asks for
-    """
-    result = read_result(folder)
-    if result is None and not is_begun(folder):
-        return None
-    if changed := differences(read_config(folder), cfg):
-        raise ValueError(
-            f"{folder} holds {'an unfinished' if result is None else 'a finished'} run with another config:\n"
-            f"{_listed(changed)}\nchoose another --output-dir, or delete that folder"
+    notes = list(found.notes)
+    if not found.recorded:
+        notes.append(
+            f"Note: {folder} was begun by a version that did not record all inputs; those that it did record "
+            "are the same now"
         )
-    if lacking := unrecorded(folder, cfg.TRAIN.RECORD):
+    before = read_config(folder).get("THREADS")
+    if before != cfg.THREADS:
+        notes.append(
+            f"Warning: this run was begun with THREADS {before} and goes on with {cfg.THREADS}, so its last "
+            "bits may differ from those of a run that was not interrupted"
+        )
+    return notes
+
+
+def _compared(run: Run, inputs: Inputs | None) -> Found:
+    """What lies in the run's folder.
+
+    Raises: ValueError if it is of another experiment, or lacks records that the config asks for
+    """
+    folder, cfg = Path(run.cfg.OUTPUT_DIR), run.cfg
+    if files_of_another_program(folder):
+        return Found()
+    found = compare(folder, cfg, run.declared, inputs)
+    if found.different:
+        raise ValueError(
+            f"{folder} holds {found.words} of another experiment:\n{_listed(found)}\n"
+            "choose another --output-dir, or add --redo, which starts anew and moves what is there to "
+            f"{folder / OLD}/<time>/"
+        )
+    if found.begun and (lacking := unrecorded(folder, cfg.TRAIN.RECORD)):
         raise ValueError(
             f"{folder} holds a run that did not record its {' and '.join(lacking)}; leave TRAIN.RECORD out, "
-            "choose another --output-dir, or move that folder away"
+            "choose another --output-dir, or add --redo, which moves that run aside and starts anew"
         )
-    return result
+    return found
 
 
-def _listed(changed: dict[str, tuple]) -> str:
-    """A line per key that differs, with both values."""
-    return "\n".join(f"  {key}: {old!r} there, {new!r} now" for key, (old, new) in changed.items())
+def _listed(found: Found) -> str:
+    """A line for everything that differs."""
+    return "\n".join(f"  {line}" for line in found.different)
 
 
 # The lock -------------------------------------------------------------------------------------------

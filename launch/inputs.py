@@ -10,21 +10,37 @@ import warnings
 from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
+from typing import NamedTuple
 
 from clipfit import backbones
 from clipfit.io.digests import Digests, list_digest
+from dassl.config.identity import experiment
 from dassl.data.datasets import build_dataset
 from dassl.data.datasets.paths import relative_paths
 from dassl.run_folder import checkpoint_folders, find_checkpoint
 from dassl.utils import seed_without_torch, set_random_seed
 
 from .bare_errors import message_of
-from .registered import source_files
+from .registered import class_fact, source_files
 
 SAMPLED = 100  # one picture in so many counts by content where size and path are enough for the others
+FIRST_VERSION = 1  # of a trainer whose class names none
+# What the images of a run do not depend on.
+NOT_FOR_DATA = ("LOSS.", "MODEL.", "OPTIM.", "TRAIN.", "TRAINER.", "RUN.LOAD_EPOCH", "RUN.PROTOCOL")
 
 
-def read_inputs(cfg, tensors: bool = False) -> tuple[dict, list[str]]:
+class Inputs(NamedTuple):
+    """What a run reads. Paths are relative and have forward slashes, as in fewshot.json."""
+
+    digests: dict  # as read_inputs says: what a run writes down
+    missing: list[str]  # for each entry that is None because something is not there, a line that says why
+    train_files: dict[str, str]  # path -> digest of the training images that count by content
+    paths: dict[
+        str, list[str]
+    ]  # "train", "val", "test" -> paths of its images in order, of lists that are read
+
+
+def read_inputs(cfg, tensors: bool = False, memory: dict | None = None) -> Inputs:
     """Digests of all that the run of a resolved config reads.
 
     lists          {"train", "val", "test": {"images": number, "digest"}}: of lines "path, label, class name"
@@ -39,6 +55,8 @@ def read_inputs(cfg, tensors: bool = False) -> tuple[dict, list[str]]:
     backbone       of the file; None for random weights
     model          of lines "registered name, digest of the checkpoint" of the model that a test loads
     model_tensors  of the tensors in these checkpoints (only if asked for, as it imports torch)
+    init_weights   of the file MODEL.INIT_WEIGHTS; None without one
+    trainer_version   the class attribute ``version``, read from the source; None for a class elsewhere
     code           file -> digest: the trainer's file, and the files in ``trainers/`` that it imports
 
     A test of a trained model (``RUN.EVAL_ONLY``) reads the images that it tests on and no others: test, or
@@ -47,14 +65,17 @@ def read_inputs(cfg, tensors: bool = False) -> tuple[dict, list[str]]:
     Python's `random`, NumPy's generator, and torch's where torch is imported already, are seeded, as the run
     does before it makes its lists. What a data set prints goes to standard error: the run prints it again.
 
-    Returns: the digests (hex), None for what is not there; for each such entry a line that says why
+    Args: memory, a dict that calls for many runs share, so that what is equal for them is read once
+    Returns: the digests (hex), None for what is not there, and why it is not
     """
     inputs = {
         "lists": {"train": None, "val": None, "test": None},
         **dict.fromkeys(("classes", "train_images", "by_content", "test_images", "backbone", "model")),
+        **dict.fromkeys(("init_weights", "trainer_version")),
         "code": {},
     }
     missing = []
+    memory = {} if memory is None else memory
 
     def add(what: str, read: Callable[[], dict]) -> None:
         try:
@@ -63,19 +84,32 @@ def read_inputs(cfg, tensors: bool = False) -> tuple[dict, list[str]]:
             missing.append(f"{what}: {message_of(error)}")
 
     with Digests() as digests:
-        data = _Data(cfg, digests)
-        add(f"data set {cfg.DATASET.NAME}", data.lists)
-        if data.dataset is not None:
-            add("images trained on", data.train_images)
-            add("images tested on", data.test_images)
+        key = _data_key(cfg)
+        if key not in memory:
+            memory[key] = _read_data(cfg, digests)
+        data = memory[key]
+        inputs.update(data.digests)
+        missing += data.missing
         add("backbone", lambda: {"backbone": backbones.weights_digest(cfg.MODEL.BACKBONE.NAME)})
+        if cfg.MODEL.INIT_WEIGHTS:
+            add("MODEL.INIT_WEIGHTS", lambda: {"init_weights": digests.of_file(cfg.MODEL.INIT_WEIGHTS)})
         if cfg.RUN.EVAL_ONLY and cfg.RUN.MODEL_DIR:
             add("tested model", lambda: _model(cfg, digests))
             if tensors:
                 inputs["model_tensors"] = None
-                add("tensors of the tested model", lambda: _model_tensors(cfg))
+                add("tensors of the tested model", lambda: {"model_tensors": tested_tensors(cfg)})
         add("code", lambda: _code(cfg, digests))
-    return inputs, missing
+    return Inputs(inputs, missing, data.train_files, data.paths)
+
+
+def tested_tensors(cfg) -> str:
+    """Digest of the tensors of the model that a test loads. Imports torch.
+
+    Raises: FileNotFoundError, ValueError as the checkpoints' readers
+    """
+    from clipfit.io.checkpoints import tensors_digest
+
+    return tensors_digest(model_files(cfg.RUN.MODEL_DIR, _epoch(cfg)))
 
 
 def model_files(folder: str | os.PathLike, epoch: int | None = None) -> dict[str, Path]:
@@ -89,6 +123,30 @@ def model_files(folder: str | os.PathLike, epoch: int | None = None) -> dict[str
     return {name: find_checkpoint(path, epoch) for name, path in folders.items()}
 
 
+def _data_key(cfg) -> tuple:
+    """What decides the images of a run: two configs with equal keys read the same."""
+    values = {**experiment(cfg), "DATASET.ROOT": cfg.DATASET.ROOT, "RUN.DIGEST_GB": cfg.RUN.DIGEST_GB}
+    return tuple(
+        sorted((key, repr(value)) for key, value in values.items() if not key.startswith(NOT_FOR_DATA))
+    )
+
+
+def _read_data(cfg, digests: Digests) -> Inputs:
+    """The part of the inputs that is the data set's."""
+    data, missing, found = _Data(cfg, digests), [], {}
+    steps = {f"data set {cfg.DATASET.NAME}": data.lists}
+    steps |= {"images trained on": data.train_images, "images tested on": data.test_images}
+    for what, read in steps.items():
+        try:
+            found.update(read())
+        except Exception as error:  # as in read_inputs
+            missing.append(f"{what}: {message_of(error)}")
+        if data.dataset is None:
+            break
+    paths = {name: paths for name, (_, paths) in {**data.trained, **data.tested}.items()}
+    return Inputs(found, missing, data.train_files, paths)
+
+
 class _Data:
     """The data set of a run and what its digests are made of."""
 
@@ -96,6 +154,7 @@ class _Data:
         self.cfg, self.digests = cfg, digests
         self.dataset = None
         self.trained, self.tested = {}, {}  # name of a list -> its images and their relative paths
+        self.train_files = {}
 
     def lists(self) -> dict:
         self.dataset = dataset = _build(self.cfg)
@@ -130,6 +189,7 @@ class _Data:
                 break
             count += 1
         contents = self.digests.of_files(item.impath for item in items[:count])
+        self.train_files = dict(zip(paths[:count], contents, strict=True))
         lines = [f"{path}\t{digest}" for path, digest in zip(paths[:count], contents, strict=True)]
         lines += self._by_size(items[count:], paths[count:])
         return {"train_images": list_digest(lines), "by_content": count}
@@ -182,12 +242,10 @@ def _model(cfg, digests: Digests) -> dict:
     return {"model": list_digest(f"{name}\t{digests.of_file(path)}" for name, path in files.items())}
 
 
-def _model_tensors(cfg) -> dict:
-    from clipfit.io.checkpoints import tensors_digest
-
-    return {"model_tensors": tensors_digest(model_files(cfg.RUN.MODEL_DIR, _epoch(cfg)))}
-
-
 def _code(cfg, digests: Digests) -> dict:
     files = source_files("trainers", cfg.TRAINER.NAME)
-    return {"code": {f"trainers/{path.name}": digests.of_file(path) for path in files}}
+    version = class_fact("trainers", cfg.TRAINER.NAME, "version", FIRST_VERSION)
+    return {
+        "trainer_version": version if files else None,
+        "code": {f"trainers/{path.name}": digests.of_file(path) for path in files},
+    }

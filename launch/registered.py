@@ -82,6 +82,36 @@ def source_files(folder: str, name: str) -> list[Path]:
     return sorted(found)
 
 
+def class_fact(folder: str, name: str, key: str, default):
+    """The literal that the class of a registered name, or the nearest of its bases there, sets ``key`` to."""
+    plain, _, stem = name.partition("@")
+    ours, others = _files(folder, plain)
+    shipped = shipped_files(PROJECT / folder)
+    paths = sorted((PROJECT / folder).glob("*.py"), key=lambda path: (path.stem in shipped, path.stem))
+    classes = {}
+    for path in paths:  # of two classes of one name, the shipped one is what others build on
+        classes.update(_classes(path, path.stat().st_mtime_ns))
+    own = PROJECT / folder / f"{stem or next(iter((*ours, *others)), '')}.py"
+    waiting = [_classes(own, own.stat().st_mtime_ns).get(plain)] if own.is_file() else []
+    while waiting:
+        node = waiting.pop(0)
+        if node is None:
+            continue
+        for statement in node.body:
+            if key in _assigned(statement) and statement.value is not None:
+                return ast.literal_eval(statement.value)
+        bases = (ast.unparse(base).rpartition(".")[2] for base in node.bases)
+        waiting = [classes.get(base) for base in bases if classes.get(base) is not node] + waiting
+    return default
+
+
+def _assigned(statement: ast.stmt) -> list[str]:
+    """The names that a statement assigns to."""
+    if isinstance(statement, ast.AnnAssign):
+        return [ast.unparse(statement.target)]
+    return [ast.unparse(target) for target in statement.targets] if isinstance(statement, ast.Assign) else []
+
+
 def plain_name(name: str) -> str:
     """``CoOp`` of ``CoOp@coop_original``."""
     return name.partition("@")[0]
@@ -197,6 +227,13 @@ def _registered(path: Path, registry: str, mtime_ns: int) -> tuple[str, ...]:
         elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(f"{registry}.register"):
             names |= {argument.id: None for argument in node.args if isinstance(argument, ast.Name)}
     return tuple(names)
+
+
+@lru_cache(maxsize=1024)
+def _classes(path: Path, mtime_ns: int) -> dict[str, ast.ClassDef]:
+    """Name -> class that a file defines at its top level."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return {node.name: node for node in body if isinstance(node, ast.ClassDef)}
 
 
 @lru_cache(maxsize=1024)

@@ -63,6 +63,9 @@ class Run:
 def resolve(args) -> Run:
     """Build the config of one run from parsed arguments (launch.arguments.parse_args).
 
+    Two things wait: ``PREC auto`` (launch/runtime.py), and ``INPUT.SIZE`` where the backbone is a file
+    (:func:`settle_input_size`), because they need torch.
+
     Raises: KeyError, ValueError, FileNotFoundError naming value, place and nearest valid name.
     """
     _check_flags(args)
@@ -124,7 +127,7 @@ def resolve(args) -> Run:
     cfg.RUN.MODEL_DIR = args.model_dir
     cfg.RUN.LOAD_EPOCH = -1 if args.load_epoch is None else args.load_epoch
     _check_ranges(cfg)
-    _settle_backbone(cfg)
+    _name_backbone(cfg)
     cfg.THREADS = cfg.THREADS or min(MOST_THREADS, available_cores())
     drawn = _settle_seed(cfg)
     own_name = Path(args.config_file).stem
@@ -154,6 +157,7 @@ def resolve_training(args, run: Run, pairs: list[str]) -> tuple[argparse.Namespa
         else:
             training.dataset = run.cfg.RUN.SOURCE
     training.eval_only, training.load_epoch, training.output_dir = False, None, ""
+    training.redo = False
     return training, resolve(training)
 
 
@@ -270,12 +274,23 @@ def load_recipe(trainer: str, protocol: str, dataset: str, shots) -> tuple[dict,
 # The last steps -------------------------------------------------------------------------------------
 
 
-def _settle_backbone(cfg) -> None:
-    """Fill in an empty backbone and input size; a size that is not the backbone's own is an error."""
+def _name_backbone(cfg) -> None:
+    """Fill in an empty backbone, and the input size of one that is known by name."""
     if not cfg.MODEL.BACKBONE.NAME:
         cfg.MODEL.BACKBONE.NAME = DEFAULT_BACKBONE
     name = cfg.MODEL.BACKBONE.NAME
-    backbones.check_name(name)
+    if backbones.is_name(name):
+        settle_input_size(cfg)
+    elif not backbones.looks_like_path(name):
+        backbones.check_name(name)
+
+
+def settle_input_size(cfg) -> None:
+    """Fill in an empty input size. That of a backbone's file stands in it, and reading it imports torch.
+
+    Raises: as clipfit.backbones.input_size; ValueError for a size that is not the backbone's own
+    """
+    name = cfg.MODEL.BACKBONE.NAME
     own = backbones.input_size(name)
     if not cfg.INPUT.SIZE:
         cfg.INPUT.SIZE = (own, own)
@@ -300,6 +315,9 @@ def _check_flags(args) -> None:
         raise ValueError(
             "--eval-only tests a trained model and --no-train stops before anything: give one of them"
         )
+    if args.redo and (args.no_train or args.resume):
+        other = "--no-train leaves the run folder alone" if args.no_train else "--resume goes on with a run"
+        raise ValueError(f"--redo starts a run anew and {other}: give one of them")
     if args.load_epoch is not None and not args.eval_only:
         raise ValueError(
             "--load-epoch chooses the model of a test; add --eval-only, or use --resume to train on"

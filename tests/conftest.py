@@ -15,6 +15,14 @@ from dassl.utils import close_logger
 PROJECT = Path(__file__).parent.parent
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_cache_of_the_users(tmp_path_factory):
+    """Digests that tests remember lie in a folder of their own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def demo_root(tmp_path_factory):
     """A data root; the embedded data sets are drawn into it on first use."""

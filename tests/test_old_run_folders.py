@@ -67,7 +67,7 @@ def test_a_finished_run_is_finished_already_with_its_data_at_another_root(
     words = ["--trainer", "CLIPFit", "--protocol", "base2new", "--seed", 1, *flags]
     assert run_train(*words) is None
     said = capsys.readouterr().out
-    assert f"output/{CLIPFIT.format(kind)} is finished already" in said
+    assert f"output/{CLIPFIT.format(kind)}: finished, inputs not recorded\n" in said
     assert f"* accuracy: {json.loads(before[Path('result.json')])['accuracy']:.2f}%" in said
     assert contents(folder) == before
 

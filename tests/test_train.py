@@ -95,7 +95,7 @@ def test_another_config_in_a_given_folder_is_refused(run_train):
     assert run_train(*base) is None
     message = run_train(*base, "DATALOADER.TEST.BATCH_SIZE", 7)
     assert (
-        "finished run with another config" in message
+        "finished run of another experiment" in message
         and "DATALOADER.TEST.BATCH_SIZE: 100 there, 7 now" in message
     )
 

@@ -36,6 +36,7 @@ class CLIPTrainer(TrainerX):
     rate_per_step     the learning rate follows its schedule from step to step, not from epoch to epoch
     version           of its results: raised whenever the same config gives other numbers than before
     reads_template    DATASET.PROMPT_TEMPLATE means something to it
+    shapes_the_model  keys of its node in which a test must equal the training of the model that it loads
     """
 
     node = ""
@@ -46,6 +47,7 @@ class CLIPTrainer(TrainerX):
     also_saved: tuple[str, ...] = ()
     rate_per_step = False
     reads_template = True
+    shapes_the_model: tuple[str, ...] = ()
 
     @property
     def hp(self):

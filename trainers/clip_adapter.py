@@ -22,6 +22,7 @@ class CLIPAdapter(CLIPTrainer):
     """
 
     registered_name = "clip_adapter"
+    shapes_the_model = ("RATIO", "REDUCTION")
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

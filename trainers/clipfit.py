@@ -26,6 +26,7 @@ class CLIPFit(CLIPTrainer):
     """
 
     template_column = "kgcoop"
+    shapes_the_model = ("UNFREEZE",)
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

@@ -25,6 +25,7 @@ class CoCoOp(CoOp):
     """
 
     node = "COCOOP"
+    shapes_the_model = ("N_CTX", "CTX_INIT")
 
     def setup(self):
         super().setup()

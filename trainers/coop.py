@@ -26,6 +26,7 @@ class CoOp(CLIPTrainer):
     phrase = "a photo of a"  # what CTX_INIT True means
     rebuilt = ("token_prefix", "token_suffix", "token_midfix")
     reads_template = False
+    shapes_the_model = ("N_CTX", "CSC", "CTX_INIT", "CLASS_TOKEN_POSITION")
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

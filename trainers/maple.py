@@ -33,6 +33,7 @@ class MaPLe(CLIPTrainer):
     registered_name = "MultiModalPromptLearner"
     rebuilt = ("prompt_learner.token_prefix", "prompt_learner.token_suffix")
     reads_template = False
+    shapes_the_model = ("N_CTX", "CTX_INIT", "PROMPT_DEPTH")
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

@@ -42,6 +42,7 @@ class TipAdapter(CLIPTrainer):
 
     registered_name = "tip_adapter"
     rate_per_step = True
+    shapes_the_model = ("FINETUNE",)
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

@@ -121,6 +121,7 @@ def engine_defaults() -> CfgNode:
     cfg.TEST.PER_CLASS_RESULT = False  # print the accuracy of every class
     cfg.TEST.COMPUTE_CMAT = False  # write the confusion matrix to <OUTPUT_DIR>/cmat.pt
     cfg.TEST.PREDICTIONS = True  # write what the final test said of every picture to predictions.jsonl
+    cfg.TEST.ACCEPT = []  # keys in which the run that trained a tested model may differ, such as INPUT.SIZE
     cfg.TEST.NO_TEST = False  # do not test after training
     cfg.TEST.SPLIT = "test"  # test or val
     cfg.TEST.FINAL_MODEL = (

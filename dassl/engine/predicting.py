@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from dassl.data.datasets import Datum
+from dassl.data.datasets.paths import image_root, relative_paths
 from dassl.predictions import TOP, Prediction, writing
 from dassl.run_folder import PREDICTIONS
-
-from .run_files import image_root, relative_paths
 
 Keep = Callable[[Tensor, Tensor, dict], None]
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from dassl.code_state import code_state, requirement_versions
+from dassl.data.datasets.paths import relative_paths
 from dassl.run_folder import read_command
 from dassl.utils import atomic_write, list_digest
 
@@ -61,23 +62,8 @@ def _whole_lines(path: Path) -> list[str]:
     ]
 
 
-def relative_paths(dataset, items, root: str) -> list[str]:
-    """Image paths with forward slashes, relative to the data set's image folder, else to ``root``."""
-    if hasattr(dataset, "relative_path"):
-        return [dataset.relative_path(item) for item in items]
-    root = os.path.abspath(os.path.expanduser(root))
-    return [Path(os.path.relpath(item.impath, root)).as_posix() for item in items]
-
-
-def image_root(dataset, root: str) -> str:
-    """The folder that :func:`relative_paths` are relative to."""
-    return (
-        dataset.image_dir if hasattr(dataset, "relative_path") else os.path.abspath(os.path.expanduser(root))
-    )
-
-
 def fewshot_file(dataset, cfg, files: dict[str, str] | None = None) -> dict:
-    """Content of fewshot.json: the images trained on, in order. Equal digests mean equal images.
+    """Content of fewshot.json: the images trained on, in order. Equal digests mean equal paths.
 
     Args: files, relative path -> sha256 of the content, where that is known
     """

@@ -457,7 +457,9 @@ class SimpleTrainer(TrainerBase):
             "model_digest": _config_digest_of(cfg.RUN.MODEL_DIR),
             "load_epoch": cfg.RUN.LOAD_EPOCH if cfg.RUN.LOAD_EPOCH >= 0 else None,
         }
-        return {**fields, **self.describe()}
+        fields |= self.describe()
+        accepted = [f"accepted {key}" for key in cfg.TEST.ACCEPT]
+        return {**fields, "extras": [*fields["extras"], *accepted]}
 
     def save_result(self):
         """Write result.json, which marks the run as finished, and drop the resume point it supersedes."""

@@ -20,6 +20,7 @@ OURS = {
     "DATASET.SUBSAMPLE_CLASSES": "all",
     "DATASET.FEWSHOT_LIST": "",
     "TEST.PREDICTIONS": True,
+    "TEST.ACCEPT": [],
     "DATALOADER.CACHE_GB": 2.0,
     "THREADS": 0,
     "DETERMINISTIC": False,

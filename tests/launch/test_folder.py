@@ -26,7 +26,8 @@ def start(folder, *words, **options):
     """Claim ``folder`` for a run; returns a result that is there already, and the run."""
     run = resolved(*words)
     run.cfg.OUTPUT_DIR = str(folder)
-    return claim(run, ["python", "train.py"], **options), run
+    found = claim(run, ["python", "train.py"], **options)
+    return found and found.result, run
 
 
 @pytest.mark.parametrize(
@@ -168,7 +169,7 @@ def test_another_experiment_in_the_folder_is_refused_with_the_keys_that_differ(s
     (tmp_path / ("result.json" if state == "finished" else "resume.pt")).write_text("{}")
     before = sorted(path.read_bytes() for path in tmp_path.iterdir())
     with pytest.raises(
-        ValueError, match=f"{state} run with another config:\n  OPTIM.LR: 0.002 there, 0.1 now\n"
+        ValueError, match=f"{state} run of another experiment:\n  OPTIM.LR: 0.002 there, 0.1 now\n"
     ):
         start(tmp_path, "OPTIM.LR", 0.1)
     assert sorted(path.read_bytes() for path in tmp_path.iterdir()) == before

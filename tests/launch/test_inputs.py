@@ -12,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from clipfit.backbones import DEMO_FILE
 from clipfit.io import digests
@@ -28,30 +27,12 @@ from launch.resolve import resolve
 PROJECT = Path(__file__).parents[2]
 SPLIT = "split_zhou_DescribableTextures.json"
 CLASSES = ("banded", "dotted", "woven")
-COUNTS = {"train": 3, "val": 2, "test": 4}
+COUNTS = {"train": 3, "val": 2, "test": 4}  # images per class, as conftest.py lays them out
 
 
 @pytest.fixture(autouse=True)
-def no_cache_of_the_users(tmp_path, monkeypatch):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def digests_are_remembered_at_once(monkeypatch):
     monkeypatch.setattr(digests, "SETTLED", -(10**12))
-
-
-@pytest.fixture
-def root(tmp_path):
-    """A data root with a small DTD: pictures of three classes, all different."""
-    folder, number = tmp_path / "data/dtd", 0
-    split = {part: [] for part in COUNTS}
-    for label, name in enumerate(CLASSES):
-        (folder / "images" / name).mkdir(parents=True)
-        for part, count in COUNTS.items():
-            for index in range(count):
-                number += 1
-                path = f"{name}/{part}_{index}.png"
-                Image.new("RGB", (4, 4), (number, 0, 0)).save(folder / "images" / path)
-                split[part].append([path, label, name])
-    (folder / SPLIT).write_text(json.dumps(split))
-    return tmp_path / "data"
 
 
 def config(root, *words, dataset="dtd"):
@@ -61,7 +42,7 @@ def config(root, *words, dataset="dtd"):
 
 
 def read(root, *words, **options):
-    inputs, missing = read_inputs(config(root, *words), **options)
+    inputs, missing, *_ = read_inputs(config(root, *words), **options)
     assert missing == []
     return inputs
 
@@ -205,7 +186,7 @@ def test_the_backbone_is_known_by_content_and_openais_by_what_is_published(root,
     from clipfit.openai import package
 
     for name, url in package._MODELS.items():
-        published = read_inputs(config(root, "--backbone", name))[0]["backbone"]
+        published = read_inputs(config(root, "--backbone", name)).digests["backbone"]
         assert published == url.split("/")[-2], name
     assert read(root, "--backbone", "random:ViT-B/32")["backbone"] is None
 
@@ -306,7 +287,7 @@ def trainers(tmp_path, monkeypatch):
 def test_the_code_of_a_trainer_is_its_file_and_what_that_imports_from_the_folder(root, trainers, name, files):
     cfg = config(root)
     cfg.TRAINER.NAME = name
-    inputs, _ = read_inputs(cfg)
+    inputs = read_inputs(cfg).digests
     expected = {f"trainers/{file}.py": sha256((trainers / f"{file}.py").read_bytes()) for file in files}
     assert inputs["code"] == expected
 
@@ -335,7 +316,7 @@ def test_what_is_missing_is_null_with_a_reason(root, tmp_path, what, keys, reaso
         (root / "dtd" / SPLIT).write_text("{")
     else:
         shutil.rmtree(tmp_path / "model")
-    inputs, missing = read_inputs(config(root, *words))
+    inputs, missing, *_ = read_inputs(config(root, *words))
     assert keys <= {key for key, value in inputs.items() if value in (None, dict.fromkeys(COUNTS))}
     assert {key for key in before if key not in keys | {"by_content"} and inputs[key] != before[key]} == set()
     assert len(missing) == 1 and reason in missing[0]
@@ -365,7 +346,7 @@ def test_lists_of_a_data_set_that_draws_globally_are_those_of_the_run(root, monk
     cfg = config(root)
     cfg.DATASET.NAME = "DrawnLists"
     random.seed(99)
-    inputs, missing = read_inputs(cfg)
+    inputs, missing, *_ = read_inputs(cfg)
     assert missing == []
     set_random_seed(cfg.SEED)  # launch/runtime.py
     images = fewshot_file(build_dataset(cfg), cfg)["images"]
@@ -380,7 +361,7 @@ def test_inputs_are_read_without_torch_and_say_nothing_on_standard_output(root, 
         "from launch.arguments import parse_args\n"
         "from launch.inputs import read_inputs\n"
         "from launch.resolve import resolve\n"
-        "inputs, missing = read_inputs(resolve(parse_args(sys.argv[1:])).cfg)\n"
+        "inputs, missing, *_ = read_inputs(resolve(parse_args(sys.argv[1:])).cfg)\n"
         "assert inputs['model'] and inputs['test_images'] and not missing, missing\n"
         "print(sorted({'torch', 'torchvision', 'scipy'} & set(sys.modules)))"
     )

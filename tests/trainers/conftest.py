@@ -13,7 +13,7 @@ from clipfit.openai import VOCABULARY_SIZE, OpenAIModel
 from dassl.engine import build_trainer
 from dassl.utils import set_random_seed
 from launch.arguments import parse_args
-from launch.resolve import resolve
+from launch.resolve import resolve, settle_input_size
 
 PROJECT = Path(__file__).parents[2]
 SMALL = "small.pt"
@@ -64,6 +64,7 @@ def build(demo_root, tmp_path):
         if any(word.endswith(SMALL) for word in argv):
             defaults += ON_SMALL.get(trainer, [])
         cfg = resolve(parse_args([*argv, *defaults, *pairs])).cfg
+        settle_input_size(cfg)
         for node in cfg.TRAINER.values():
             if isinstance(node, dict) and node.get("PREC") == "auto":
                 node.PREC = "fp32"

@@ -1,0 +1,87 @@
+"""Whether the model that a test loads is one that this test can load: how the run that trained it was set.
+
+What shapes a model must be equal: its backbone (by content), the form of its input, and what its method says.
+Data set, classes, seed, shots, optimizer, precision and weights of losses may differ.
+"""
+
+from dassl.config import flatten
+from dassl.config.identity import experiment
+from dassl.run_folder import CONFIG, has_config, read_config
+
+from .compare import recorded_inputs, short
+from .inputs import Inputs
+from .registered import class_fact, plain_name
+
+SHAPING = (
+    "INPUT.SIZE",
+    "INPUT.PIXEL_MEAN",
+    "INPUT.PIXEL_STD",
+    "INPUT.INTERPOLATION",
+    "TRAINER.NAME",
+    "TRAINER.UPDATE_LAYERNORM",
+    "DATASET.PROMPT_TEMPLATE",
+)
+BACKBONE = "MODEL.BACKBONE.NAME"
+
+
+def check_tested_model(cfg, declared: dict, inputs: Inputs) -> list[str]:
+    """Compare a test with the run that trained its model, and leave in ``TEST.ACCEPT`` what it had to take.
+
+    Args:    cfg, settled and not frozen; declared, every declared key with its default
+    Returns: notes for the user
+    Raises:  ValueError naming what differs, with both values, or a key of TEST.ACCEPT that is not compared
+    """
+    folder = cfg.RUN.MODEL_DIR
+    keys = shaping_keys(cfg.TRAINER.NAME)
+    if unknown := [key for key in cfg.TEST.ACCEPT if key not in (*keys, BACKBONE)]:
+        raise ValueError(
+            f"TEST.ACCEPT names {unknown[0]}, which a test does not compare with the training run; "
+            f"choose from {', '.join((BACKBONE, *keys))}"
+        )
+    if not has_config(folder):
+        return [f"Note: {folder} has no {CONFIG}: how its model was trained is not known, nor compared"]
+    trained = {**experiment(declared), **experiment(read_config(folder))}
+    now = flatten(cfg)
+    different = {key: (trained.get(key), _plain(now.get(key))) for key in keys}
+    different = {key: pair for key, pair in different.items() if pair[0] != pair[1]}
+    different |= _backbones(trained, cfg, folder, inputs)
+    refused = {key: pair for key, pair in different.items() if key not in cfg.TEST.ACCEPT}
+    if refused:
+        lines = "\n".join(
+            f"  {key}: {_shown(there)} there, {_shown(here)} now" for key, (there, here) in refused.items()
+        )
+        raise ValueError(
+            f"--model-dir {folder}: that model was trained in another way than this test would use it:\n"
+            f"{lines}\n"
+            "give the test the same settings or another --model-dir, or take it as it is with "
+            f'TEST.ACCEPT "{list(refused)}"'
+        )
+    cfg.TEST.ACCEPT = [key for key in cfg.TEST.ACCEPT if key in different]
+    return []
+
+
+def shaping_keys(trainer: str) -> tuple[str, ...]:
+    """The keys, beside the backbone, in which a test must equal the training of its model."""
+    node = class_fact("trainers", trainer, "node", "") or plain_name(trainer).upper()
+    own = class_fact("trainers", trainer, "shapes_the_model", ())
+    return (*SHAPING, *(f"TRAINER.{node}.{key}" for key in own))
+
+
+def _backbones(trained: dict, cfg, folder: str, inputs: Inputs) -> dict[str, tuple]:
+    """By the digests of the files where both are known, else by name."""
+    there, now = (recorded_inputs(folder) or {}).get("backbone"), inputs.digests["backbone"]
+    names = trained.get(BACKBONE), cfg.MODEL.BACKBONE.NAME
+    if there and now:
+        if there == now:
+            return {}
+        files = zip(names, (there, now), strict=True)
+        return {BACKBONE: tuple(f"{name} (sha256 {short(file)})" for name, file in files)}
+    return {} if names[0] == names[1] else {BACKBONE: names}
+
+
+def _plain(value):
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _shown(value) -> str:
+    return value if isinstance(value, str) and value else repr(value)

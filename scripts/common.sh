@@ -1,26 +1,35 @@
-# Sourced by every script. The method is the name of the script's folder, the variables have defaults:
+# Sourced by every script. bash scripts/<script> <method> <data set> <seed> reaches any method of trainers/;
+# a shipped method has a folder, scripts/<method>/<script> <data set> <seed>. The variables have defaults:
 #   DATA   folder of the data sets (data)        SHOTS  labelled images per class (16)
 #   SOURCE data set whose model a cross-dataset or domain-shift test loads (imagenet; demo for demo_*)
 #   CONFIG a file of settings, such as configs/ablations/bias_a.yaml (--config-file)
 #   EXTRA  more KEY VALUE pairs, e.g. EXTRA="OPTIM.MAX_EPOCH 50"
 set -euo pipefail
 
-METHOD=$(basename "$(cd -L "$(dirname "$0")" && pwd -L)")
+FOLDER=$(cd -L "$(dirname "$0")" && pwd -L)
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-
-usage() {
-    echo "usage: bash $0 <data set> <seed>     data sets: $(cd configs/datasets && echo *.yaml | sed 's/\.yaml//g')" >&2
-    exit 2
-}
-[ $# -eq 2 ] || usage
-DATASET=$1
-SEED=$2
-
 if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] || [ ! -x .venv/bin/python ]; then
     PYTHON=python
 else
     PYTHON=.venv/bin/python
 fi
+
+if [ "$FOLDER" -ef scripts ]; then
+    WORDS="<method> "
+else
+    WORDS=
+    set -- "$(basename "$FOLDER")" "$@"
+fi
+usage() {
+    echo "usage: bash $0 $WORDS<data set> <seed>" >&2
+    [ -z "$WORDS" ] || echo "methods: $("$PYTHON" -m launch.registered)" >&2
+    echo "data sets: $(cd configs/datasets && echo *.yaml | sed 's/\.yaml//g')" >&2
+    exit 2
+}
+[ $# -eq 3 ] || usage
+METHOD=$1
+DATASET=$2
+SEED=$3
 
 # train <protocol> [flags ...]: one run of the method on the data set
 train() {

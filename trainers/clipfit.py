@@ -26,6 +26,7 @@ class CLIPFit(CLIPTrainer):
     """
 
     template_column = "kgcoop"
+    contract = {"OPTIM.MAX_EPOCH": 4}
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

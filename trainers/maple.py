@@ -33,6 +33,7 @@ class MaPLe(CLIPTrainer):
     registered_name = "MultiModalPromptLearner"
     rebuilt = ("prompt_learner.token_prefix", "prompt_learner.token_suffix")
     reads_template = False
+    contract = {"OPTIM.MAX_EPOCH": 3, "TRAINER.MAPLE.PROMPT_DEPTH": 3}
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

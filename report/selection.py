@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from dassl.utils import unknown_name
+from dassl.utils.plugin_files import folded
 from grid.source import trainers_with_runs
 from launch.registered import method_name, methods
 from report.paper import Family, Paper
@@ -51,9 +52,13 @@ class Selection:
     def _trainer(self, word: str) -> str:
         """The name of a trainer from any of its spellings."""
         known, name = methods(), method_name(word)
-        if name not in known and not (self.output and name in trainers_with_runs(self.output)):
-            raise ValueError(unknown_name("method", word, known))
-        return name
+        if name in known:
+            return name
+        found = sorted(trainers_with_runs(self.output)) if self.output else []
+        for other in found:
+            if folded(other) == folded(word):
+                return other
+        raise ValueError(unknown_name("method", word, dict.fromkeys([*known, *found])))
 
 
 def _expand(words: Iterable[str], families: Iterable[Family]) -> tuple[str, ...]:

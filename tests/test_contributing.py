@@ -1,4 +1,4 @@
-"""CONTRIBUTING's walk: a method is dropped into a copy of the project, trains, is reported, and is shipped."""
+"""CONTRIBUTING's walk, in a copy of the project: a method is dropped in, trained, reported and shipped."""
 
 import os
 import re
@@ -96,6 +96,4 @@ def test_a_method_is_dropped_in_and_shipped_as_contributing_says(shell):
         shell(command)
     planned = shell(f"python reproduce.py plan table1 --datasets demo --methods feature_scale {shell.data}")
     assert "no recipe" not in planned
-    assert "OPTIM.LR 0.1" not in planned and "usage" in shell(
-        "bash scripts/feature_scale/few_shot.sh", status=2
-    )
+    assert "usage" in shell("bash scripts/feature_scale/few_shot.sh", status=2)

@@ -1,5 +1,7 @@
 """Classes and what they state, read without importing."""
 
+import os
+
 import pytest
 
 from dassl.utils.plugin_files import lineage, own_file, own_files, read_classes, registered
@@ -62,8 +64,6 @@ def test_a_name_belongs_to_the_file_that_is_called_like_it(classes, tmp_path):
 
 
 def test_a_file_that_changes_is_read_again(classes, tmp_path):
-    import os
-
     assert classes(some="class A: ...")[0].name == "A"
     (tmp_path / "some.py").write_text("class B: ...")
     os.utime(tmp_path / "some.py", ns=(1, 1))

@@ -36,10 +36,10 @@ def small_clip(tmp_path_factory):
     return path
 
 
-def own_contract(trainer):
-    """The settings under which a method keeps the contract quickly, and on towers of three blocks."""
+def own_contract(trainer, keys=""):
+    """The settings under which a method keeps the contract quickly; those of the keys that begin so."""
     settings = TRAINER_REGISTRY.get(trainer).contract
-    return [str(word) for setting in settings.items() for word in setting]
+    return [str(word) for setting in settings.items() if setting[0].startswith(keys) for word in setting]
 
 
 _random_model = functools.cache(loading.build_random)
@@ -74,7 +74,7 @@ def build(demo_root, tmp_path):
         pairs = [str(word) for word in words if not str(word).startswith("--")]
         defaults = ["VERBOSE", "False", "DATALOADER.NUM_WORKERS", "0", "INPUT.TRANSFORMS", transforms]
         if any(word.endswith(SMALL) for word in argv):
-            defaults += own_contract(trainer)
+            defaults += own_contract(trainer, "TRAINER.")  # it has three blocks
         cfg = resolve(parse_args([*argv, *defaults, *pairs])).cfg
         for node in cfg.TRAINER.values():
             if isinstance(node, dict) and node.get("PREC") == "auto":

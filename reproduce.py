@@ -80,7 +80,9 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
         default=[],
         help="data sets or families of them; default: the paper's; demo: the embedded",
     )
-    which.add_argument("--methods", nargs="+", default=[], help="default: all of a table")
+    which.add_argument(
+        "--methods", nargs="+", default=[], help="default: all of a table; any other one is added to it"
+    )
     which.add_argument("--shots", type=int, nargs="+", default=[], help="default: all of a table")
     which.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     where = command.add_argument_group("where and how")
@@ -143,7 +145,8 @@ def show_plan(args) -> int:
     runs = distinct(runs_of(what, args, selection))
     for run in runs:
         if not args.commands:
-            print(f"{run.state:10}  {run.name}" + (f"   ({run.reason})" if run.reason else ""))
+            remarks = "; ".join(filter(None, (run.reason, run.note)))
+            print(f"{run.state:10}  {run.name}" + (f"   ({remarks})" if remarks else ""))
             print(f"            {shlex.join(run.command)}")
         elif run.runnable:
             print(_command(run))
@@ -224,7 +227,7 @@ def select(args) -> tuple[list, Selection]:
     """What is asked for: definitions of tables and figures, and what is selected of them."""
     paper = Paper.read(args.paper)
     picked = (tuple(words) for words in (args.datasets, args.methods, args.shots, args.seeds))
-    return chosen(args.what, paper), Selection(paper, *picked)
+    return chosen(args.what, paper), Selection(paper, *picked, output=Path(args.output))
 
 
 def runs_of(what: list, args, selection: Selection) -> dict:

@@ -22,11 +22,18 @@ from dassl.config.identity import changed_keys, digest, experiment
 from dassl.run_folder import has_config, is_begun, read_config, read_result, unrecorded
 from launch.arguments import parse_args
 from launch.folder import run_folder
-from launch.registered import explicit_name
-from launch.resolve import TRANSFERS, resolve, settle_input_size, trainer_defaults
+from launch.registered import class_source, explicit_name
+from launch.resolve import (
+    NO_RECIPE,
+    TRANSFERS,
+    has_recipe,
+    resolve,
+    settle_input_size,
+    trainer_defaults,
+)
 
 from .failures import Failure
-from .source import FIRST_VERSION, dataset_folder, trainer_version
+from .source import FIRST_VERSION, dataset_folder, trainer_version, trainers_with_runs
 from .spec import Spec, arguments, project_file
 
 DEFAULT_OUTPUT = "output"  # where train.py puts its folders by itself
@@ -51,6 +58,8 @@ class Planned:
     missing_data: str = ""  # folder of images that is not there
     state: str = "todo"
     reason: str = ""  # of the state, for people
+    note: str = ""  # on what it is, for people
+    unregistered: bool = False  # no file of trainers/ registers its trainer any more: it can only be read
     result: dict | None = field(default=None, repr=False)  # result.json while it is up to date
 
     def refresh(self) -> None:
@@ -66,7 +75,7 @@ class Planned:
     @property
     def runnable(self) -> bool:
         """Whether there is something to do, and the images to do it with."""
-        return self.state not in ("done", "no data") and not self.missing_data
+        return self.state not in ("done", "no data") and not self.missing_data and not self.unregistered
 
 
 def plan(
@@ -110,6 +119,7 @@ class _Planner:
         self.runs: dict[Spec, Planned] = {}
         self._by_name: dict[str, Planned] = {}
         self._resolved: dict[Spec, _Resolved] = {}
+        self._unregistered: dict[str, bool] = {}
 
     def add(self, spec: Spec, record: frozenset[str] = frozenset()) -> Planned:
         """The run of a spec, new or known; its training run comes first."""
@@ -141,7 +151,8 @@ class _Planner:
         family = replace(spec, seed=1)
         if family not in self._resolved:
             pairs = self._precision(spec.trainer)
-            run = resolve(parse_args(arguments(family, self.root, pairs=pairs)))
+            args = parse_args(arguments(family, self.root, pairs=pairs))
+            run = resolve(args, unregistered=self._is_unregistered(spec.trainer))
             settle_input_size(run.cfg)
             self._resolved[family] = _Resolved(
                 parent=run_folder(run, str(self.output)).parent,
@@ -152,6 +163,13 @@ class _Planner:
                 threads=run.cfg.THREADS,
             )
         return self._resolved[family]
+
+    def _is_unregistered(self, trainer: str) -> bool:
+        """Whether runs of a trainer are there and its file no longer is."""
+        if trainer not in self._unregistered:
+            gone = class_source("trainers", trainer) is None
+            self._unregistered[trainer] = gone and trainer in trainers_with_runs(self.output)
+        return self._unregistered[trainer]
 
     def _planned(self, spec, name, folder, resolved, needs) -> Planned:
         values = {**resolved.values, "SEED": spec.seed}
@@ -169,6 +187,8 @@ class _Planner:
             threads=self.threads or resolved.threads,
             missing_data=_missing_data(self.root, values["DATASET.NAME"])
             or (needs.missing_data if needs else ""),
+            note="" if has_recipe(spec.trainer, spec.protocol) else NO_RECIPE,
+            unregistered=self._is_unregistered(spec.trainer),
         )
 
     def _words(self, planned: Planned) -> list[str]:
@@ -244,6 +264,9 @@ def _what_is_there(planned: Planned) -> tuple[str, str]:
 def _compare(planned: Planned) -> tuple[str, str]:
     """Raises: ValueError for a damaged file, FileNotFoundError for a run without config.yaml"""
     result = read_result(planned.folder)
+    if planned.unregistered:
+        planned.result = result
+        return "todo" if result is None else "done", f"trainers/ registers no {planned.spec.trainer}"
     if result is not None:
         if changed := _changed(planned, result):
             return "stale", changed

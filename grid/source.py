@@ -1,27 +1,21 @@
-"""Constants of the shipped classes, read from their source: importing a trainer or data set imports torch."""
+"""What a plan must know of trainers and data sets, read from their source: importing them imports torch."""
 
-import ast
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from launch.registered import PROJECT, shipped_files
+from launch.registered import class_fact, class_lineage
 
 FIRST_VERSION = 1
 DRAWN = "DrawnDataset"  # base of the data sets that are drawn on first use
 
 
-@dataclass(frozen=True)
-class ClassSource:
-    bases: tuple[str, ...]
-    constants: dict[str, object]  # attributes that the class body sets to a literal
-
-
+@cache
 def trainer_version(trainer: str) -> int:
     """The attribute ``version`` of a trainer of ``trainers/``; 1 for one that sets none."""
-    return attribute(PROJECT / "trainers", trainer, "version", FIRST_VERSION)
+    return class_fact("trainers", trainer, "version", FIRST_VERSION)
 
 
+@cache
 def dataset_folder(registered: str) -> str | None:
     """Folder under the data root that a data set of ``datasets/`` (DATASET.NAME) reads.
 
@@ -29,57 +23,16 @@ def dataset_folder(registered: str) -> str | None:
     """
     if is_drawn(registered):
         return None
-    return attribute(PROJECT / "datasets", registered, "dataset_dir", None)
-
-
-def is_drawn(registered: str) -> bool:
-    """Whether a data set of ``datasets/`` (DATASET.NAME) is drawn on first use: its pictures are embedded."""
-    return DRAWN in ancestors(PROJECT / "datasets", registered)
-
-
-def attribute(package: Path, name: str, key: str, default):
-    """What the class or the nearest of its bases in the package sets ``key`` to."""
-    known = classes(package)
-    for ancestor in ancestors(package, name):
-        if key in known[ancestor].constants:
-            return known[ancestor].constants[key]
-    return default
-
-
-def ancestors(package: Path, name: str) -> list[str]:
-    """The class and its bases in the package, depth first; empty for a class that is not there."""
-    known = classes(package)
-    if name not in known:
-        return []
-    return [name, *(above for base in known[name].bases for above in ancestors(package, base))]
+    return class_fact("datasets", registered, "dataset_dir", None)
 
 
 @cache
-def classes(package: Path) -> dict[str, ClassSource]:
-    """Every class that the files of a folder define at their top level; of one name, the shipped one."""
-    found = {}
-    shipped = shipped_files(package)
-    for path in sorted(package.glob("*.py"), key=lambda path: (path.stem in shipped, path)):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
-            if isinstance(node, ast.ClassDef):
-                bases = tuple(ast.unparse(base).rpartition(".")[2] for base in node.bases)
-                found[node.name] = ClassSource(bases, dict(_constants(node)))
-    return found
+def is_drawn(registered: str) -> bool:
+    """Whether a data set of ``datasets/`` (DATASET.NAME) is drawn on first use: its pictures are embedded."""
+    return any(source.name == DRAWN for source in class_lineage("datasets", registered))
 
 
-def _constants(node: ast.ClassDef):
-    """(name, value) of every assignment of a literal, ``a, b = 1, 2`` included."""
-    for statement in node.body:
-        if isinstance(statement, ast.AnnAssign) and statement.value is not None:
-            yield from _assigned(statement.target, statement.value)
-        elif isinstance(statement, ast.Assign):
-            for target in statement.targets:
-                yield from _assigned(target, statement.value)
-
-
-def _assigned(target: ast.expr, value: ast.expr):
-    if isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple):
-        for one, its_value in zip(target.elts, value.elts, strict=True):
-            yield from _assigned(one, its_value)
-    elif isinstance(target, ast.Name) and isinstance(value, ast.Constant):
-        yield target.id, value.value
+def trainers_with_runs(output: Path) -> set[str]:
+    """Names of the trainers that an output folder has runs of (launch/folder.py says how they lie there)."""
+    patterns = ("*/*/shots_*/*", "*/*/*/shots_*/*")
+    return {path.name for pattern in patterns for path in output.glob(pattern) if path.is_dir()}

@@ -4,18 +4,20 @@ import argparse
 
 from dassl.run_folder import OLD
 
+from .registered import methods
+
 PROTOCOLS = ("base2new", "few_shot", "cross_dataset", "domain_shift")
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     """Parse ``argv`` (default: the process's own). A flag that was not given is None, False or empty."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="train.py",
         description="Train and test one method on one data set.",
         epilog="KEY VALUE pairs set config keys and win over everything else: OPTIM.MAX_EPOCH 50",
     )
     what = parser.add_argument_group("what to run")
-    what.add_argument("--trainer", default="", help="method, e.g. CLIPFit or ZeroshotCLIP")
+    what.add_argument("--trainer", default="", help="method, e.g. CLIPFit; the last line names all")
     what.add_argument("--dataset", default="", metavar="NAME", help="data set, e.g. dtd or one of your own")
     what.add_argument(
         "--dataset-config-file", default="", metavar="YAML", help="instead: its YAML, wherever that lies"
@@ -60,6 +62,13 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
     parser.add_argument("pairs", nargs=argparse.REMAINDER, metavar="KEY VALUE", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
+
+
+class _Parser(argparse.ArgumentParser):
+    """Its help ends with the registered methods, which are looked up when it is asked for."""
+
+    def format_help(self) -> str:
+        return f"{super().format_help()}\nmethods: {' '.join(methods())}\n"
 
 
 def command_line(args: argparse.Namespace) -> list[str]:

@@ -4,8 +4,8 @@ engine defaults < configs/trainers/<Trainer>.yaml < data set's YAML < recipe (--
 < flags < KEY VALUE pairs
 
 The keys are declared by the engine, by `configs/_base_/family.yaml` (nodes of the family's methods) and by
-the trainer: in its YAML, in the attribute ``defaults`` of a class without one, or, for a class that has
-neither, in the user's own files (:func:`declare_nodes`).
+the trainer: in its YAML, or in the attribute ``defaults`` of a class without one (both is an error), or, for
+a class that has neither, in the user's own files (:func:`declare_nodes`).
 """
 
 import argparse
@@ -22,13 +22,23 @@ from dassl.config import CfgNode, flatten, get_cfg_default, load_yaml
 from dassl.config.identity import NOT_PART_OF_THE_EXPERIMENT, digest, experiment
 from dassl.utils import available_cores, unknown_name
 
-from .registered import PROJECT, data_set, data_sets, plain_name, settled_name
+from .registered import (
+    PROJECT,
+    class_lineage,
+    class_source,
+    data_set,
+    data_sets,
+    method_name,
+    methods,
+    plain_name,
+    settled_name,
+)
 
 CONFIGS = PROJECT / "configs"
 DEFAULT_BACKBONE = "ViT-B/16"
 DEFAULT_SHOTS = 16
+NO_RECIPE = "no recipe, the method's defaults"
 MOST_THREADS = 4  # more rarely make a run faster; ask for them by THREADS
-SPELLINGS = {"zsclip": "ZeroshotCLIP", "zsclip2": "ZeroshotCLIP2"}  # beside the names of the trainer YAMLs
 
 # Keys that the run folder's path spells out, so that they need no place in a variant's digest.
 IN_THE_PATH = {"DATASET.NAME", "DATASET.NUM_SHOTS", "SEED", "TRAINER.NAME"}
@@ -60,12 +70,13 @@ class Run:
     declared: dict  # every declared key with its default: of the engine, the family and the trainer
 
 
-def resolve(args) -> Run:
+def resolve(args, unregistered: bool = False) -> Run:
     """Build the config of one run from parsed arguments (launch.arguments.parse_args).
 
     Two things wait: ``PREC auto`` (launch/runtime.py), and ``INPUT.SIZE`` where the backbone is a file
     (:func:`settle_input_size`), because they need torch.
 
+    Args: unregistered, the trainer need not be there any more: where its runs lie can be told without it
     Raises: KeyError, ValueError, FileNotFoundError naming value, place and nearest valid name.
     """
     _check_flags(args)
@@ -77,14 +88,18 @@ def resolve(args) -> Run:
     files = {dataset_path: dataset_file, args.config_file: config_file}
     given = [pairs, flags, flatten(config_file), flatten(dataset_file)]
 
-    trainer, declared = trainer_defaults(_first(given, "TRAINER.NAME"), args.replace)
+    trainer, declared = trainer_defaults(_first(given, "TRAINER.NAME"), args.replace, unregistered)
     dataset = _first(given, "DATASET.NAME")
     if not dataset:
         raise ValueError(f"no data set is named; pass --dataset (there is: {_stems()})")
     dataset = settled_name("datasets", dataset, args.replace)
     recipe, trained_by = load_recipe(
-        *(plain_name(trainer), args.protocol, plain_name(dataset), _first(given, "DATASET.NUM_SHOTS"))
+        *(trainer, args.protocol, plain_name(dataset), _first(given, "DATASET.NUM_SHOTS"))
     )
+    if unregistered:
+        recipe = {key: value for key, value in recipe.items() if not key.startswith("TRAINER.")}
+    if args.protocol and not has_recipe(trainer, args.protocol):
+        notes.append(f"Note: {trainer}, {args.protocol}: {NO_RECIPE}")
     if trained_by not in ("", args.protocol) and not args.eval_only:
         raise ValueError(
             f"the {args.protocol} protocol of {trainer} only tests, with the model that --protocol "
@@ -186,38 +201,64 @@ def _stems() -> str:
     return ", ".join(one.stem for one in data_sets())
 
 
-def trainer_defaults(name: str, replace: bool = False) -> tuple[str, dict]:
+def trainer_defaults(name: str, replace: bool = False, unregistered: bool = False) -> tuple[str, dict]:
     """Canonical name of a trainer and the keys it declares, with their defaults.
 
-    A trainer that ships no YAML (a plugin in one file) may declare them in its class attribute ``defaults``:
-    the keys of its node, ``cfg.TRAINER.<NAME>`` (or the ``node`` that its class names). One that replaces a
-    shipped trainer (launch/registered.py) has the keys of both.
+    They stand in its YAML, or in the class attribute ``defaults`` of a plugin in one file: the keys of its
+    node, ``cfg.TRAINER.<NAME>`` (or the ``node`` that its class names). One that replaces a shipped trainer
+    (launch/registered.py) has the keys of both.
+
+    Raises: ValueError for an unknown name (unless ``unregistered``), and for keys in both places
     """
     if not name:
-        raise ValueError(f"no trainer is named; pass --trainer (shipped: {', '.join(shipped_trainers())})")
-    shipped = {shipped_name.lower(): shipped_name for shipped_name in shipped_trainers()}
-    asked, at, stem = name.partition("@")
-    plain = asked.lower().replace("_", "")
-    canonical = SPELLINGS.get(plain, shipped.get(plain, asked))
-    name = settled_name("trainers", f"{canonical}{at}{stem}", replace)
-    defaults = CONFIGS / (
-        f"trainers/{canonical}.yaml" if canonical in shipped.values() else "_base_/clip.yaml"
-    )
-    declared = load_yaml(defaults)
-    if name in shipped.values():
+        raise ValueError(f"no trainer is named; pass --trainer (there are: {', '.join(methods())})")
+    name = settled_name("trainers", method_name(name), replace)
+    path = CONFIGS / f"trainers/{plain_name(name)}.yaml"
+    declared = load_yaml(path if path.is_file() else CONFIGS / "_base_/clip.yaml")
+    source = class_source("trainers", name)
+    if source is None and unregistered:
         return name, declared
-
-    import trainers  # noqa: F401 - registers the plugins; only they need torch at this point
-    from dassl.engine import TRAINER_REGISTRY
-
-    registered = TRAINER_REGISTRY.registered_names()
-    if name not in registered:
-        raise ValueError(unknown_name("trainer", name, registered))
-    plugin = TRAINER_REGISTRY.get(name)
-    if own := getattr(plugin, "defaults", None):
-        node = getattr(plugin, "node", "") or canonical.upper()
-        declared["TRAINER"].setdefault(node, {}).update(own)
+    if path.is_file() and not is_replacement(name):
+        _check_one_home(name, source, path)
+        return name, declared
+    node, own = _defaults_of_class(name)
+    if own:
+        declared["TRAINER"].setdefault(node or plain_name(name).upper(), {}).update(own)
     return name, declared
+
+
+def _check_one_home(name: str, source, path: Path) -> None:
+    """Raises: ValueError if no file registers a trainer that has a YAML, or if its class has defaults too"""
+    if source is None:
+        raise ValueError(unknown_name("trainer", name, methods()))
+    if stated := source.constants.get("defaults", "defaults" in source.computed and ["defaults"]):
+        raise ValueError(
+            f"trainers/{source.file}.py, class {name}, states defaults ({', '.join(stated)}), and so does "
+            f"{path.relative_to(PROJECT)}; move those of the class into the YAML"
+        )
+
+
+def _defaults_of_class(name: str) -> tuple[str, dict]:
+    """``node`` of a class and its ``defaults`` over those of its bases.
+
+    They are read from the source. Only what stands there as no literal, or is registered elsewhere than in a
+    file of trainers/, is imported, with torch.
+    Raises: ValueError for an unknown name
+    """
+    classes = class_lineage("trainers", name)
+    if classes and not any({"node", "defaults"} & source.computed for source in classes):
+        attributes = [source.constants for source in classes]
+    else:
+        import trainers  # noqa: F401 - registers the plugins
+        from dassl.engine import TRAINER_REGISTRY
+
+        if name not in TRAINER_REGISTRY:
+            raise ValueError(unknown_name("trainer", name, TRAINER_REGISTRY.registered_names()))
+        attributes = [vars(parent) for parent in TRAINER_REGISTRY.get(name).__mro__]
+    own = {}
+    for one in reversed(attributes):
+        own.update(one.get("defaults", {}))
+    return next((one["node"] for one in attributes if one.get("node")), ""), own
 
 
 def declare_nodes(cfg: CfgNode, content: dict, source: str) -> list[str]:
@@ -242,8 +283,12 @@ def declare_nodes(cfg: CfgNode, content: dict, source: str) -> list[str]:
     return [name for name in cfg.TRAINER if name not in known]
 
 
-def shipped_trainers() -> list[str]:
-    return sorted(path.stem for path in (CONFIGS / "trainers").glob("*.yaml"))
+def has_recipe(trainer: str, protocol: str) -> bool:
+    return _recipe_file(trainer, protocol).is_file()
+
+
+def _recipe_file(trainer: str, protocol: str) -> Path:
+    return CONFIGS / f"recipes/{plain_name(trainer)}/{protocol}.yaml"
 
 
 def load_recipe(trainer: str, protocol: str, dataset: str, shots) -> tuple[dict, str]:
@@ -252,7 +297,7 @@ def load_recipe(trainer: str, protocol: str, dataset: str, shots) -> tuple[dict,
     A recipe is a YAML with nested config keys and ``WHEN:``, a list of ``{dataset: [...], shots: [...],
     set: {KEY: value}, source: ...}``, applied in order. A method without a recipe runs on its defaults.
     """
-    path = CONFIGS / f"recipes/{trainer}/{protocol}.yaml"
+    path = _recipe_file(trainer, protocol)
     if not protocol or not path.is_file():
         return ({"DATASET.NUM_SHOTS": DEFAULT_SHOTS} if protocol else {}), protocol
     recipe = load_yaml(path)

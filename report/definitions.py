@@ -26,6 +26,7 @@ from pathlib import Path
 from dassl.config import flatten, load_yaml
 from dassl.utils import unknown_name
 from grid.spec import Spec
+from launch.registered import class_fact
 from launch.resolve import TRANSFERS, load_recipe
 from report.paper import Family, Paper, check_keys, registered_name
 from report.selection import Selection
@@ -33,8 +34,8 @@ from report.selection import Selection
 AXES = ("method", "data", "shots", "metric")
 COST = ("params", "ms")  # of the training run, whatever it is tested on
 METRICS = ("accuracy", "base", "new", "hm", *COST)
-UNTRAINED = ("ZeroshotCLIP", "ZeroshotCLIP2")  # one run stands for all seeds
-THE_SEED = 1  # of that run
+THE_SEED = 1  # of a method that trains nothing: one run stands for all seeds
+ON_OTHER_CLASSES = ("base2new", "cross_dataset")  # protocols that test on classes not trained on
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,7 @@ class Row:
     @property
     def settled(self) -> bool:
         """Whether the seed decides nothing."""
-        return self.trainer in UNTRAINED
+        return not _fact(self.trainer, "trains")
 
     @property
     def baseline(self) -> "Row":
@@ -128,7 +129,21 @@ class Definition:
     printed_notes: tuple[str, ...] = ()
 
     def methods(self, selection: Selection) -> tuple[Row, ...]:
-        return tuple(row for row in self.rows if selection.has_method(row.trainer))
+        """The paper's methods that are selected, then those asked for by name that it has nowhere."""
+        rows = tuple(row for row in self.rows if selection.has_method(row.trainer))
+        return rows + self.added(selection)
+
+    def added(self, selection: Selection) -> tuple[Row, ...]:
+        """Rows for methods that the paper has nowhere, in a table whose every row is another method."""
+        compared = {row.trainer for row in self.rows if row.baseline == row}
+        if len(compared) < len(self.rows):
+            return ()  # it shows variants of a method
+        known = {row.trainer for table in load(selection.paper).values() for row in table.rows}
+        others = (name for name in selection.methods if name not in known)
+        return tuple(Row(name, name) for name in others if self._can_hold(name))
+
+    def _can_hold(self, trainer: str) -> bool:
+        return self.protocol not in ON_OTHER_CLASSES or _fact(trainer, "new_classes")
 
     def all_datasets(self, family: Family) -> tuple[str, ...]:
         """The data sets that the whole table has, the source of a transfer first."""
@@ -214,6 +229,12 @@ def _check(content: dict, path: Path, paper: Paper) -> None:
     name = content.get("printed")
     if name and not (print_file := paper.folder / f"printed/{name}.csv").is_file():
         raise FileNotFoundError(f"{path}, printed: {print_file} does not exist")
+
+
+@cache
+def _fact(trainer: str, name: str) -> bool:
+    """``trains`` or ``new_classes`` of a method: true unless its class says otherwise (trainers/base.py)."""
+    return class_fact("trainers", trainer, name, True)
 
 
 def _words(settings: dict[str, object]) -> tuple[str, ...]:

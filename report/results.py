@@ -9,7 +9,7 @@ from statistics import fmean, pstdev
 from dassl.run_folder import read_starts
 from grid.plan import Planned
 from grid.spec import Spec
-from launch.resolve import TRANSFERS
+from launch.resolve import NO_RECIPE, TRANSFERS, has_recipe
 from report.definitions import COST, Definition, Row
 from report.model import Cell, Head, Printed, ReportedRun, Score, Table
 from report.paper import Family, Paper
@@ -281,6 +281,9 @@ class _Cells:
         notes = list(self.definition.notes)
         if any(row.settled for row in self.methods):
             notes.append("Zero-shot CLIP does not depend on the seed: one run stands for all seeds.")
+        for row in self.definition.added(self.selection):
+            if not has_recipe(row.trainer, self.definition.protocol):
+                notes.append(f"{row.name}: {NO_RECIPE}.")
         return (*notes, *self.definition.printed_notes) if self._beside_print else tuple(notes)
 
     @property

@@ -3,9 +3,12 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 from dassl.utils import unknown_name
-from launch.resolve import SPELLINGS, shipped_trainers
+from dassl.utils.plugin_files import folded
+from grid.source import trainers_with_runs
+from launch.registered import method_name, methods
 from report.paper import Family, Paper
 
 
@@ -15,9 +18,10 @@ class Selection:
 
     paper: Paper
     datasets: tuple[str, ...] = ()  # stems, or the name of a family for all of it; empty: the first family
-    methods: tuple[str, ...] = ()  # trainers, in any of their spellings; empty: all
+    methods: tuple[str, ...] = ()  # trainers, in any of their spellings; empty: the paper's
     shots: tuple[int, ...] = ()  # empty: all
     seeds: tuple[int, ...] = (1, 2, 3)
+    output: Path | None = None  # folder of runs: a method that it has runs of need not be registered any more
 
     def __post_init__(self):
         self.stems  # noqa: B018 - raises for unknown names
@@ -26,7 +30,7 @@ class Selection:
             raise ValueError(f"no table has {unknown[0]} shots; choose of {known}")
         if not self.seeds or min(self.seeds) < 0:
             raise ValueError(f"seeds are whole numbers from 0 on, at least one of them; got {self.seeds}")
-        object.__setattr__(self, "methods", tuple(dict.fromkeys(map(_trainer, self.methods))))
+        object.__setattr__(self, "methods", tuple(dict.fromkeys(map(self._trainer, self.methods))))
         object.__setattr__(self, "seeds", tuple(sorted(set(self.seeds))))
 
     @cached_property
@@ -50,6 +54,17 @@ class Selection:
     def has_method(self, trainer: str) -> bool:
         return not self.methods or trainer in self.methods
 
+    def _trainer(self, word: str) -> str:
+        """The name of a trainer from any of its spellings."""
+        known, name = methods(), method_name(word)
+        if name in known:
+            return name
+        found = sorted(trainers_with_runs(self.output)) if self.output else []
+        for other in found:
+            if folded(other) == folded(word):
+                return other
+        raise ValueError(unknown_name("method", word, dict.fromkeys([*known, *found])))
+
 
 def _expand(words: Iterable[str], families: Iterable[Family]) -> tuple[str, ...]:
     """Stems of data sets from stems and family names."""
@@ -61,13 +76,3 @@ def _expand(words: Iterable[str], families: Iterable[Family]) -> tuple[str, ...]
             raise ValueError(unknown_name("data set", word, dict.fromkeys(known)))
         stems += whole.get(word, [word])
     return tuple(dict.fromkeys(stems))
-
-
-def _trainer(word: str) -> str:
-    """The name of a shipped trainer from any of its spellings."""
-    known = {name.lower(): name for name in shipped_trainers()}
-    plain = word.lower().replace("_", "")
-    name = SPELLINGS.get(plain, known.get(plain))
-    if name is None:
-        raise ValueError(unknown_name("method", word, known.values()))
-    return name

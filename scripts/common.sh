@@ -1,11 +1,12 @@
-# Sourced by every script. The method is the name of the script's folder, the variables have defaults:
+# Sourced by every script. bash scripts/<script> <method> <data set> <seed> reaches any method of trainers/;
+# a shipped method has a folder, scripts/<method>/<script> <data set> <seed>. The variables have defaults:
 #   DATA   folder of the data sets (data)        SHOTS  labelled images per class (16)
 #   SOURCE data set whose model a cross-dataset or domain-shift test loads (imagenet; demo for demo_*)
 #   CONFIG a file of settings, such as configs/ablations/bias_a.yaml (--config-file)
 #   EXTRA  more KEY VALUE pairs, e.g. EXTRA="OPTIM.MAX_EPOCH 50"
 set -euo pipefail
 
-METHOD=$(basename "$(cd -L "$(dirname "$0")" && pwd -L)")
+FOLDER=$(cd -L "$(dirname "$0")" && pwd -L)
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] || [ ! -x .venv/bin/python ]; then
@@ -14,14 +15,23 @@ else
     PYTHON=.venv/bin/python
 fi
 
+if [ "$FOLDER" -ef scripts ]; then
+    WORDS="<method> "
+else
+    WORDS=
+    set -- "$(basename "$FOLDER")" "$@"
+fi
 usage() {
+    echo "usage: bash $0 $WORDS<data set> <seed>" >&2
+    [ -z "$WORDS" ] || echo "methods: $("$PYTHON" -m launch.registered)" >&2
     local datasets='from launch.registered import data_sets; print(*(one.stem for one in data_sets()))'
-    echo "usage: bash $0 <data set> <seed>     data sets: $("$PYTHON" -c "$datasets")" >&2
+    echo "data sets: $("$PYTHON" -c "$datasets")" >&2
     exit 2
 }
-[ $# -eq 2 ] || usage
-DATASET=$1
-SEED=$2
+[ $# -eq 3 ] || usage
+METHOD=$1
+DATASET=$2
+SEED=$3
 
 # train <protocol> [flags ...]: one run of the method on the data set
 train() {

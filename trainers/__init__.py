@@ -1,22 +1,12 @@
 """One method per file. Every file in this folder registers its trainer, so a new method is a new file."""
 
+from pathlib import Path
+
 from dassl.engine import TRAINER_REGISTRY
 from dassl.utils import import_folder
+from dassl.utils.plugin_files import own_files
 
-# Files of this project, without .py: of two files that register one name, the one named here is the shipped
-# one (launch/registered.py).
-SHIPPED = (
-    "base",
-    "clip_adapter",
-    "clipfit",
-    "cocoop",
-    "coop",
-    "kgcoop",
-    "maple",
-    "prograd",
-    "tip_adapter",
-    "tip_adapter_search",
-    "zsclip",
-)
+_FOLDER = Path(__file__).parent
+_SHIPPED = [path.stem for path in (_FOLDER.parent / "configs/trainers").glob("*.yaml")]
 
-import_folder(TRAINER_REGISTRY, __name__, __path__, SHIPPED)
+import_folder(TRAINER_REGISTRY, __name__, __path__, own_files(_FOLDER, "TRAINER_REGISTRY", _SHIPPED))

@@ -28,7 +28,13 @@ class CLIPTrainer(TrainerX):
     """A method over CLIP's two towers. Class attributes a method may set:
 
     node              its config node, ``cfg.TRAINER.<node>``; default: the class name in capitals
-    defaults          keys of that node with their defaults, for a method without a YAML of its own
+    defaults          keys of that node with their defaults, beside those of its bases, for a method without a
+                      YAML: one with configs/trainers/<Name>.yaml has all of them there
+    spellings         further names on a command line; case and underscores never count
+    trains            something does; if not, the seed decides nothing
+    new_classes       what it trained says something about classes that it was not trained on
+    contract          {"KEY": value}: a short training that learns on the embedded data, for the tests that
+                      every method must pass (tests/trainers/test_contract.py)
     template_column   which of a data set's templates it takes (dassl/config/facts.py)
     registered_name   folder of its checkpoints
     rebuilt           tensors in files of the family that depend on the classes and are made anew
@@ -40,7 +46,11 @@ class CLIPTrainer(TrainerX):
     """
 
     node = ""
-    defaults: dict = {}
+    defaults: dict = {"PREC": "auto"}
+    spellings: tuple[str, ...] = ()
+    trains = True
+    new_classes = True
+    contract: dict = {}
     template_column = "default"
     registered_name = "prompt_learner"  # the family's name, whatever is trained
     rebuilt: tuple[str, ...] = ()
@@ -60,11 +70,11 @@ class CLIPTrainer(TrainerX):
 
     @property
     def precision(self) -> str:
-        return self.hp.get("PREC", "fp32")
+        return self.hp.PREC
 
     def check_cfg(self, cfg):
         node = self._node()
-        precision = cfg.TRAINER[node].get("PREC", "fp32") if node in cfg.TRAINER else "fp32"
+        precision = cfg.TRAINER[node].PREC
         if precision not in PRECISIONS:
             raise ValueError(f"TRAINER.{node}.PREC is {precision!r}; choose auto, {', '.join(PRECISIONS)}")
         if cfg.TRAINER.AMP_DTYPE not in AMP_DTYPES:

@@ -27,6 +27,7 @@ class CLIPFit(CLIPTrainer):
 
     template_column = "kgcoop"
     shapes_the_model = ("UNFREEZE",)
+    contract = {"OPTIM.MAX_EPOCH": 4}
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

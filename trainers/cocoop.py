@@ -26,6 +26,11 @@ class CoCoOp(CoOp):
 
     node = "COCOOP"
     shapes_the_model = ("N_CTX", "CTX_INIT")
+    contract = {"OPTIM.MAX_EPOCH": 3, "DATASET.NUM_SHOTS": 4}
+    csc, position = False, "end"  # all classes share the context, which stands before the name
+
+    def check_shape(self, cfg, node, hp):
+        """There is nothing to choose."""
 
     def setup(self):
         super().setup()

@@ -27,29 +27,37 @@ class CoOp(CLIPTrainer):
     rebuilt = ("token_prefix", "token_suffix", "token_midfix")
     reads_template = False
     shapes_the_model = ("N_CTX", "CSC", "CTX_INIT", "CLASS_TOKEN_POSITION")
+    contract = {"OPTIM.MAX_EPOCH": 6}
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)
         node = self._node()
         hp = cfg.TRAINER[node]
-        position = hp.get("CLASS_TOKEN_POSITION", "end")
-        if position not in POSITIONS:
-            raise ValueError(
-                f"TRAINER.{node}.CLASS_TOKEN_POSITION is {position!r}; "
-                f"choose {', '.join(POSITIONS[:-1])} or {POSITIONS[-1]}"
-            )
         if hp.N_CTX < 1:
             raise ValueError(f"TRAINER.{node}.N_CTX is {hp.N_CTX}; a context has at least one vector")
-        other_classes = cfg.DATASET.SUBSAMPLE_CLASSES == "new" or cfg.RUN.PROTOCOL == "cross_dataset"
-        if hp.get("CSC", False) and not hp.CTX_INIT and cfg.RUN.EVAL_ONLY and other_classes:
+        self.check_shape(cfg, f"TRAINER.{node}", hp)
+
+    def check_shape(self, cfg, node: str, hp) -> None:
+        """Raises: ValueError for a position that there is not, or contexts of classes that are not tested"""
+        if hp.CLASS_TOKEN_POSITION not in POSITIONS:
             raise ValueError(
-                f"TRAINER.{node}.CSC: class-specific contexts belong to the classes they were trained on "
+                f"{node}.CLASS_TOKEN_POSITION is {hp.CLASS_TOKEN_POSITION!r}; "
+                f"choose {', '.join(POSITIONS[:-1])} or {POSITIONS[-1]}"
+            )
+        other_classes = cfg.DATASET.SUBSAMPLE_CLASSES == "new" or cfg.RUN.PROTOCOL == "cross_dataset"
+        if hp.CSC and not hp.CTX_INIT and cfg.RUN.EVAL_ONLY and other_classes:
+            raise ValueError(
+                f"{node}.CSC: class-specific contexts belong to the classes they were trained on "
                 "and say nothing about others; test on those, or train with CSC False"
             )
 
     @property
     def csc(self) -> bool:
-        return self.hp.get("CSC", False)
+        return self.hp.CSC
+
+    @property
+    def position(self) -> str:
+        return self.hp.CLASS_TOKEN_POSITION
 
     def setup(self):
         words, context = self.initial_context()
@@ -57,7 +65,7 @@ class CoOp(CLIPTrainer):
         self.template = f"{words} {{}}."
         self.context_prompts = ContextPrompts(
             *(self.clip, words, context.shape[-2], self.classnames),
-            position=self.hp.get("CLASS_TOKEN_POSITION", "end"),
+            position=self.position,
             per_class=context.dim() == 3,
         )
 

@@ -20,6 +20,7 @@ class KgCoOp(CoOp):
 
     template_column = "kgcoop"
     reads_template = True  # the hand-written prompts
+    contract = {"OPTIM.MAX_EPOCH": 8}
     rebuilt = (
         *CoOp.rebuilt,
         *("bias_vectors", "meta_net.linear1.weight", "meta_net.linear1.bias"),  # the authors never train them

@@ -34,6 +34,7 @@ class MaPLe(CLIPTrainer):
     rebuilt = ("prompt_learner.token_prefix", "prompt_learner.token_suffix")
     reads_template = False
     shapes_the_model = ("N_CTX", "CTX_INIT", "PROMPT_DEPTH")
+    contract = {"OPTIM.MAX_EPOCH": 3, "TRAINER.MAPLE.PROMPT_DEPTH": 3}
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

@@ -34,6 +34,7 @@ class ProGrad(CoOp):
     version = 2
     template_column = "prograd"
     reads_template = True  # the hand-written prompts, and where the context starts
+    contract = {"OPTIM.MAX_EPOCH": 12}
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

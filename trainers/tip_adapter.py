@@ -43,6 +43,13 @@ class TipAdapter(CLIPTrainer):
     registered_name = "tip_adapter"
     rate_per_step = True
     shapes_the_model = ("FINETUNE",)
+    new_classes = False
+    contract = {
+        "OPTIM.MAX_EPOCH": 8,
+        "OPTIM.LR": 0.003,
+        "TRAINER.TIPADAPTER.AUGMENT_EPOCH": 2,
+        "TRAINER.TIPADAPTER.SEARCH_STEP": [20, 5],
+    }
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)

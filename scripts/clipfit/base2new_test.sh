@@ -1,5 +1,3 @@
 #!/usr/bin/env bash
-# Test the run of base2new_train.sh on the new classes (the other half).
-# bash scripts/clipfit/base2new_test.sh dtd 1
-source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
-train base2new --eval-only
+# bash scripts/clipfit/base2new_test.sh dtd 1     (the method is the name of this folder)
+source "$(dirname "${BASH_SOURCE[0]}")/../base2new_test.sh"

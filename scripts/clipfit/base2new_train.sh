@@ -1,5 +1,3 @@
 #!/usr/bin/env bash
-# Train on the base classes (the first half) of a data set and test on them.
-# bash scripts/clipfit/base2new_train.sh dtd 1
-source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
-train base2new
+# bash scripts/clipfit/base2new_train.sh dtd 1     (the method is the name of this folder)
+source "$(dirname "${BASH_SOURCE[0]}")/../base2new_train.sh"

@@ -1,5 +1,3 @@
 #!/usr/bin/env bash
-# Test a model on shifted images of its classes. SOURCE: the data set it was trained on (imagenet; demo for demo_*).
-# bash scripts/clipfit/dg_test.sh imagenetv2 1
-source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
-train domain_shift --eval-only
+# bash scripts/clipfit/dg_test.sh imagenetv2 1     (the method is the name of this folder)
+source "$(dirname "${BASH_SOURCE[0]}")/../dg_test.sh"

@@ -1,5 +1,3 @@
 #!/usr/bin/env bash
-# Train on SHOTS images of every class of a data set and test on all its classes.
-# SHOTS=4 bash scripts/clipfit/few_shot.sh dtd 1
-source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
-train few_shot
+# SHOTS=4 bash scripts/clipfit/few_shot.sh dtd 1     (the method is the name of this folder)
+source "$(dirname "${BASH_SOURCE[0]}")/../few_shot.sh"

@@ -1,5 +1,3 @@
 #!/usr/bin/env bash
-# Test the run of xd_train.sh on another data set. SOURCE: the data set it was trained on (imagenet; demo for demo_*).
-# bash scripts/clipfit/xd_test.sh dtd 1
-source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
-train cross_dataset --eval-only
+# bash scripts/clipfit/xd_test.sh dtd 1     (the method is the name of this folder)
+source "$(dirname "${BASH_SOURCE[0]}")/../xd_test.sh"

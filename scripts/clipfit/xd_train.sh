@@ -1,5 +1,3 @@
 #!/usr/bin/env bash
-# Train on SHOTS images of every class of a source data set, for tests on others.
-# bash scripts/clipfit/xd_train.sh imagenet 1
-source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
-train cross_dataset
+# bash scripts/clipfit/xd_train.sh imagenet 1     (the method is the name of this folder)
+source "$(dirname "${BASH_SOURCE[0]}")/../xd_train.sh"

@@ -24,7 +24,8 @@ from grid.source import dataset_folder, trainer_version
 from grid.spec import Spec
 from launch.arguments import parse_args
 from launch.folder import run_folder
-from launch.resolve import PROJECT, resolve, shipped_trainers
+from launch.registered import methods
+from launch.resolve import PROJECT, resolve
 
 TRAINING = Spec("CLIPFit", "base2new", "demo", 16, 1)
 TEST = replace(TRAINING, eval_only=True)
@@ -275,6 +276,22 @@ def test_precision_and_threads_are_passed_on(look):
     assert look(prec="auto").name == look().name
 
 
+def test_runs_of_a_method_whose_file_is_gone_are_read_and_never_done_again(look, tmp_path):
+    spec = replace(TRAINING, trainer="Gone")
+    with pytest.raises(ValueError, match="unknown trainer 'Gone'"):
+        look(spec)
+    folder = tmp_path / "base2new/train_base/demo/shots_16/Gone/demo/seed1"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text('{"accuracy": 50.0}')
+    there, lacking = look(spec), look(replace(spec, seed=2))
+    assert (there.folder, there.state, there.result) == (folder, "done", {"accuracy": 50.0})
+    assert (lacking.state, lacking.result) == ("todo", None)
+    for planned in (there, lacking):
+        assert not planned.runnable and planned.reason == "trainers/ registers no Gone"
+        assert planned.note == "no recipe, the method's defaults"
+    assert look().note == "" and look().runnable
+
+
 def test_planning_imports_no_torch(tmp_path):
     code = (
         "import sys; from grid.plan import plan; from grid.spec import Spec; import grid.scheduler\n"
@@ -284,7 +301,7 @@ def test_planning_imports_no_torch(tmp_path):
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT, check=True)
 
 
-@pytest.mark.parametrize("name", shipped_trainers())
+@pytest.mark.parametrize("name", methods())
 def test_versions_read_from_the_source_are_those_of_the_classes(name):
     assert trainer_version(name) == TRAINER_REGISTRY.get(name).version
 

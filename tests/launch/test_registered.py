@@ -11,8 +11,17 @@ import pytest
 from dassl.config.facts import Facts
 from launch import registered
 from launch.arguments import parse_args
-from launch.registered import data_set, data_sets, explicit_name, settled_name, shipped_files
-from launch.resolve import shipped_trainers
+from launch.registered import (
+    class_fact,
+    data_set,
+    data_sets,
+    explicit_name,
+    method_name,
+    methods,
+    settled_name,
+    shipped_files,
+    shipped_methods,
+)
 
 PROJECT = Path(__file__).parents[2]
 REGISTERS = "@TRAINER_REGISTRY.register()\nclass {}(TrainerX): ...\n"
@@ -20,17 +29,19 @@ REGISTERS = "@TRAINER_REGISTRY.register()\nclass {}(TrainerX): ...\n"
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    """A project with one shipped trainer; add(stem, name) drops another file into trainers/."""
+    """A project with two shipped trainers; add(stem, name) drops another file into trainers/."""
     monkeypatch.setattr(registered, "PROJECT", tmp_path)
     folder = tmp_path / "trainers"
     folder.mkdir()
-    (folder / "__init__.py").write_text('SHIPPED = ("coop", "cocoop")\n')
+    defaults = tmp_path / "configs/trainers"
+    defaults.mkdir(parents=True)
 
     def add(stem, name, code=REGISTERS):
         (folder / f"{stem}.py").write_text(code.format(name))
 
-    add("coop", "CoOp")
-    add("cocoop", "CoCoOp")
+    for stem, name in (("coop", "CoOp"), ("cocoop", "CoCoOp")):
+        add(stem, name)
+        (defaults / f"{name}.yaml").touch()
     return add
 
 
@@ -56,7 +67,9 @@ def test_alone_a_name_needs_nothing(project):
         "class {0}: ...\nTRAINER_REGISTRY.register({0})\n",
     ],
 )
-def test_of_two_files_the_listed_one_is_shipped_and_a_run_says_which_it_means(project, stem, code):
+def test_of_two_files_the_one_with_the_methods_name_is_shipped_and_a_run_says_which_it_means(
+    project, stem, code
+):
     project(stem, "CoOp", code)
     with pytest.raises(ValueError) as error:
         settled_name("trainers", "CoOp")
@@ -80,8 +93,60 @@ def test_of_three_files_the_flag_cannot_choose(project):
     assert settled_name("trainers", "CoOp@two") == "CoOp@two"
 
 
-def test_every_shipped_trainer_and_data_set_is_of_a_listed_file():
-    for name in shipped_trainers():
+def test_methods_are_what_the_files_register(project):
+    project("mmrl", "MMRL")
+    project("coop_original", "CoOp")
+    assert methods() == ["CoCoOp", "CoOp", "CoOp@coop_original", "MMRL"]
+    assert shipped_methods() == ["CoCoOp", "CoOp"]
+
+
+@pytest.mark.parametrize(
+    "word, name",
+    [
+        ("coop", "CoOp"),
+        ("Co_CoOp", "CoCoOp"),
+        ("CO_OP@coop_original", "CoOp@coop_original"),
+        ("coop_original", "CoOp@coop_original"),
+        ("vision_prompts", "MMRL"),  # its file, in which it is alone
+        ("two", "two"),  # a file of two
+        ("multi_modal", "Second"),
+        ("nothing", "nothing"),
+    ],
+)
+def test_a_method_is_known_by_name_spelling_and_file(project, word, name):
+    project("coop_original", "CoOp")
+    project("vision_prompts", "MMRL")
+    spelled = REGISTERS.replace(" ...", "\n    spellings = 'multimodal',\n")
+    project("two", "Second", REGISTERS.format("First") + spelled)
+    assert method_name(word) == name
+
+
+def test_a_class_may_state_that_it_is_called_like_its_file(project):
+    own = REGISTERS.replace(" ...", "\n    spellings = ('zs',)\n    version = 3\n")
+    project("zs", "ZeroshotCLIP", own)
+    project("zs_copy", "ZeroshotCLIP")
+    (registered.PROJECT / "configs/trainers/ZeroshotCLIP.yaml").touch()
+    assert shipped_files(registered.PROJECT / "trainers") == ("cocoop", "coop", "zs")
+    assert methods()[-2:] == ["ZeroshotCLIP", "ZeroshotCLIP@zs_copy"]
+    assert class_fact("trainers", "ZeroshotCLIP", "version", 1) == 3
+    assert class_fact("trainers", "ZeroshotCLIP@zs_copy", "version", 1) == 1
+
+
+def test_a_name_that_is_in_the_registry_is_in_the_list():
+    import trainers  # noqa: F401
+    from dassl.engine import TRAINER_REGISTRY
+
+    of_files = {
+        name
+        for name in TRAINER_REGISTRY.registered_names()
+        if TRAINER_REGISTRY.get(name).__module__.startswith("trainers.")
+        and Path(sys.modules[TRAINER_REGISTRY.get(name).__module__].__file__ or "").is_file()
+    }
+    assert of_files == set(methods())
+
+
+def test_every_shipped_trainer_and_data_set_is_of_a_shipped_file():
+    for name in shipped_methods():
         assert registered._files("trainers", name)[0], name
     git = subprocess.run(
         ["git", "ls-files", "trainers/*.py", "datasets/*.py"],
@@ -92,9 +157,8 @@ def test_every_shipped_trainer_and_data_set_is_of_a_listed_file():
     if git.returncode:
         pytest.skip("not a clone")
     files = [Path(line) for line in git.stdout.split() if Path(line).parts[1:] != ("__init__.py",)]
-    assert {path.stem for path in files if path.parent.name == "trainers"} == set(
-        shipped_files(PROJECT / "trainers")
-    )
+    of_methods = {path.stem for path in files if path.parent.name == "trainers"}
+    assert of_methods - {"base", "tip_adapter_search"} == set(shipped_files(PROJECT / "trainers"))
     registering = {str(one.file.relative_to(PROJECT)) for one in data_sets()}
     assert registering <= set(map(str, files))
     assert {Path(path).stem for path in registering} == set(shipped_files(PROJECT / "datasets"))

@@ -1,6 +1,7 @@
 """From arguments to a config: what wins over what, names, recipes, and errors that say what to do."""
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from dassl.config import flatten, load_yaml
 from dassl.config.facts import Facts
 from dassl.config.identity import config_digest
+from launch import registered
 from launch import resolve as resolve_module
 from launch.arguments import parse_args
 from launch.folder import run_folder
@@ -277,6 +279,42 @@ def test_a_plugin_without_yaml_declares_its_keys_in_its_class():
     TRAINER_REGISTRY.register(plugin, force=True)
     cfg = config("--trainer", "OneFile", "--seed", 1, "TRAINER.ONEFILE.STRENGTH", "2")
     assert cfg.TRAINER.ONEFILE.STRENGTH == 2 and cfg.OPTIM.LR == 0.002
+
+
+def drop_in(monkeypatch, tmp_path, code, defaults=""):
+    """A trainers/ with one more file, and a YAML of its defaults if there are any."""
+    for name in ("trainers", "configs"):
+        shutil.copytree(PROJECT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    write(tmp_path / "trainers/dropped_in.py", f"@TRAINER_REGISTRY.register()\n{code}")
+    if defaults:
+        write(tmp_path / "configs/trainers/DroppedIn.yaml", defaults)
+    monkeypatch.setattr(registered, "PROJECT", tmp_path)
+    monkeypatch.setattr(resolve_module, "PROJECT", tmp_path)
+    monkeypatch.setattr(resolve_module, "CONFIGS", tmp_path / "configs")
+
+
+def test_defaults_of_a_class_are_read_over_those_of_its_bases_and_it_needs_no_recipe(monkeypatch, tmp_path):
+    below = "class DroppedIn(Scale):\n    defaults = {'B': [1.5]}\n"
+    above = "class Scale(CLIPTrainer):\n    defaults = dict(A=1, B=[])\n"
+    drop_in(monkeypatch, tmp_path, below + above)
+    run = resolved("--trainer", "dropped_in", "--seed", 1, "--protocol", "few_shot")
+    assert dict(run.cfg.TRAINER.DROPPEDIN) == {"PREC": "auto", "A": 1, "B": [1.5]}
+    assert run.notes == ["Note: DroppedIn, few_shot: no recipe, the method's defaults"]
+
+
+def test_defaults_in_two_places_are_an_error_that_names_keys_and_places(monkeypatch, tmp_path):
+    code = "class DroppedIn(CLIPTrainer):\n    defaults = {'PREC': 'auto', 'PULL': 0.1}\n"
+    drop_in(monkeypatch, tmp_path, code, "_BASE_: ../_base_/clip.yaml\nTRAINER: {DROPPEDIN: {PREC: auto}}\n")
+    places = r"trainers/dropped_in.py, .*\(PREC, PULL\).* configs/trainers/DroppedIn.yaml; move"
+    with pytest.raises(ValueError, match=places):
+        config("--trainer", "DroppedIn", "--seed", 1)
+
+
+def test_a_yaml_alone_is_no_trainer(monkeypatch, tmp_path):
+    drop_in(monkeypatch, tmp_path, "class DroppedIn(CLIPTrainer): ...\n")
+    write(tmp_path / "configs/trainers/Alone.yaml", "TRAINER: {ALONE: {PREC: auto}}\n")
+    with pytest.raises(ValueError, match="unknown trainer 'Alone'"):
+        config("--trainer", "Alone", "--seed", 1)
 
 
 def test_resolving_imports_no_torch():

@@ -15,7 +15,7 @@ from grid.plan import plan
 from grid.spec import Spec
 from launch.registered import data_sets
 from launch.resolve import PROJECT
-from report import selection
+from report import definitions, selection
 from report.definitions import Row, load
 from report.paper import FILE, SHIPPED, Paper
 
@@ -170,6 +170,30 @@ def test_shots_that_a_table_lacks_leave_nothing_of_it():
 
 def test_a_method_that_a_table_lacks_leaves_nothing_of_it():
     assert specs("table5", methods=("CoOp",)) == []
+
+
+def test_a_method_of_no_table_joins_those_that_compare_methods():
+    wanted = {"methods": ("zsclip2", "CoOp"), "seeds": (1,)}
+    names = {table: [row.name for row in TABLES[table].methods(Selection(**wanted))] for table in TABLES}
+    assert names["table1"] == names["table10"] == ["CoOp", "ZeroshotCLIP2"]
+    assert names["table4"] == ["alone", "+UL", "gain"] and names["table5"] == names["layers"] == []
+    assert Spec("ZeroshotCLIP2", "base2new", "dtd", 16, 1) in specs("table1", "dtd", **wanted)
+
+
+def test_a_method_that_knows_only_its_classes_joins_where_they_are_tested(monkeypatch):
+    monkeypatch.setattr(definitions, "_fact", lambda trainer, name: name != "new_classes")
+    wanted = Selection(methods=("zsclip2",))
+    held = [id for id, table in TABLES.items() if table.methods(wanted)]
+    assert {TABLES[id].protocol for id in held} == {"few_shot", "domain_shift"}
+
+
+def test_a_method_whose_file_is_gone_is_known_by_its_runs(tmp_path):
+    (tmp_path / "base2new/test_new/demo/shots_16/FeatureScale").mkdir(parents=True)
+    assert Selection(methods=("feature_scale",), output=tmp_path).methods == ("FeatureScale",)
+    with pytest.raises(ValueError, match="did you mean 'FeatureScale'"):
+        Selection(methods=("FeaturesScale",), output=tmp_path)
+    with pytest.raises(ValueError, match="unknown method 'FeatureScale'"):
+        Selection(methods=("FeatureScale",))
 
 
 # Rows -----------------------------------------------------------------------------------------------

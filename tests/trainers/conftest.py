@@ -10,17 +10,14 @@ import datasets  # noqa: F401 - registers
 import trainers  # noqa: F401
 from clipfit import loading
 from clipfit.openai import VOCABULARY_SIZE, OpenAIModel
-from dassl.engine import build_trainer
+from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import set_random_seed
 from launch.arguments import parse_args
+from launch.registered import explicit_name
 from launch.resolve import resolve, settle_input_size
 
 PROJECT = Path(__file__).parents[2]
 SMALL = "small.pt"
-ON_SMALL = {  # it has three blocks, and little is enough to look for or to average
-    "MaPLe": ["TRAINER.MAPLE.PROMPT_DEPTH", "3"],
-    "TipAdapter": ["TRAINER.TIPADAPTER.AUGMENT_EPOCH", "2", "TRAINER.TIPADAPTER.SEARCH_STEP", "[20, 5]"],
-}
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +36,12 @@ def small_clip(tmp_path_factory):
     return path
 
 
+def own_contract(trainer, keys=""):
+    """The settings under which a method keeps the contract quickly; those of the keys that begin so."""
+    settings = TRAINER_REGISTRY.get(trainer).contract
+    return [str(word) for setting in settings.items() if setting[0].startswith(keys) for word in setting]
+
+
 _random_model = functools.cache(loading.build_random)
 
 
@@ -54,7 +57,16 @@ def build(demo_root, tmp_path):
 
     def _build(trainer, *words, transforms="('normalize',)"):
         argv = [
-            *("--trainer", trainer, "--protocol", "base2new", "--seed", "1", "--root", str(demo_root)),
+            *(
+                "--trainer",
+                explicit_name("trainers", trainer),
+                "--protocol",
+                "base2new",
+                "--seed",
+                "1",
+                "--root",
+                str(demo_root),
+            ),
             *("--dataset-config-file", str(PROJECT / "configs/datasets/demo.yaml")),
             *("--output-dir", str(tmp_path / "run")),
             *(word for word in map(str, words) if word.startswith("--")),
@@ -62,7 +74,7 @@ def build(demo_root, tmp_path):
         pairs = [str(word) for word in words if not str(word).startswith("--")]
         defaults = ["VERBOSE", "False", "DATALOADER.NUM_WORKERS", "0", "INPUT.TRANSFORMS", transforms]
         if any(word.endswith(SMALL) for word in argv):
-            defaults += ON_SMALL.get(trainer, [])
+            defaults += own_contract(trainer, "TRAINER.")  # it has three blocks
         cfg = resolve(parse_args([*argv, *defaults, *pairs])).cfg
         settle_input_size(cfg)
         for node in cfg.TRAINER.values():

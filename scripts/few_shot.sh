@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Train on SHOTS images of every class of a data set and test on all its classes.
+# SHOTS=4 bash scripts/few_shot.sh CLIPFit dtd 1
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+train few_shot

@@ -22,7 +22,7 @@ from dassl.config.identity import changed_keys, digest, experiment
 from dassl.run_folder import has_config, is_begun, read_config, read_result, unrecorded
 from launch.arguments import parse_args
 from launch.folder import run_folder
-from launch.registered import class_source, explicit_name
+from launch.registered import FIRST_VERSION, class_source, explicit_name
 from launch.resolve import (
     NO_RECIPE,
     TRANSFERS,
@@ -33,7 +33,7 @@ from launch.resolve import (
 )
 
 from .failures import Failure
-from .source import FIRST_VERSION, dataset_folder, trainer_version, trainers_with_runs
+from .source import dataset_folder, trainer_version, trainers_with_runs
 from .spec import Spec, arguments, project_file
 
 DEFAULT_OUTPUT = "output"  # where train.py puts its folders by itself

@@ -3,9 +3,8 @@
 from functools import cache
 from pathlib import Path
 
-from launch.registered import class_fact, class_lineage
+from launch.registered import FIRST_VERSION, class_fact, class_lineage
 
-FIRST_VERSION = 1
 DRAWN = "DrawnDataset"  # base of the data sets that are drawn on first use
 
 

@@ -23,8 +23,8 @@ from dassl.run_folder import (
 from dassl.utils import read_json
 
 from .bare_errors import message_of
-from .inputs import FIRST_VERSION, Inputs, tested_tensors
-from .registered import PROJECT, shipped_files
+from .inputs import Inputs, tested_tensors
+from .registered import FIRST_VERSION, shipped_code
 
 AUTO = ("amp", "fp32")  # what PREC auto may have become
 LISTS = {
@@ -174,7 +174,7 @@ class _Comparison:
         there, now = self.there.get("code"), self.now["code"]
         if not there or not now:
             return
-        shipped = {f"trainers/{stem}.py" for stem in shipped_files(PROJECT / "trainers")}
+        shipped = {f"trainers/{path.name}" for path in shipped_code()}
         files = [name for name in sorted(there.keys() | now.keys()) if there.get(name) != now.get(name)]
         for name in files:
             if name not in shipped:

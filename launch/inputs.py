@@ -21,10 +21,9 @@ from dassl.run_folder import checkpoint_folders, find_checkpoint
 from dassl.utils import seed_without_torch, set_random_seed
 
 from .bare_errors import message_of
-from .registered import class_fact, source_files
+from .registered import FIRST_VERSION, class_fact, source_files
 
 SAMPLED = 100  # one picture in so many counts by content where size and path are enough for the others
-FIRST_VERSION = 1  # of a trainer whose class names none
 # What the images of a run do not depend on.
 NOT_FOR_DATA = ("LOSS.", "MODEL.", "OPTIM.", "TRAIN.", "TRAINER.", "RUN.LOAD_EPOCH", "RUN.PROTOCOL")
 

@@ -36,6 +36,7 @@ from dassl.utils.plugin_files import (
 PROJECT = Path(__file__).resolve().parent.parent
 REGISTRIES = {"trainers": "TRAINER_REGISTRY", "datasets": "DATASET_REGISTRY"}
 KINDS = {"trainers": "trainer", "datasets": "data set"}
+FIRST_VERSION = 1  # of a trainer whose class names none
 ASKED_BY = {"trainers": "--trainer ", "datasets": "DATASET.NAME "}
 
 
@@ -185,6 +186,11 @@ def source_files(folder: str, name: str) -> list[Path]:
             found.add(path)
             waiting += _imported(path, path.stat().st_mtime_ns)
     return sorted(found)
+
+
+def shipped_code() -> set[Path]:
+    """The files of the shipped methods, and what these import from their folder."""
+    return {path for name in shipped_methods() for path in source_files("trainers", name)}
 
 
 def _name_of(folder: str, source: ClassSource) -> str:

@@ -17,7 +17,9 @@ EXAMPLES = {  # of files that a reader makes
     *("trainers/feature_scale.py", "trainers/coop_original.py", "trainers/mmrl.py"),
     *("datasets/myphotos.py", "datasets/myphotos.yaml", "configs/datasets/myphotos.yaml"),
     *("datasets/birds.py", "datasets/birds.yaml", "configs/datasets/birds.yaml"),
-    "tests/datasets/test_birds.py",
+    *("tests/datasets/test_birds.py", "tests/trainers/test_feature_scale.py"),
+    *("configs/trainers/FeatureScale.yaml", "configs/recipes/FeatureScale/base2new.yaml"),
+    "scripts/feature_scale/base2new_train.sh",
 }
 
 

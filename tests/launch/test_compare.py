@@ -382,7 +382,6 @@ def test_a_test_does_not_depend_on_what_only_training_reads(place):
 def trainers(tmp_path, monkeypatch):
     """A folder of trainers: ours, and a plugin with its helper."""
     files = {
-        "__init__": 'SHIPPED = ("base", "clipfit")\n',
         "base": "class Base: ...\n",
         "clipfit": "from .base import Base\n@TRAINER_REGISTRY.register()\nclass CLIPFit(Base): ...\n",
         "mine": "from . import base, helper\n@TRAINER_REGISTRY.register()\nclass Mine(base.Base): ...\n",
@@ -393,7 +392,8 @@ def trainers(tmp_path, monkeypatch):
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text)
     monkeypatch.setattr(registered, "PROJECT", project)
-    monkeypatch.setattr(compare_module, "PROJECT", project)
+    (project / "configs/trainers").mkdir(parents=True)
+    (project / "configs/trainers/CLIPFit.yaml").touch()
     return folder
 
 

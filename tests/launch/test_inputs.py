@@ -267,6 +267,7 @@ def trainers(tmp_path, monkeypatch):
         "helper": "def help():\n    from .deep import x\n",
         "deep": "from . import helper\nx = 1\n",
         "other": "from .coop import CoOp\n",
+        "clipfit": "@TRAINER_REGISTRY.register()\nclass CLIPFit: ...\n",
     }
     monkeypatch.setattr(registered, "PROJECT", tmp_path)
     folder = tmp_path / "trainers"

@@ -9,8 +9,8 @@ from dassl.utils import write_json
 from launch import tested_model
 from launch.arguments import parse_args
 from launch.inputs import Inputs
-from launch.registered import class_fact
-from launch.resolve import resolve, resolve_training, shipped_trainers
+from launch.registered import class_fact, shipped_methods
+from launch.resolve import resolve, resolve_training
 from launch.tested_model import check_tested_model, shaping_keys
 
 PROJECT = Path(__file__).parents[2]
@@ -124,7 +124,7 @@ def test_a_model_of_another_repository_gets_one_line(tmp_path):
 
 
 def test_methods_name_keys_that_they_have():
-    for trainer in shipped_trainers():
+    for trainer in shipped_methods():
         run = resolved(trainer=trainer)
         nodes = {
             f"TRAINER.{name}.{key}"
@@ -150,7 +150,7 @@ def test_a_subclass_has_what_its_base_names():
 
 
 @pytest.mark.parametrize("protocol", ["base2new", "few_shot", "cross_dataset", "domain_shift"])
-@pytest.mark.parametrize("trainer", [name for name in shipped_trainers() if not name.startswith("Zeroshot")])
+@pytest.mark.parametrize("trainer", [name for name in shipped_methods() if not name.startswith("Zeroshot")])
 def test_every_recipe_tests_what_it_trains(trainer, protocol, tmp_path):
     dataset = {"cross_dataset": "dtd", "domain_shift": "imagenetv2"}.get(protocol, "dtd")
     words = ["--protocol", protocol, "--eval-only", "--model-dir", str(tmp_path)]

@@ -192,8 +192,8 @@ class SimpleTrainer(TrainerBase):
             )
         if self._position and not self._may_stop_in_epoch():
             raise ValueError(
-                f"{past}/{RESUME_POINT} stands in the middle of an epoch, and this trainer runs its epochs by "
-                "itself; delete that file to go on from the newest checkpoint"
+                f"{past}/{RESUME_POINT} stands in the middle of an epoch, and this trainer runs its epochs "
+                "by itself; delete that file to go on from the newest checkpoint"
             )
         take_over(past, self.output_dir, self.cfg.TRAIN.RECORD)
         self._saved = self.start_epoch, self._position["steps"] if self._position else 0

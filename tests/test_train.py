@@ -150,9 +150,10 @@ def _press_ctrl_c():
 @pytest.mark.slow
 def test_a_signal_to_the_whole_group_stops_train_py_and_the_same_command_goes_on(demo_root, tmp_path, result):
     def command(folder):
-        words = ["--trainer", "CLIPFit", "--seed", "1", "--root", str(demo_root), "--output-dir", folder]
-        words += ["--dataset-config-file", "configs/datasets/demo_garden.yaml", *FAST, "TEST.NO_TEST", "True"]
-        return [sys.executable, "train.py", *words, "DATALOADER.NUM_WORKERS", "2"]
+        words = ["--trainer", "CLIPFit", "--seed", "1", "--shots", "2", "--root", str(demo_root)]
+        words += ["--dataset-config-file", "configs/datasets/demo_garden.yaml", "--output-dir", folder, *FAST]
+        words += ["DATALOADER.TRAIN_X.BATCH_SIZE", "4", "DATALOADER.NUM_WORKERS", "2", "TEST.NO_TEST", "True"]
+        return [sys.executable, "train.py", *words]
 
     undisturbed, stopped = (str(tmp_path / name) for name in ("undisturbed", "stopped"))
     subprocess.run(command(undisturbed), cwd=PROJECT, check=True, capture_output=True)

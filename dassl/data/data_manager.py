@@ -1,5 +1,6 @@
 """`DatasetWrapper` turns listed images into tensors, `DataManager` builds the data set and its loaders."""
 
+import contextlib
 import functools
 import random
 import sys
@@ -119,7 +120,8 @@ class PersistentLoader(DataLoader):
         if self._iterator is not None and list(map(id, parts)) != list(map(id, self._workers_parts)):
             self._iterator = None
         self._workers_parts = parts
-        with stop_signals.held():  # workers that start here are safe from them at once
+        takes_over = self.worker_init_fn is stop_signals.ignore_in_worker  # what is held until it runs
+        with stop_signals.held() if takes_over else contextlib.nullcontext():
             return super().__iter__()
 
     def __getstate__(self) -> dict:

@@ -4,9 +4,9 @@ A plugin subclasses :class:`TrainerX`, builds its model in ``build_model`` (and 
 a loss summary from ``forward_backward``. Every other method may be overridden too; nothing that the life
 cycle needs lives only inside ``train``.
 
-On top of that interface: exact resume (resume.py), machine-readable files (run_files.py), and optional
-hooks that do nothing unless a plugin implements them: ``before_test``, ``after_test``, ``model_state``,
-``load_model_state``, ``extra_state``, ``load_extra_state``, ``describe``.
+On top of that interface: exact resume (resume.py), machine-readable files (run_files.py, steps.py), and
+optional hooks that do nothing unless a plugin implements them: ``before_test``, ``after_test``,
+``model_state``, ``load_model_state``, ``extra_state``, ``load_extra_state``, ``describe``.
 """
 
 import datetime
@@ -143,7 +143,7 @@ class SimpleTrainer(TrainerBase):
     @property
     def resumed(self) -> bool:
         """Whether training goes on from what an earlier start has left."""
-        return self.start_epoch > 0 or self._position is not None
+        return self.start_epoch > 0 or self._resumed_from is not None
 
     def train(self):
         super().train(self.start_epoch, self.max_epoch)
@@ -164,11 +164,6 @@ class SimpleTrainer(TrainerBase):
     def _begin_training(self):
         if not self._begun:  # a plugin's own hook has left it out
             SimpleTrainer.before_train(self)
-        if self._position and not self._may_stop_in_epoch():
-            raise ValueError(
-                f"{self._resumed_from}/{RESUME_POINT} stands in the middle of an epoch, and this trainer's "
-                "epochs are its own; delete that file to go on from the newest checkpoint"
-            )
         if self._resumed_from and not self._is_engines("before_train"):
             # Where the plugin's hook drew random numbers, or set tensors as for a start from scratch.
             restore(self, read_resume_point(self, self._resumed_from))
@@ -197,10 +192,15 @@ class SimpleTrainer(TrainerBase):
         settle_records(self.output_dir, past, self.cfg.TRAIN.RECORD, self._models)
         self._open_run_files()
         self.start_epoch = self.resume_model_if_exist(past)
-        if resumed and self.start_epoch == 0:
+        if resumed and not self.resumed:
             raise FileNotFoundError(
                 f"--resume {resumed}: no checkpoint of {self.get_model_names()} is there; "
                 "give the folder of a run, or leave --resume out to start from scratch"
+            )
+        if self._position and not self._may_stop_in_epoch():
+            raise ValueError(
+                f"{past}/{RESUME_POINT} stands in the middle of an epoch, and this trainer runs its epochs "
+                "by itself; delete that file to go on from the newest checkpoint"
             )
         take_over(past, self.output_dir, self.cfg.TRAIN.RECORD)
         self._saved = self.start_epoch, self._position["steps"] if self._position else 0

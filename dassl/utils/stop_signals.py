@@ -16,6 +16,7 @@ from contextlib import contextmanager
 
 STATUS = 143  # exit status of a stopped run: 128 + SIGTERM, as shells count
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
+WORKERS_IGNORE = hasattr(signal, "sigwaitinfo")  # Linux: a signal tells its sender
 ONE_SIGNAL = 1.0  # seconds in which the same wish may come twice: to a process, and to its group
 
 
@@ -113,8 +114,8 @@ def _take(number: int, frame) -> None:
 
 @contextmanager
 def held() -> Iterator[None]:
-    """Hold the signals back inside; a process that starts there has them blocked from its first moment."""
-    if not hasattr(signal, "pthread_sigmask"):
+    """Hold the signals back inside: a worker that starts there has them blocked from its first moment."""
+    if not WORKERS_IGNORE:
         yield
         return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -125,11 +126,8 @@ def held() -> Iterator[None]:
 
 
 def ignore_in_worker(worker: int = 0) -> None:
-    """Ignore the signals in this loader worker, but for the SIGTERM by which its parent ends it.
-
-    Only where a signal tells its sender (Linux); elsewhere the worker stays as it is.
-    """
-    if hasattr(signal, "sigwaitinfo"):
+    """Ignore the signals in this loader worker, but for the SIGTERM by which its parent ends it."""
+    if WORKERS_IGNORE:
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
 

@@ -55,6 +55,21 @@ def test_every_batch_holds_n_ins_images_of_each_of_its_classes():
         assert all(sorted(map(batch.count, set(batch))) == [2, 2] for batch in batches)
 
 
+@pytest.mark.parametrize(
+    "name", ["RandomSampler", "SequentialSampler", "RandomClassSampler", "RandomDomainSampler"]
+)
+def test_a_pass_can_go_on_behind_some_of_its_images(name):
+    """And the epoch's later passes are those of an epoch that was not interrupted."""
+    data = [Datum(label=number % 3, domain=number % 2) for number in range(24)]
+    whole, part = (build_sampler(name, data, batch_size=4, n_ins=2, n_domain=2, seed=1) for _ in range(2))
+    for sampler in (whole, part):
+        sampler.set_epoch(3)
+    passes = [[(int(index), index.seed) for index in whole] for _ in range(4)]
+    part.go_on(8, begun=3)
+    assert [(int(index), index.seed) for index in part] == passes[0][8:]
+    assert [(int(index), index.seed) for index in part] == passes[3]
+
+
 def test_the_length_is_that_of_the_epochs_first_pass():
     sampler = RandomClassSampler(items([0] * 5 + [1] * 3 + [2] * 4 + [3] * 2), batch_size=4, n_ins=2, seed=1)
     lengths = set()

@@ -9,7 +9,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from dassl.data import data_manager
 from dassl.engine import TRAINER_REGISTRY
-from dassl.utils import load_checkpoint
+from dassl.utils import load_checkpoint, stop_signals
 from launch.registered import methods
 from tests.trainers.conftest import own_contract
 from tests.trainers.plain import record_training
@@ -165,7 +165,7 @@ def test_the_checkpoint_holds_the_trained_names_and_no_others(method, small, tmp
 
 @pytest.mark.parametrize("precision", ["fp32", "amp"])
 @pytest.mark.parametrize("method", TRAINED)
-def test_an_interrupted_run_goes_on_in_the_same_bits(method, precision, small, tmp_path):
+def test_an_interrupted_run_goes_on_in_the_same_bits(method, precision, small, tmp_path, monkeypatch):
     def make(folder):
         trainer = small(
             *(method, *FEW, f"--output-dir={tmp_path / folder}", f"{node(method)}.PREC", precision),
@@ -177,6 +177,18 @@ def test_an_interrupted_run_goes_on_in_the_same_bits(method, precision, small, t
 
     undisturbed = make("undisturbed")
     undisturbed.train()
+
+    stopped = make("interrupted")  # in the first epoch, where hooks may prepare a training from scratch
+    step_of_stopped = stopped.forward_backward
+
+    def signal_in_the_first_step(batch):
+        stop_signals._request = "SIGTERM", 0.0
+        return step_of_stopped(batch)
+
+    stopped.forward_backward = signal_in_the_first_step
+    with monkeypatch.context() as patch, pytest.raises(stop_signals.Stopped):
+        patch.setattr(stop_signals, "_request", None)
+        stopped.train()
 
     interrupted = make("interrupted")
     original = interrupted.forward_backward

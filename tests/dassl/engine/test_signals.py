@@ -187,6 +187,22 @@ def test_what_a_killed_run_did_behind_its_point_is_cut_off(folder, build):
         assert files[0] == files[1], name
 
 
+def test_a_stopped_run_goes_on_in_another_folder_too(folder, build):
+    """Stopped in its first epoch: there is no finished epoch, but a past."""
+    undisturbed, first = (
+        make_cfg(folder, OUTPUT_DIR=f"{folder}/{name}", **LONG_EPOCHS) for name in ("undisturbed", "first")
+    )
+    run(build(undisturbed))
+    made = build(first)
+    signal_in(made, "forward_backward", 2)
+    run(made)
+    second = make_cfg(folder, OUTPUT_DIR=f"{folder}/second", RESUME=first.OUTPUT_DIR, **LONG_EPOCHS)
+    assert run(build(second)) is None
+    for name in ("metrics.jsonl", *RECORD_FILES.values()):
+        files = [Path(cfg.OUTPUT_DIR, name).read_bytes() for cfg in (undisturbed, second)]
+        assert files[0] == files[1], name
+
+
 @pytest.mark.parametrize("workers", [0, 2])
 def test_images_that_were_trained_on_are_not_loaded_again(workers, folder, build, monkeypatch):
     cfg = make_cfg(folder, OPTIM__MAX_EPOCH=1, DATALOADER__NUM_WORKERS=workers, **LONG_EPOCHS)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from importlib import metadata
@@ -89,7 +90,7 @@ def _reason(message: str, project: Path) -> str:
     if "dubious ownership" in message:
         return (
             "git refuses to read a checkout of another user; "
-            f"git config --global --add safe.directory {project} allows it"
+            f"git config --global --add safe.directory {shlex.quote(str(project))} allows it"
         )
     first = next(iter(message.splitlines()), "").removeprefix("fatal: ")
     return f"git says: {first or 'nothing'}"

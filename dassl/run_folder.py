@@ -72,7 +72,11 @@ def files_of_another_program(folder: Folder) -> list[str]:
     folder = Path(folder)
     if (folder / CONFIG).is_file():
         return []
-    return sorted(str(path.relative_to(folder)) for path in (*_work(folder), *folder.glob(f"{LOG}*")))
+    found = [
+        *_work(folder),
+        *(path for name in (LOG, PREDICTIONS, STARTS) for path in folder.glob(f"{name}*")),
+    ]
+    return sorted(str(path.relative_to(folder)) for path in found)
 
 
 def set_aside(folder: Folder) -> Path | None:

@@ -45,6 +45,7 @@ def test_base_to_new_trains_tests_and_finds_its_own_model(run_train, result, cap
 
     run = folder("train_base", "CLIPFit")
     names = {"config.yaml", "environment.json", "fewshot.json", "log.txt", "metrics.jsonl", "prompt_learner"}
+    names |= {"predictions.jsonl", "starts.jsonl"}
     assert names | {"result.json", "tensorboard"} <= {path.name for path in run.iterdir()}
     assert f"accuracy: {clipfit['accuracy']:.2f}%" in (run / "log.txt").read_text()
 

@@ -131,8 +131,9 @@ def test_a_resume_point_or_a_checkpoint_of_a_registered_model_is_resumable(name,
 
 
 def test_files_like_ours_without_a_config_are_of_another_program(tmp_path):
-    put(tmp_path, "log.txt-2020", "m/model.pth.tar-5", "notes.md")
-    assert files_of_another_program(tmp_path) == ["log.txt-2020", os.path.join("m", "model.pth.tar-5")]
+    put(tmp_path, "log.txt-2020", "m/model.pth.tar-5", "notes.md", "predictions.jsonl.gz")
+    model = os.path.join("m", "model.pth.tar-5")
+    assert files_of_another_program(tmp_path) == ["log.txt-2020", model, "predictions.jsonl.gz"]
     put(tmp_path, "config.yaml")
     assert files_of_another_program(tmp_path) == []
 

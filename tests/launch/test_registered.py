@@ -10,7 +10,7 @@ import pytest
 
 from launch import registered
 from launch.arguments import parse_args
-from launch.registered import explicit_name, settled_name, shipped_files
+from launch.registered import class_fact, explicit_name, settled_name, shipped_files
 from launch.resolve import shipped_trainers
 
 PROJECT = Path(__file__).parents[2]
@@ -77,6 +77,22 @@ def test_of_three_files_the_flag_cannot_choose(project):
         settled_name("trainers", "CoOp", replace=True)
     assert "--replace" not in str(error.value)
     assert settled_name("trainers", "CoOp@two") == "CoOp@two"
+
+
+def test_a_class_fact_is_that_of_the_class_or_its_nearest_base(project):
+    folder = registered.PROJECT / "trainers"
+    (folder / "__init__.py").write_text('SHIPPED = ("base", "coop")\n')
+    (folder / "base.py").write_text(
+        'class Base:\n    version = 3\n    keys: tuple = ("A", "B")\n    empty: int\n'
+    )
+    register = "@TRAINER_REGISTRY.register()\n"
+    (folder / "coop.py").write_text(f"{register}class CoOp(base.Base):\n    node = 'COOP'\n")
+    (folder / "theirs.py").write_text(f"{register}class CoOp(CoOp):\n    version = 4\n")
+    facts = [class_fact("trainers", "CoOp", key, None) for key in ("version", "keys", "node", "empty")]
+    assert facts == [3, ("A", "B"), "COOP", None]
+    assert class_fact("trainers", "CoOp@theirs", "version", 1) == 4
+    assert class_fact("trainers", "CoOp@theirs", "node", "") == "COOP"
+    assert class_fact("trainers", "Unknown", "version", 1) == 1
 
 
 def test_every_shipped_trainer_and_data_set_is_of_a_listed_file():

@@ -14,7 +14,7 @@ from launch.bare_errors import described, is_bare
 from launch.errors import message_of_run
 from launch.finished import print_finished
 from launch.folder import claim, finished, release, settle_folders
-from launch.inputs import Inputs, read_inputs, tested_tensors
+from launch.inputs import Inputs, note_tensors, read_inputs
 from launch.resolve import Run, check_replaced, resolve, settle_input_size
 from launch.tested_model import check_tested_model
 
@@ -109,8 +109,7 @@ def execute(args, run: Run, inputs: Inputs | None) -> None:
     trainer.inputs, trainer.train_files = inputs.digests, inputs.train_files
     if args.eval_only:
         trainer.load_model(cfg.RUN.MODEL_DIR, epoch=trainer.epoch_to_load(cfg.RUN.MODEL_DIR, args.load_epoch))
-        if inputs.digests["model"]:
-            trainer.inputs["model_tensors"] = tested_tensors(cfg)
+        note_tensors(trainer.inputs, cfg)
         trainer.final_test()
     else:
         trainer.train()

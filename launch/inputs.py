@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -120,6 +120,13 @@ def model_files(folder: str | os.PathLike, epoch: int | None = None) -> dict[str
     if not folders:
         raise FileNotFoundError(f"there is no checkpoint of a model in {folder}")
     return {name: find_checkpoint(path, epoch) for name, path in folders.items()}
+
+
+def note_tensors(digests: dict, cfg) -> None:
+    """Add the digest of the tested model's tensors, where there is a model in files that we can read."""
+    if digests["model"]:
+        with suppress(OSError, ValueError):  # a trainer of another repository may load what we do not know
+            digests["model_tensors"] = tested_tensors(cfg)
 
 
 def _data_key(cfg) -> tuple:

@@ -22,6 +22,7 @@ from dassl.run_folder import (
     pointed_at,
     read_environment,
     read_result,
+    set_aside,
     settle_records,
     take_over,
     unrecorded,
@@ -136,6 +137,39 @@ def test_files_like_ours_without_a_config_are_of_another_program(tmp_path):
     assert files_of_another_program(tmp_path) == ["log.txt-2020", model, "predictions.jsonl.gz"]
     put(tmp_path, "config.yaml")
     assert files_of_another_program(tmp_path) == []
+
+
+def test_setting_aside_moves_everything_and_deletes_nothing(tmp_path):
+    files = ["config.yaml", "result.json", "prompt_learner/model.pth.tar-1", "notes.txt"]
+    assert set_aside(tmp_path) is None
+    for _ in range(3):  # more than one in a second
+        put(tmp_path, *files, ".lock")
+        aside = set_aside(tmp_path)
+        assert aside.parent == tmp_path / ".old" and tree(aside) == sorted(files)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".lock", ".old"]
+        assert not is_begun(tmp_path) and not files_of_another_program(tmp_path)
+    assert len(list((tmp_path / ".old").iterdir())) == 3
+
+
+def test_a_move_that_was_cut_short_leaves_the_config_and_is_finished_by_the_next(tmp_path, monkeypatch):
+    put(tmp_path, "a", "config.yaml", "result.json")
+
+    def rename(path, target):
+        if path.name == "result.json":
+            raise OSError("disk full")
+        return original(path, target)
+
+    original = Path.rename
+    with monkeypatch.context() as patch, pytest.raises(OSError):
+        patch.setattr(Path, "rename", rename)
+        set_aside(tmp_path)
+    assert (tmp_path / "config.yaml").is_file() and (tmp_path / "result.json").is_file()
+    set_aside(tmp_path)
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == [
+        "a",
+        "config.yaml",
+        "result.json",
+    ]
 
 
 def test_an_environment_that_was_not_written_is_empty(tmp_path):

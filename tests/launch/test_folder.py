@@ -112,6 +112,19 @@ def test_a_transfer_test_loads_the_model_of_its_source(protocol, trains, epochs,
         trained(*test, "RUN.SOURCE", "caltech101")
 
 
+def test_a_finished_test_needs_no_training_run_any_more(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--protocol", "base2new", "--eval-only"]
+    folder = finish(resolved(*words))
+    (folder / "result.json").write_text('{"model_dir": "where/it/was"}')
+    args = parse_args(base_words(*words))
+    run = resolve(args)
+    folder_module.settle_folders(args, run)
+    assert run.cfg.RUN.MODEL_DIR == "where/it/was"
+    with pytest.raises(FileNotFoundError, match="which is not there or not finished"):
+        folder_module.settle_folders(parse_args(base_words("--redo", *words)), resolve(args))
+
+
 def test_demo_targets_load_the_model_of_demo(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match="cross_dataset/train/demo/shots_16/CLIPFit/demo/seed1"):

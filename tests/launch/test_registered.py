@@ -145,6 +145,21 @@ def test_a_name_that_is_in_the_registry_is_in_the_list():
     assert of_files == set(methods())
 
 
+def test_a_class_fact_is_that_of_the_class_or_its_nearest_base(project):
+    folder = registered.PROJECT / "trainers"
+    (folder / "base.py").write_text(
+        'class Base:\n    version = 3\n    keys: tuple = ("A", "B")\n    empty: int\n'
+    )
+    register = "@TRAINER_REGISTRY.register()\n"
+    (folder / "coop.py").write_text(f"{register}class CoOp(base.Base):\n    node = 'COOP'\n")
+    (folder / "theirs.py").write_text(f"{register}class CoOp(CoOp):\n    version = 4\n")
+    facts = [class_fact("trainers", "CoOp", key, None) for key in ("version", "keys", "node", "empty")]
+    assert facts == [3, ("A", "B"), "COOP", None]
+    assert class_fact("trainers", "CoOp@theirs", "version", 1) == 4
+    assert class_fact("trainers", "CoOp@theirs", "node", "") == "COOP"
+    assert class_fact("trainers", "Unknown", "version", 1) == 1
+
+
 def test_every_shipped_trainer_and_data_set_is_of_a_shipped_file():
     for name in shipped_methods():
         assert registered._files("trainers", name)[0], name

@@ -21,7 +21,7 @@ from dassl.utils import close_logger, load_checkpoint, setup_logger, stop_signal
 from dassl.utils.stop_signals import STATUS, Stopped, obeyed
 
 WORKER = Path(__file__).with_name("kill_worker.py")
-UNREPEATABLE = {"seconds_train", "seconds_test", "peak_memory_mb", "config_digest"}
+UNREPEATABLE = {"seconds_train", "seconds_test", "peak_memory_mb", "config_digest", "starts"}
 TIMES = re.compile(r"time \S+ \(\S+\) data \S+ \(\S+\) | eta \S+")
 
 

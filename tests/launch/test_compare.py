@@ -369,6 +369,14 @@ def test_a_test_whose_test_list_or_backbone_has_changed(place):
     assert "the test list: 12 images there, 11 now" in said and "clip.pt: sha256" in said
 
 
+def test_a_test_among_more_classes_is_another_test(place):
+    place.leave(*eval_words(place))
+    shutil.copytree(place.root / "dtd/images/woven", place.root / "dtd/images/zigzag")
+    place.edit_split(lambda split: split["train"].append(["zigzag/train_0.png", 3, "zigzagged"]))
+    said = place.refused("finished")
+    assert re.search(rf"the classes, their names or labels: {SHA} there, [0-9a-f]+\.\.\. now", said)
+
+
 def test_a_test_does_not_depend_on_what_only_training_reads(place):
     place.leave(*eval_words(place))
     replace_photo(place)

@@ -25,7 +25,7 @@ from launch.bare_errors import message_of
 from report import definitions, figures, formats
 from report.assemble import assemble
 from report.paper import SHIPPED, Paper
-from report.selection import Selection
+from report.selection import Selection, check_not_empty
 from train import ERRORS
 
 COMMANDS = {
@@ -224,10 +224,15 @@ def check_drawing(what: list) -> None:
 
 
 def select(args) -> tuple[list, Selection]:
-    """What is asked for: definitions of tables and figures, and what is selected of them."""
+    """What is asked for: definitions of tables and figures, and what is selected of them.
+
+    Raises: ValueError for a name that there is not, or if nothing is selected
+    """
     paper = Paper.read(args.paper)
     picked = (tuple(words) for words in (args.datasets, args.methods, args.shots, args.seeds))
-    return chosen(args.what, paper), Selection(paper, *picked, output=Path(args.output))
+    what, selection = chosen(args.what, paper), Selection(paper, *picked, output=Path(args.output))
+    check_not_empty(what, selection)
+    return what, selection
 
 
 def runs_of(what: list, args, selection: Selection) -> dict:

@@ -16,7 +16,7 @@ from launch.finished import print_finished
 from launch.folder import claim, finished, release, settle_folders
 from launch.inputs import Inputs, note_tensors, read_inputs
 from launch.resolve import Run, check_replaced, resolve, settle_input_size
-from launch.tested_model import check_tested_model
+from launch.tested_model import check_tested_classes, check_tested_model
 
 ERRORS = (
     ValueError,
@@ -104,6 +104,7 @@ def execute(args, run: Run, inputs: Inputs | None) -> None:
         print(note)
     prepare(cfg)
     trainer = build_trainer(cfg)
+    check_tested_classes(cfg, run.protocol, trainer.dm.dataset)
     if args.no_train:
         return
     trainer.inputs, trainer.train_files = inputs.digests, inputs.train_files

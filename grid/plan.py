@@ -25,7 +25,6 @@ from launch.folder import run_folder
 from launch.registered import FIRST_VERSION, class_source, explicit_name
 from launch.resolve import (
     NO_RECIPE,
-    TRANSFERS,
     has_recipe,
     resolve,
     settle_input_size,
@@ -109,6 +108,7 @@ class _Resolved:
     values: dict[str, object]  # the experiment, with PREC auto unsettled
     declared: dict[str, object]  # every declared key with its default
     trained_by: str
+    transfers: bool
     source: str
     threads: int
 
@@ -127,7 +127,7 @@ class _Planner:
             resolved = self._resolve(spec)
             needs = None
             if resolved.trained_by:
-                source = resolved.source if spec.protocol in TRANSFERS else spec.dataset
+                source = resolved.source if resolved.transfers else spec.dataset
                 needs = self.add(spec.trained(resolved.trained_by, source))
             folder = resolved.parent / f"seed{spec.seed}"
             name = folder.relative_to(self.output).as_posix()
@@ -159,6 +159,7 @@ class _Planner:
                 values=experiment(run.cfg),
                 declared=run.declared,
                 trained_by=run.trained_by,
+                transfers=run.protocol.transfers,
                 source=run.cfg.RUN.SOURCE,
                 threads=run.cfg.THREADS,
             )

@@ -14,7 +14,7 @@ class Spec:
     """What a run is, without saying where it lies or how fast it goes."""
 
     trainer: str  # "CLIPFit"
-    protocol: str  # base2new, few_shot, cross_dataset, domain_shift
+    protocol: str  # of launch/protocols/, e.g. "base2new"
     dataset: str  # stem of a data set (launch/registered.py)
     shots: int  # labelled images per class
     seed: int

@@ -4,9 +4,7 @@ import argparse
 
 from dassl.run_folder import OLD
 
-from .registered import methods
-
-PROTOCOLS = ("base2new", "few_shot", "cross_dataset", "domain_shift")
+from .registered import data_sets, methods, protocols
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
@@ -17,12 +15,14 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         epilog="KEY VALUE pairs set config keys and win over everything else: OPTIM.MAX_EPOCH 50",
     )
     what = parser.add_argument_group("what to run")
-    what.add_argument("--trainer", default="", help="method, e.g. CLIPFit; the last line names all")
+    what.add_argument("--trainer", default="", help="method, e.g. CLIPFit; the last lines name all")
     what.add_argument("--dataset", default="", metavar="NAME", help="data set, e.g. dtd or one of your own")
     what.add_argument(
         "--dataset-config-file", default="", metavar="YAML", help="instead: its YAML, wherever that lies"
     )
-    what.add_argument("--protocol", default="", choices=PROTOCOLS, help="merge the method's recipe for it")
+    what.add_argument(
+        "--protocol", default="", choices=list(protocols()), help="merge the method's recipe for it"
+    )
     what.add_argument("--shots", type=int, help="labelled images per class (DATASET.NUM_SHOTS)")
     what.add_argument("--seed", type=int, help="decides the images drawn and the run; negative: draw one")
     what.add_argument(
@@ -65,10 +65,12 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 class _Parser(argparse.ArgumentParser):
-    """Its help ends with the registered methods, which are looked up when it is asked for."""
+    """Its help ends with what is registered, which is looked up when it is asked for."""
 
     def format_help(self) -> str:
-        return f"{super().format_help()}\nmethods: {' '.join(methods())}\n"
+        datasets = " ".join(one.stem for one in data_sets())
+        listed = f"methods: {' '.join(methods())}\ndata sets: {datasets}\nprotocols: {' '.join(protocols())}"
+        return f"{super().format_help()}\n{listed}\n"
 
 
 def command_line(args: argparse.Namespace) -> list[str]:

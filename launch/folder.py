@@ -27,14 +27,6 @@ from .compare import Found, compare, compare_resumed
 from .inputs import Inputs
 from .resolve import Run, resolve_training, variant_suffix
 
-# protocol -> parts of the path for a training run and for a test of a trained model
-PLACES = {
-    "base2new": ("base2new/train_base", "base2new/test_new"),
-    "few_shot": ("few_shot", "few_shot_test"),
-    "cross_dataset": ("cross_dataset/train", "cross_dataset/test"),
-    "domain_shift": ("domain_shift/train", "domain_shift/test"),
-    "": ("custom/train", "custom/test"),
-}
 # Keys that a training run may lack when its model is tested with them.
 ONLY_FOR_TESTS = {"DATASET.SUBSAMPLE_CLASSES", "RUN.SOURCE", "TEST.SPLIT"}
 LOCK_PATIENCE = 10.0  # seconds: loader workers of a killed run may hold its lock for a moment
@@ -64,7 +56,7 @@ def run_folder(run: Run, output: str = "output") -> Path:
     cfg = run.cfg
     return (
         Path(output)
-        / PLACES[cfg.RUN.PROTOCOL][cfg.RUN.EVAL_ONLY]
+        / run.protocol.stage(cfg.RUN.EVAL_ONLY).place
         / (cfg.RUN.DATASET_FILE or cfg.DATASET.NAME)
         / f"shots_{cfg.DATASET.NUM_SHOTS}"
         / cfg.TRAINER.NAME

@@ -1,8 +1,8 @@
-"""Which methods and data sets there are, read from the source: importing them imports torch.
+"""Which methods, data sets and protocols there are, read from the source: importing them imports torch.
 
 A method is a class that a file of ``trainers/`` registers. It is shipped if ``configs/trainers/<Name>.yaml``
 states its defaults; one without is a plugin. A data set is a class that a file of ``datasets/`` registers. It
-is shipped if a YAML with its facts lies beside that file.
+is shipped if a YAML with its facts lies beside that file. A protocol is a YAML of ``launch/protocols/``.
 
 Two files may register one name: an original ``coop.py`` dropped into ``trainers/`` as ``coop_original.py``
 brings a second CoOp. The shipped class is that of the file which is called like the method
@@ -32,6 +32,9 @@ from dassl.utils.plugin_files import (
     read_classes,
     registered,
 )
+
+from . import protocols as protocol_files
+from .protocols import NO_PROTOCOL, Protocol, read_protocols
 
 PROJECT = Path(__file__).resolve().parent.parent
 REGISTRIES = {"trainers": "TRAINER_REGISTRY", "datasets": "DATASET_REGISTRY"}
@@ -144,6 +147,24 @@ def _config_stem(configs: dict[str, str], name: str, default: str) -> str:
     """Stem of the YAML of a data set, if possible the default; the default where it has none."""
     stems = [stem for stem, of in configs.items() if of == name]
     return stems[0] if stems and default not in stems else default
+
+
+# Protocols ------------------------------------------------------------------------------------------
+
+
+def protocols() -> dict[str, Protocol]:
+    """Every protocol by its name. Raises: as launch.protocols.read_protocols"""
+    return read_protocols(protocol_files.FOLDER)
+
+
+def protocol(name: str) -> Protocol:
+    """The protocol of a name; for "" that of runs that name none. Raises: ValueError naming the nearest"""
+    if not name:
+        return NO_PROTOCOL
+    known = protocols()
+    if name not in known:
+        raise ValueError(unknown_name("protocol", name, known))
+    return known[name]
 
 
 # Classes of both folders ----------------------------------------------------------------------------

@@ -22,8 +22,10 @@ from dassl.config import CfgNode, flatten, get_cfg_default, load_yaml
 from dassl.config.identity import NOT_PART_OF_THE_EXPERIMENT, digest, experiment
 from dassl.utils import available_cores, unknown_name
 
+from .protocols import Protocol
 from .registered import (
     PROJECT,
+    class_fact,
     class_lineage,
     class_source,
     data_set,
@@ -31,8 +33,10 @@ from .registered import (
     method_name,
     methods,
     plain_name,
+    protocols,
     settled_name,
 )
+from .registered import protocol as registered_protocol
 
 CONFIGS = PROJECT / "configs"
 DEFAULT_BACKBONE = "ViT-B/16"
@@ -42,7 +46,6 @@ MOST_THREADS = 4  # more rarely make a run faster; ask for them by THREADS
 
 # Keys that the run folder's path spells out, so that they need no place in a variant's digest.
 IN_THE_PATH = {"DATASET.NAME", "DATASET.NUM_SHOTS", "SEED", "TRAINER.NAME"}
-TRANSFERS = ("cross_dataset", "domain_shift")  # they test on another data set than was trained on
 SMALLEST = {  # the least that keys can be
     **{
         "OPTIM.MAX_EPOCH": 1,
@@ -61,6 +64,7 @@ class Run:
     """A resolved config and what names the run's folder."""
 
     cfg: CfgNode
+    protocol: Protocol
     trained_by: str  # protocol whose run a test loads; empty: nothing to load
     config_name: str  # stem of --config-file, else the backbone
     variant: dict  # flags and pairs that differ from what the project and the files say
@@ -80,6 +84,7 @@ def resolve(args, unregistered: bool = False) -> Run:
     Raises: KeyError, ValueError, FileNotFoundError naming value, place and nearest valid name.
     """
     _check_flags(args)
+    asked = registered_protocol(args.protocol)
     pairs, flags = _pair_up(args.pairs), _flags(args)
     notes = []
     with _warnings_to(notes):
@@ -122,8 +127,8 @@ def resolve(args, unregistered: bool = False) -> Run:
         merge = partial(cfg.merge_from_mapping, own_nodes=own_nodes)
         merge(dataset_file, source=dataset_path or "--dataset")
         merge(recipe, source=f"the {args.protocol} recipe of {trainer}")
-        if args.protocol == "base2new":
-            cfg.DATASET.SUBSAMPLE_CLASSES = "new" if args.eval_only else "base"
+        if asked.picks_classes:
+            cfg.DATASET.SUBSAMPLE_CLASSES = asked.stage(args.eval_only).classes
         merge(config_file, source=args.config_file)
         shipped = experiment(cfg)
         for key, value in flags.items():
@@ -141,6 +146,10 @@ def resolve(args, unregistered: bool = False) -> Run:
     cfg.RUN.EVAL_ONLY = args.eval_only
     cfg.RUN.MODEL_DIR = args.model_dir
     cfg.RUN.LOAD_EPOCH = -1 if args.load_epoch is None else args.load_epoch
+    cfg.RUN.NEW_CLASSES = args.eval_only and (
+        asked.targets == "other" or asked.are_new(cfg.DATASET.SUBSAMPLE_CLASSES)
+    )
+    _check_classes(cfg, asked)
     _check_ranges(cfg)
     _name_backbone(cfg)
     cfg.THREADS = cfg.THREADS or min(MOST_THREADS, available_cores())
@@ -148,6 +157,7 @@ def resolve(args, unregistered: bool = False) -> Run:
     own_name = Path(args.config_file).stem
     return Run(
         cfg=cfg,
+        protocol=asked,
         trained_by=trained_by if args.eval_only else "",
         config_name=own_name or backbones.slug(cfg.MODEL.BACKBONE.NAME),
         variant=_variant(cfg, [*flags, *pairs], shipped, named_by_config_file=bool(own_name)),
@@ -165,7 +175,7 @@ def resolve_training(args, run: Run, pairs: list[str]) -> tuple[argparse.Namespa
     """
     training = argparse.Namespace(**vars(args))
     training.protocol, training.pairs = run.trained_by, pairs
-    if run.cfg.RUN.PROTOCOL in TRANSFERS:
+    if run.protocol.transfers:
         if args.dataset_config_file:
             folder = Path(args.dataset_config_file).parent
             training.dataset_config_file = str(folder / f"{run.cfg.RUN.SOURCE}.yaml")
@@ -298,8 +308,9 @@ def load_recipe(trainer: str, protocol: str, dataset: str, shots) -> tuple[dict,
     set: {KEY: value}, source: ...}``, applied in order. A method without a recipe runs on its defaults.
     """
     path = _recipe_file(trainer, protocol)
-    if not protocol or not path.is_file():
-        return ({"DATASET.NUM_SHOTS": DEFAULT_SHOTS} if protocol else {}), protocol
+    if not path.is_file():
+        settings = {"DATASET.NUM_SHOTS": DEFAULT_SHOTS} if protocol else {}
+        return settings, registered_protocol(protocol).trained_by or protocol
     recipe = load_yaml(path)
     cases, trained_by = recipe.pop("WHEN", []), recipe.pop("TRAINED_BY", "")
     settings = {"DATASET.NUM_SHOTS": DEFAULT_SHOTS, **flatten(recipe)}
@@ -376,6 +387,21 @@ def check_replaced(args, cfg) -> None:
             f"--replace: no file of your own in trainers/ registers a {cfg.TRAINER.NAME}, and none in "
             f"datasets/ a {cfg.DATASET.NAME}; leave it out, or see that your file registers that name"
         )
+
+
+def _check_classes(cfg, asked: Protocol) -> None:
+    """Raises: ValueError if the method knows only its classes, and the protocol or the test has others"""
+    new_classes = cfg.RUN.NEW_CLASSES or asked.targets == "other"
+    if not new_classes or class_fact("trainers", cfg.TRAINER.NAME, "new_classes", True):
+        return
+    known = protocols().values()
+    whole = [one.name for one in known if not one.tests_new_classes]
+    halves = [f"the {one.train.classes} classes of {one.name}" for one in known if one.picks_classes]
+    others = [one.name for one in known if one.targets == "other"]
+    raise ValueError(
+        f"{cfg.TRAINER.NAME} knows only the classes of its training images: there is no test on new classes "
+        f"and no {' or '.join(others)} protocol; choose {', '.join(whole)} or {' or '.join(halves)}"
+    )
 
 
 def _check_ranges(cfg) -> None:

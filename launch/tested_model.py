@@ -6,10 +6,12 @@ Data set, classes, seed, shots, optimizer, precision and weights of losses may d
 
 from dassl.config import flatten
 from dassl.config.identity import experiment
+from dassl.predictions import read_predictions
 from dassl.run_folder import CONFIG, has_config, read_config
 
 from .compare import recorded_inputs, short
 from .inputs import Inputs
+from .protocols import Protocol
 from .registered import class_fact, plain_name
 
 SHAPING = (
@@ -58,6 +60,28 @@ def check_tested_model(cfg, declared: dict, inputs: Inputs) -> list[str]:
         )
     cfg.TEST.ACCEPT = [key for key in cfg.TEST.ACCEPT if key in different]
     return []
+
+
+def check_tested_classes(cfg, protocol: Protocol, dataset) -> None:
+    """Compare the classes of a shifted test set, once it is read, with those that its model was trained on.
+
+    A model whose training left no predictions (dassl/predictions.py) is not compared.
+    Raises: ValueError naming a class that it was not trained on
+    """
+    folder = cfg.RUN.MODEL_DIR
+    if protocol.targets != "shifted" or not (cfg.RUN.EVAL_ONLY and folder):
+        return
+    trained = read_predictions(folder)
+    if trained is None:
+        return
+    known = {name.replace("_", " ") for name in trained.classes}
+    classes = dataset.classnames
+    if new := [name for name in classes if name.replace("_", " ") not in known]:
+        raise ValueError(
+            f"the {protocol.name} protocol tests on other images of the classes trained on, but {len(new)} "
+            f"of the {len(classes)} classes of {cfg.DATASET.NAME} are not among those of the model in "
+            f"{folder}, such as {new[0]!r}; name the classes as the source does, or use cross_dataset"
+        )
 
 
 def shaping_keys(trainer: str) -> tuple[str, ...]:

@@ -3,9 +3,10 @@
 A table file has these keys (paper/tables/table01.yaml is an example):
 
 title, source   what it shows, and where the paper prints it
-protocol        of its runs: base2new, few_shot, cross_dataset or domain_shift
+protocol        of its runs, one of launch/protocols/
 shots           list of labelled images per class
-metrics         list of accuracy; base, new, hm; params (trained parameters), ms (per training image)
+metrics         list of those of its protocol (accuracy; base, new, hm), params (trained parameters), ms (per
+                training image)
 rows            list of methods: see Row.read
 data            each: every data set, then their average; average: the average alone
 average         all (default), or targets: without the data set that a transferred model was trained on
@@ -20,22 +21,23 @@ notes           choices of ours;  printed_notes: remarks on the print
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields, replace
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 from dassl.config import flatten, load_yaml
 from dassl.utils import unknown_name
 from grid.spec import Spec
-from launch.registered import class_fact
-from launch.resolve import TRANSFERS, load_recipe
+from launch import registered
+from launch.protocols import Protocol
+from launch.registered import PROJECT, class_fact, data_set
+from launch.resolve import DEFAULT_BACKBONE, load_recipe
 from report.paper import Family, Paper, check_keys, registered_name
-from report.selection import Selection
+from report.selection import Content, Selection
 
 AXES = ("method", "data", "shots", "metric")
 COST = ("params", "ms")  # of the training run, whatever it is tested on
-METRICS = ("accuracy", "base", "new", "hm", *COST)
+BACKBONE = "MODEL.BACKBONE.NAME"
 THE_SEED = 1  # of a method that trains nothing: one run stands for all seeds
-ON_OTHER_CLASSES = ("base2new", "cross_dataset")  # protocols that test on classes not trained on
 
 
 @dataclass(frozen=True)
@@ -80,9 +82,10 @@ class Row:
         Args: dataset and source (trained on, of a transfer test; default: the family's), stems;
               eval_only, a test of a trained model
         """
-        transferred = eval_only and protocol in TRANSFERS
+        transferred = eval_only and registered.protocol(protocol).transfers
         trained_on = (source or paper.family_of(dataset).source) if transferred else dataset
-        settings = paper.overrides(self.trainer, trained_on, shots)
+        settings = self._backbone_of(source) if source else {}
+        settings |= paper.overrides(self.trainer, trained_on, shots)
         settings |= zip(self.pairs[::2], self.pairs[1::2], strict=True)
         return Spec(
             trainer=self.trainer,
@@ -95,6 +98,12 @@ class Row:
             config_file=self.config,
             pairs=_words(settings),
         )
+
+    def _backbone_of(self, source: str) -> dict[str, object]:
+        """The key of the backbone that models of a data set have: a test on another one needs the same."""
+        files = [PROJECT / self.config if self.config else None, data_set(source).config]
+        stated = [flatten(load_yaml(path)).get(BACKBONE) for path in files if path]
+        return {BACKBONE: next(filter(None, stated), DEFAULT_BACKBONE)}
 
     @property
     def settled(self) -> bool:
@@ -128,6 +137,11 @@ class Definition:
     notes: tuple[str, ...] = ()
     printed_notes: tuple[str, ...] = ()
 
+    @cached_property
+    def kind(self) -> Protocol:
+        """The protocol of its runs."""
+        return registered.protocol(self.protocol)
+
     def methods(self, selection: Selection) -> tuple[Row, ...]:
         """The paper's methods that are selected, then those asked for by name that it has nowhere."""
         rows = tuple(row for row in self.rows if selection.has_method(row.trainer))
@@ -143,12 +157,44 @@ class Definition:
         return tuple(Row(name, name) for name in others if self._can_hold(name))
 
     def _can_hold(self, trainer: str) -> bool:
-        return self.protocol not in ON_OTHER_CLASSES or _fact(trainer, "new_classes")
+        return not self.kind.tests_new_classes or _fact(trainer, "new_classes")
+
+    def families(self, selection: Selection) -> tuple[Family, ...]:
+        """Those of which some data set is asked for.
+
+        In a table of transfers, data sets that are asked for and that no source of their own family reaches
+        are further targets of the other families' sources.
+        """
+        if not self.kind.transfers:
+            return selection.families
+        guests, families = self._guests(selection), list(selection.families)
+        sources = [family.source for family in families]
+        for place, family in enumerate(families):
+            if family.source and sources.index(family.source) == place:  # not twice with the same models
+                families[place] = self._hosting(family, guests)
+        return tuple(families)
+
+    def _guests(self, selection: Selection) -> list[str]:
+        """Data sets of no family of the paper that are targets of this kind, and have no source there."""
+        found: list[str] = []
+        for family in selection.paper.families:
+            if not family.stated:
+                reached = {family.source, *family.shifted, *family.others} if family.source else ()
+                asked = selection.of_datasets(name for name in family.every if name not in reached)
+                shifted = self.kind.targets == "shifted"
+                found += [name for name in asked if (name in family.shifted) == shifted]
+        return found
+
+    def _hosting(self, family: Family, guests: list[str]) -> Family:
+        """The family with those of the guests that its source has a model for."""
+        role = self.kind.targets
+        fitting = [name for name in guests if role == "other" or not _has_more_classes(name, family.source)]
+        return family.with_guests(role, tuple(fitting)) if fitting else family
 
     def all_datasets(self, family: Family) -> tuple[str, ...]:
         """The data sets that the whole table has, the source of a transfer first."""
-        if self.protocol in TRANSFERS:
-            targets = family.targets(self.protocol) if family.source else ()
+        if self.kind.transfers:
+            targets = family.targets(self.kind.targets) if family.source else ()
             return (family.source, *targets) if targets or not family.borrows_source else ()
         return family.datasets
 
@@ -162,17 +208,29 @@ class Definition:
         self, paper: Paper, family: Family, row: Row, dataset: str, shots: int, seed: int, metric: str
     ) -> Spec:
         """The run whose result holds one number (metric: any but hm)."""
-        if self.protocol not in TRANSFERS:
-            return row.spec(paper, dataset, self.protocol, shots, seed, eval_only=metric == "new")
-        if dataset != family.source and (metric not in COST or row.settled):
-            return row.spec(paper, dataset, self.protocol, shots, seed, eval_only=True)
-        _, trained_by = load_recipe(row.trainer, self.protocol, registered_name(family.source), shots)
-        return row.spec(paper, family.source, trained_by or self.protocol, shots, seed)
+        if self.kind.transfers:
+            tested = dataset != family.source and (metric not in COST or row.settled)
+        else:
+            tested = self.kind.metrics.get(metric) == "test"
+        if tested:
+            source = family.source if dataset in family.guests else ""
+            return row.spec(paper, dataset, self.protocol, shots, seed, eval_only=True, source=source)
+        trained_on = family.source if self.kind.transfers else dataset
+        trained_by = self.protocol
+        if self.kind.transfers or self.kind.trained_by:
+            of_recipe = load_recipe(row.trainer, self.protocol, registered_name(trained_on), shots)[1]
+            trained_by = of_recipe or self.protocol
+        return row.spec(paper, trained_on, trained_by, shots, seed)
+
+    def content(self, paper: Paper) -> Content:
+        """What of the paper's data sets, methods and shots the whole table has."""
+        datasets = {family.name: self.all_datasets(family) for family in paper.families}
+        return Content(datasets, tuple(row.trainer for row in self.rows), self.shots)
 
     def specs(self, selection: Selection) -> Iterator[tuple[Spec, tuple[str, ...]]]:
         """Every run that the selected part of the table needs, with what it must record: nothing."""
         seen = {}
-        for family in selection.families:
+        for family in self.families(selection):
             for dataset in selection.of_datasets(self.all_datasets(family)):
                 for row in self.methods(selection):
                     for shots in selection.of_shots(self.shots):
@@ -186,7 +244,7 @@ class Definition:
         for member in (row.baseline, row) if row.gain else (row,):
             for seed in selection.seeds:
                 for metric in self.metrics:
-                    for part in ("base", "new") if metric == "hm" else (metric,):
+                    for part in self.kind.hm if metric == "hm" else (metric,):
                         yield self.spec(selection.paper, family, member, dataset, shots, seed, part)
 
 
@@ -213,15 +271,21 @@ def _read(path: Path, paper: Paper) -> Definition:
 
 
 def _check(content: dict, path: Path, paper: Paper) -> None:
-    """Raises: ValueError naming the file and a key that it lacks, or an axis, a metric or shots that there
-    are not; FileNotFoundError for a print that is not there
+    """Raises: ValueError naming the file and a key that it lacks, or a protocol, an axis, a metric or shots
+    that there are not; FileNotFoundError for a print that is not there
     """
     for key in ("title", "source", "protocol", "shots", "metrics", "rows", "data", "layout"):
         if not content.get(key):
             raise ValueError(f"{path} lacks {key}")
     layout = content["layout"]
     axes = [*layout["rows"], *layout["columns"]]
-    for kind, names, known in (("axis", axes, AXES), ("metric", content["metrics"], METRICS)):
+    protocols = registered.protocols()
+    if content["protocol"] not in protocols:
+        raise ValueError(f"{path}: {unknown_name('protocol', str(content['protocol']), protocols)}")
+    protocol = protocols[content["protocol"]]
+    metrics = (*protocol.metrics, *(("hm",) if protocol.hm else ()), *COST)
+    kind = f"metric of {protocol.name}"
+    for kind, names, known in (("axis", axes, AXES), (kind, content["metrics"], metrics)):
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"{path}: {unknown_name(kind, unknown[0], known)}")
     if unknown := [number for number in content["shots"] if number not in paper.shots]:
@@ -235,6 +299,12 @@ def _check(content: dict, path: Path, paper: Paper) -> None:
 def _fact(trainer: str, name: str) -> bool:
     """``trains`` or ``new_classes`` of a method: true unless its class says otherwise (trainers/base.py)."""
     return class_fact("trainers", trainer, name, True)
+
+
+def _has_more_classes(dataset: str, source: str) -> bool:
+    """Whether the facts of both say so."""
+    tested, trained = (data_set(stem).facts.classes for stem in (dataset, source))
+    return bool(tested and trained and tested > trained)
 
 
 def _words(settings: dict[str, object]) -> tuple[str, ...]:

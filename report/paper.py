@@ -32,16 +32,22 @@ class Family:
     name: str  # stands for all of them on the command line
     datasets: tuple[str, ...]  # of base-to-new and few-shot, stems
     source: str = ""  # what transferred models are trained on
-    shifted: tuple[str, ...] = ()  # the source's classes in other images: targets of domain_shift
-    others: tuple[str, ...] = ()  # other classes: targets of cross_dataset
+    shifted: tuple[str, ...] = ()  # test sets of transfer: the source's classes in other images
+    others: tuple[str, ...] = ()  # and other classes
+    guests: tuple[str, ...] = ()  # those among them that are of other families
     embedded: bool = False
     stated: bool = True  # by the paper; else made of its data sets' facts
     tag: str = ""  # what sets its tables and files apart from the paper's and the embedded ones
     borrows_source: bool = False  # the source is in a family of the paper
 
-    def targets(self, protocol: str) -> tuple[str, ...]:
-        """What a transferred model is tested on, the source left out."""
-        return {"domain_shift": self.shifted, "cross_dataset": self.others}[protocol]
+    def targets(self, role: str) -> tuple[str, ...]:
+        """What a transferred model is tested on, the source left out. Args: role, shifted or other"""
+        return self.shifted if role == "shifted" else self.others
+
+    def with_guests(self, role: str, guests: tuple[str, ...]) -> "Family":
+        """With data sets of other families as targets of its source, behind its own."""
+        key = "shifted" if role == "shifted" else "others"
+        return replace(self, guests=guests, **{key: self.targets(role) + guests})
 
     @property
     def remark(self) -> str:
@@ -188,13 +194,13 @@ def _family_of(name: str, members: list[DataSet], left: list[DataSet]) -> Family
     if len(sources) > 1:
         paths = " and ".join(str(one.facts.path) for one in sources)
         raise ValueError(f"{paths} are both the source of the family {name}; give one another family or role")
-    roles = {role: tuple(one.stem for one in left if one.facts.role == role) for role in ("shifted", "other")}
+    others = [one for one in left if one.facts.role == "other" or not one.facts.role and one.facts.train == 0]
     return Family(
         name=name,
         datasets=tuple(one.stem for one in left if one.facts.train != 0),
         source=sources[0].stem if sources else "",
-        shifted=roles["shifted"],
-        others=roles["other"],
+        shifted=tuple(one.stem for one in left if one.facts.role == "shifted"),
+        others=tuple(one.stem for one in others),
         embedded=any(is_drawn(one.name) for one in left),  # one is enough for the label
         stated=False,
         borrows_source=bool(sources) and sources[0] not in left,

@@ -9,7 +9,7 @@ from statistics import fmean, pstdev
 from dassl.run_folder import read_starts
 from grid.plan import Planned
 from grid.spec import Spec
-from launch.resolve import NO_RECIPE, TRANSFERS, has_recipe
+from launch.resolve import NO_RECIPE, has_recipe
 from report.definitions import COST, Definition, Row
 from report.model import Cell, Head, Printed, ReportedRun, Score, Table
 from report.paper import Family, Paper
@@ -30,12 +30,16 @@ METRIC_HEADS = {
 Outcomes = Mapping[Spec, Planned]
 
 
+def _metric_head(metric: str) -> Head:
+    return METRIC_HEADS.get(metric, Head(metric))
+
+
 def tables(definition: Definition, selection: Selection, outcomes: Outcomes) -> list[Table]:
     """The selected part of a table: one per family of data sets that is asked for.
 
     Args: outcomes, of the runs that ``definition.specs(selection)`` names; one that is not there was not run
     """
-    parts = [_Cells(definition, selection, family, outcomes) for family in selection.families]
+    parts = [_Cells(definition, selection, family, outcomes) for family in definition.families(selection)]
     return [part.table() for part in parts if not part.empty]
 
 
@@ -241,7 +245,7 @@ class _Cells:
         self.whole = definition.all_datasets(family)
         self.datasets = selection.of_datasets(self.whole)
         self.averaged = definition.averaged(family, self.datasets)
-        self.complete = self.averaged == definition.averaged(family, self.whole)
+        self.complete = self.averaged == definition.averaged(family, self.whole) and not family.guests
         self.methods = definition.methods(selection)
         self.shots = selection.of_shots(definition.shots)
         self.empty = not (self.datasets and self.methods and self.shots)
@@ -284,6 +288,9 @@ class _Cells:
         for row in self.definition.added(self.selection):
             if not has_recipe(row.trainer, self.definition.protocol):
                 notes.append(f"{row.name}: {NO_RECIPE}.")
+        if self.family.guests:
+            guests = ", ".join(map(self._title, self.family.guests))
+            notes.append(f"Of another family than the source, tested with its models: {guests}.")
         return (*notes, *self.definition.printed_notes) if self._beside_print else tuple(notes)
 
     @property
@@ -303,7 +310,7 @@ class _Cells:
             ]
         if "data" in axes and self.definition.cost and self.averaged:
             lines += [
-                (replace(METRIC_HEADS[metric], group="cost"), Place(datasets=self.averaged, metric=metric))
+                (replace(_metric_head(metric), group="cost"), Place(datasets=self.averaged, metric=metric))
                 for metric in COST
             ]
         return lines
@@ -321,7 +328,7 @@ class _Cells:
         return [(Head("1 shot" if n == 1 else f"{n} shots"), Place(shots=n)) for n in self.shots]
 
     def _metric_axis(self) -> list[Line]:
-        return [(METRIC_HEADS[metric], Place(metric=metric)) for metric in self.definition.metrics]
+        return [(_metric_head(metric), Place(metric=metric)) for metric in self.definition.metrics]
 
     def _data_axis(self) -> list[Line]:
         lines = [(self._dataset_head(name), Place(datasets=(name,))) for name in self.datasets]
@@ -331,8 +338,8 @@ class _Cells:
         return lines
 
     def _dataset_head(self, name: str) -> Head:
-        transfer = self.definition.protocol in TRANSFERS
-        group = ("source" if name == self.family.source else "targets") if transfer else ""
+        transfers = self.definition.kind.transfers
+        group = ("source" if name == self.family.source else "targets") if transfers else ""
         return Head(self._title(name), group)
 
     def _title(self, dataset: str) -> str:
@@ -356,7 +363,7 @@ class _Cells:
             parts = [self.quantity(replace(place, method=method)) for method in both]
             return Combined(parts, lambda ours, baseline: ours - baseline)
         if place.metric == "hm":
-            parts = [self.quantity(replace(place, metric=metric)) for metric in ("base", "new")]
+            parts = [self.quantity(replace(place, metric=metric)) for metric in self.definition.kind.hm]
             return Combined(parts, harmonic_mean)
         return average([self._measured(place, dataset) for dataset in place.datasets])
 

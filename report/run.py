@@ -28,6 +28,7 @@ from dassl.predictions import (
 )
 from dassl.run_folder import PREDICTIONS, RESULT, read_command, read_config, read_result, read_starts
 from launch.finished import print_result
+from launch.registered import protocols
 
 MATRIX_UP_TO = 20  # classes; of more, the pairs that are confused most
 PAIRS = 20  # of those
@@ -148,7 +149,8 @@ def words_to_test_again(folder: Path, words: list[str]) -> list[str]:
     added = ["--output-dir", str(Path("tested", *parts))]
     if not config["RUN.EVAL_ONLY"]:
         added += ["--eval-only", "--model-dir", str(folder)]
-        if config["RUN.PROTOCOL"] == "base2new" and "DATASET.SUBSAMPLE_CLASSES" not in kept:
+        protocol = protocols().get(config["RUN.PROTOCOL"])
+        if protocol and protocol.picks_classes and "DATASET.SUBSAMPLE_CLASSES" not in kept:
             pairs = ["DATASET.SUBSAMPLE_CLASSES", config["DATASET.SUBSAMPLE_CLASSES"]]
     if "--seed" not in kept and "SEED" not in kept:
         added += ["--seed", str(config["SEED"])]

@@ -11,6 +11,8 @@ from grid.source import trainers_with_runs
 from launch.registered import method_name, methods
 from report.paper import Family, Paper
 
+MOST_NAMED = 5  # tables and figures in a message
+
 
 @dataclass(frozen=True)
 class Selection:
@@ -64,6 +66,41 @@ class Selection:
             if folded(other) == folded(word):
                 return other
         raise ValueError(unknown_name("method", word, dict.fromkeys([*known, *found])))
+
+
+@dataclass(frozen=True)
+class Content:
+    """What a table or a figure has, whatever is selected of it."""
+
+    datasets: dict[str, tuple[str, ...]]  # family -> stems
+    methods: tuple[str, ...]  # trainers
+    shots: tuple[int, ...]
+
+
+def check_not_empty(what: Iterable, selection: Selection) -> None:
+    """Args: what, definitions of tables and figures
+
+    Raises: ValueError if nothing of them is selected, with the data sets, methods and shots that they have
+    """
+    what = list(what)
+    if not what or any(True for definition in what for _ in definition.specs(selection)):
+        return
+    contents = [definition.content(selection.paper) for definition in what]
+    families: dict[str, dict[str, None]] = {}
+    for content in contents:
+        for family, stems in content.datasets.items():
+            families.setdefault(family, {}).update(dict.fromkeys(filter(None, stems)))
+    datasets = (f"{family} ({' '.join(stems)})" for family, stems in families.items() if stems)
+    methods = dict.fromkeys(name for content in contents for name in content.methods)
+    shots = sorted({number for content in contents for number in content.shots})
+    names = ", ".join(definition.id for definition in what[:MOST_NAMED])
+    more = f" and {len(what) - MOST_NAMED} more" if len(what) > MOST_NAMED else ""
+    raise ValueError(
+        f"nothing of {names}{more} is selected; there is\n"
+        f"  --datasets  {', '.join(datasets) or 'none'}\n"
+        f"  --methods   {' '.join(methods)}\n"
+        f"  --shots     {' '.join(map(str, shots))}"
+    )
 
 
 def _expand(words: Iterable[str], families: Iterable[Family]) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from report.selection import Selection
 
 FEWEST = 6  # data sets: with five, the smallest two-sided p is 2 / 2^5 = 0.0625
 SAME = 9  # decimals; scores that agree so far are equal, whatever the order they were added up in
-LABELS = {"hm": "HM", "accuracy": "accuracy"}
+LABELS = {"hm": "HM"}  # the other metrics are called as they are
 
 Scores = dict[str, dict[str, float]]  # method -> data set -> mean over seeds
 
@@ -21,15 +21,16 @@ def compare(definition: Definition, selection: Selection, outcomes: Outcomes) ->
     shots = asked.get("shots", definition.shots[0])
     if not asked or not selection.of_shots((shots,)):
         return []
+    label = LABELS.get(asked["metric"], asked["metric"])
     found = []
-    for family in selection.families:
+    for family in definition.families(selection):
         scores = dataset_scores(definition, selection, family, outcomes, shots, asked["metric"])
         scores = {method: by_dataset for method, by_dataset in scores.items() if by_dataset}
         if len(scores) > 1:
             found.append(
                 Statistics(
                     table=definition.id,
-                    title=f"{LABELS[asked['metric']]} over data sets, {shots} shots{family.remark}",
+                    title=f"{label} over data sets, {shots} shots{family.remark}",
                     average_rank=average_ranks(scores),
                     comparisons=tuple(_compare(a, b, scores) for a, b in combinations(scores, 2)),
                     embedded=family.embedded,

@@ -32,7 +32,8 @@ class CLIPTrainer(TrainerX):
                       YAML: one with configs/trainers/<Name>.yaml has all of them there
     spellings         further names on a command line; case and underscores never count
     trains            something does; if not, the seed decides nothing
-    new_classes       what it trained says something about classes that it was not trained on
+    new_classes       what it trained says something about classes that it was not trained on; if not, tests
+                      and protocols with such classes are refused
     contract          {"KEY": value}: a short training that learns on the embedded data, for the tests that
                       every method must pass (tests/trainers/test_contract.py)
     template_column   which of a data set's templates it takes (dassl/config/facts.py)

@@ -44,8 +44,7 @@ class CoOp(CLIPTrainer):
                 f"{node}.CLASS_TOKEN_POSITION is {hp.CLASS_TOKEN_POSITION!r}; "
                 f"choose {', '.join(POSITIONS[:-1])} or {POSITIONS[-1]}"
             )
-        other_classes = cfg.DATASET.SUBSAMPLE_CLASSES == "new" or cfg.RUN.PROTOCOL == "cross_dataset"
-        if hp.CSC and not hp.CTX_INIT and cfg.RUN.EVAL_ONLY and other_classes:
+        if hp.CSC and not hp.CTX_INIT and cfg.RUN.NEW_CLASSES:
             raise ValueError(
                 f"{node}.CSC: class-specific contexts belong to the classes they were trained on "
                 "and say nothing about others; test on those, or train with CSC False"

@@ -68,13 +68,6 @@ class TipAdapter(CLIPTrainer):
                 "TEST.FINAL_MODEL best_val: TipAdapter uses the validation images to choose alpha and beta "
                 "after the last epoch; choose last_step"
             )
-        new_classes = cfg.RUN.EVAL_ONLY and cfg.DATASET.SUBSAMPLE_CLASSES == "new"
-        if new_classes or cfg.RUN.PROTOCOL == "cross_dataset":
-            raise ValueError(
-                "TipAdapter's cache knows only the classes of its training images: there is no test on new "
-                "classes and no cross_dataset protocol; choose few_shot, domain_shift or the base classes "
-                "of base2new"
-            )
 
     def setup(self):
         ensemble = self.cfg.DATASET.NAME.startswith("ImageNet") and not self.cfg.DATASET.PROMPT_TEMPLATE

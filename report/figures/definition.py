@@ -10,8 +10,8 @@ from dassl.config.identity import digest
 from dassl.utils import read_json, write_json
 from grid.spec import Spec
 from report.model import Figure
-from report.paper import Family
-from report.selection import Selection
+from report.paper import Family, Paper
+from report.selection import Content, Selection
 
 from .panels import Panel
 
@@ -47,6 +47,10 @@ class FigureDefinition(ABC):
     @abstractmethod
     def specs(self, selection: Selection) -> Iterator[tuple[Spec, frozenset[str]]]:
         """Every run that the selected part of the figure needs, with what it must record."""
+
+    @abstractmethod
+    def content(self, paper: Paper) -> Content:
+        """What of the paper's data sets, methods and shots the whole figure has."""
 
     @abstractmethod
     def sketches(self, selection: Selection, outcomes: dict) -> Iterator[Sketch]:
@@ -118,6 +122,10 @@ class RunFigure(FigureDefinition):
             raise Missing(f"it shows {lacking[0]}, which is not selected")
         where = selection.paper, dataset, self.protocol, self.shots, selection.seeds[0]
         return {row.name: row.spec(*where) for row in self.rows}
+
+    def content(self, paper):
+        datasets = {family: (stem,) for family, stem in self.datasets.items()}
+        return Content(datasets, tuple(row.trainer for row in self.rows), (self.shots,))
 
     def records(self, row: str) -> frozenset[str]:
         """What the run of a row must record."""

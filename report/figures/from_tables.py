@@ -20,12 +20,16 @@ class TableFigure(FigureDefinition):
         """What is drawn of a table; nothing where it has no numbers for it."""
 
     def specs(self, selection):
-        return ((spec, frozenset(record)) for spec, record in self._definition(selection).specs(selection))
+        definition = self._definition(selection.paper)
+        return ((spec, frozenset(record)) for spec, record in definition.specs(selection))
+
+    def content(self, paper):
+        return self._definition(paper).content(paper)
 
     def sketches(self, selection, outcomes):
         from report import results
 
-        for table in results.tables(self._definition(selection), selection, outcomes):
+        for table in results.tables(self._definition(selection.paper), selection, outcomes):
             panels = self.panels_of(table)
             yield Sketch(
                 embedded=table.embedded,
@@ -35,8 +39,8 @@ class TableFigure(FigureDefinition):
                 reason="" if panels else f"no runs of {self.table} are done that it could show",
             )
 
-    def _definition(self, selection):
-        return definitions.load(selection.paper)[self.table]
+    def _definition(self, paper):
+        return definitions.load(paper)[self.table]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 
 from report.results import harmonic_mean
+from report.selection import Content
 
 from .definition import FigureDefinition, Missing, Sketch, check_done, fingerprints
 from .panels import Curve, LinePlot
@@ -28,6 +29,10 @@ class SensitivityFigure(FigureDefinition):
         for family in selection.families:
             for runs in self._runs(family, selection).values():
                 yield from ((spec, frozenset()) for spec in runs.values())
+
+    def content(self, paper):
+        datasets = {family: tuple(stems) for family, stems in self.datasets.items()}
+        return Content(datasets, tuple(row.trainer for row in self.rows), (self.shots,))
 
     def _runs(self, family, selection) -> dict:
         """Data set -> (row's name, seed, is a test on new classes) -> run."""

@@ -28,6 +28,7 @@ OURS = {
     "RUN.DATASET_FILE": "",
     "RUN.SOURCE": "",
     "RUN.EVAL_ONLY": False,
+    "RUN.NEW_CLASSES": False,
     "RUN.MODEL_DIR": "",
     "RUN.LOAD_EPOCH": -1,
     "RUN.DIGEST_GB": 8.0,

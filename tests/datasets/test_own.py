@@ -142,6 +142,34 @@ def test_its_tables_stand_beside_those_of_the_embedded_data(photos):
     assert "did you mean 'myphotos'" in photos("reproduce.py", "plan", "--datasets", "myphoto", status=1)
 
 
+def test_the_models_of_a_source_are_tested_on_it(photos):
+    words = ("table9", "--datasets", "demo_signs", "myphotos", "--seeds", 1, "--methods")
+    planned = photos("reproduce.py", "plan", *words, "CLIPFit")
+    for line in (
+        "cross_dataset/test/myphotos/shots_16/CLIPFit/demo-",
+        "cross_dataset/train/demo/shots_16/CLIPFit/demo/seed1",
+        "--dataset myphotos ",
+        "RUN.SOURCE demo MODEL.BACKBONE.NAME demo",
+    ):
+        assert line in planned
+    assert "nothing of table9 is selected" in photos(
+        "reproduce.py", "plan", "table9", "--datasets", "myphotos", status=1
+    )
+    said = photos("reproduce.py", "run", *words, "ZeroshotCLIP2", "--jobs", 1)
+    assert "tested with its models: myphotos" in said
+    with open(photos.project / "output/report/tables/table9-embedded.csv", encoding="utf-8") as file:
+        means = {cell["row"]: cell["mean"] for cell in csv.DictReader(file)}
+    assert means["demo_signs"] and means["myphotos"]
+
+    shift = ("--protocol", "domain_shift", "--seed", 1, "--root", photos.data, "--trainer", "CLIPFit")
+    few = ("few_shot", "--seed", 1, "--root", photos.data, "--trainer", "CLIPFit", "--dataset", "demo")
+    fast = ("--shots", 1, "OPTIM.MAX_EPOCH", 1)
+    photos("train.py", "--protocol", *few, *fast)
+    setting = ("--dataset", "myphotos", "--backbone", "demo", "--eval-only", *fast, "RUN.SOURCE", "demo")
+    said = photos("train.py", *shift, *setting, status=1)
+    assert "tests on other images of the classes trained on, but 4 of the 4 classes of MyPhotos" in said
+
+
 def test_the_example_of_contributing_ships_a_data_set(copy, tmp_path):
     text = (copy.project / "CONTRIBUTING.md").read_text(encoding="utf-8")
     section = text[text.index("## A new data set\n") : text.index("## A new dependency\n")]

@@ -172,6 +172,17 @@ def test_a_method_that_a_table_lacks_leaves_nothing_of_it():
     assert specs("table5", methods=("CoOp",)) == []
 
 
+@pytest.mark.parametrize(
+    "asked", [{"shots": (4,)}, {"datasets": ("imagenetv2",)}, {"methods": ("TipAdapter",)}]
+)
+def test_a_selection_of_nothing_is_answered_with_what_there_is(asked):
+    with pytest.raises(ValueError, match="nothing of table1 is selected") as raised:
+        selection.check_not_empty([TABLES["table1"]], Selection(**asked))
+    for line in ("demo (demo demo_v2 ", "--methods   ZeroshotCLIP CoOp ", "--shots     16"):
+        assert line in str(raised.value)
+    selection.check_not_empty([TABLES["table1"], TABLES["table10"]], Selection(shots=(4,)))
+
+
 def test_a_method_of_no_table_joins_those_that_compare_methods():
     wanted = {"methods": ("zsclip2", "CoOp"), "seeds": (1,)}
     names = {table: [row.name for row in TABLES[table].methods(Selection(**wanted))] for table in TABLES}

@@ -9,7 +9,7 @@ import pytest
 import reproduce
 from dassl.config.facts import Facts
 from launch.registered import DataSet, data_sets
-from report import paper
+from report import definitions, paper
 from report.definitions import load
 from report.paper import SHIPPED, Paper
 from report.selection import Selection
@@ -182,7 +182,9 @@ def test_the_source_of_transfers_need_not_be_among_the_other_data_sets(folder, r
 def test_a_family_without_a_source_has_no_tables_of_transfers(folder, run):
     text = ZERO_SHOT.replace("protocol: few_shot", "protocol: cross_dataset")
     (folder / "tables/table1.yaml").write_text(text, encoding="utf-8")
-    assert run("plan", "table1") == (0, "")
+    with pytest.raises(SystemExit, match="nothing of table1 is selected") as raised:
+        run("plan", "table1")
+    assert "ours" not in str(raised.value) and "demo (demo demo_cloth)" in str(raised.value)
 
 
 # Data sets that are in no family of the paper ------------------------------------------------------
@@ -199,7 +201,8 @@ def dropped_in(monkeypatch):
         ]
         every = (*data_sets(), *more)
         monkeypatch.setattr(paper, "data_sets", lambda: every)
-        monkeypatch.setattr(paper, "data_set", lambda word: {one.stem: one for one in every}[word])
+        for module in (paper, definitions):
+            monkeypatch.setattr(module, "data_set", lambda word: {one.stem: one for one in every}[word])
 
     paper.registered_name.cache_clear()
     yield add
@@ -237,6 +240,33 @@ def test_what_the_paper_leaves_out_is_tested_with_the_model_of_its_source(droppe
     assert wanted("table9", "photos") == [("photos", True)]
     assert wanted("table1", "imagenet_a") == []  # there is nothing to train on
     assert wanted("table3", "paper") == [("imagenet", False), ("imagenetv2", True), ("imagenet_sketch", True)]
+
+
+def test_a_data_set_without_a_source_is_a_target_of_the_one_that_is_asked_for_beside_it(dropped_in):
+    dropped_in(
+        photos={},
+        pairs={"train": 0},
+        birds={"role": "shifted", "classes": 20},
+        trees={"role": "shifted", "classes": 1001},
+    )
+    read = Paper.read(SHIPPED)
+
+    def tested(table, *datasets):
+        selection = Selection(read, datasets, ("CLIPFit",), seeds=(1,))
+        specs = [spec for spec, _ in load(read)[table].specs(selection) if spec.eval_only]
+        return {
+            (spec.dataset, spec.source) for spec in specs if spec.dataset not in ("demo_signs", "demo_v2")
+        }
+
+    assert tested("table9", "own", "demo_signs") == {("photos", "demo"), ("pairs", "demo")}
+    assert tested("table9", "photos", "imagenet", "imagenet_a") == {("photos", "imagenet")}
+    assert tested("table3", "own", "demo_v2") == {("birds", "demo"), ("trees", "demo")}
+    assert tested("table3", "own", "imagenet") == {("birds", "imagenet")}  # which has 1,000 classes
+    assert tested("table9", "own") == tested("table9", "dtd") - {("dtd", "")} == set()
+
+    selection = Selection(read, ("photos", "demo_signs"), ("CLIPFit",), seeds=(1,))
+    (test,) = [spec for spec, _ in load(read)["table9"].specs(selection) if spec.dataset == "photos"]
+    assert test.pairs == ("MODEL.BACKBONE.NAME", "demo")  # that of the model
 
 
 def test_two_sources_of_a_family_are_named(dropped_in):

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from clipfit import groups
-from launch.arguments import PROTOCOLS, parse_args
+from launch.arguments import parse_args
 from launch.folder import run_folder
+from launch.registered import protocols
 from launch.resolve import resolve, resolve_training
 
 PROJECT = Path(__file__).parents[2]
@@ -111,7 +112,7 @@ def test_layernorm_updating_is_refused_where_it_has_no_meaning(method, build):
         build(method, f"--config-file={ABLATIONS['ul']}")
 
 
-@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("protocol", protocols())
 @pytest.mark.parametrize("name", ABLATIONS)
 def test_a_run_lies_under_the_files_name_and_its_test_loads_it(name, protocol):
     method = "KgCoOp" if name == "ul" else "CLIPFit"

@@ -53,7 +53,7 @@ class Fake:
 
 
 def finish(planned, **changes):
-    result = {"config_digest": next(iter(planned.digests)), "trainer_version": planned.version}
+    result = {"config_digest": next(iter(planned.digests)), "trainer_version": 1}
     planned.folder.mkdir(parents=True, exist_ok=True)
     (planned.folder / "result.json").write_text(json.dumps({**result, "seconds_train": 10.0, **changes}))
 

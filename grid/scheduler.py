@@ -46,11 +46,11 @@ def run(planned: Iterable[Planned], executor: Executor, display: Display) -> Sum
     queue = _Queue(planned)
     try:
         executor.open(queue.known)
-        while queue.pending or queue.running or queue.elsewhere:
+        while queue.unsettled:
             queue.look_elsewhere()
             queue.start(executor, display.say)
             display.show(queue.counts(executor.slots))
-            for outcome in executor.wait():
+            for outcome in executor.wait() if queue.unsettled else ():
                 queue.settle(outcome, display.say)
         display.show(queue.counts(executor.slots))
     except KeyboardInterrupt:
@@ -99,6 +99,10 @@ class _Queue:
         self._total = len(self.pending)
         self._failures, self._losses = Counter(), Counter()
         self._estimate = Estimate(self.known)
+
+    @property
+    def unsettled(self) -> bool:
+        return bool(self.pending or self.running or self.elsewhere)
 
     def start(self, executor: Executor, say: Callable[[str], None]) -> None:
         """Start whatever the executor takes, the first of the plan first."""

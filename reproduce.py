@@ -96,6 +96,11 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
 
 def _add_execution(command: argparse.ArgumentParser) -> None:
     how = command.add_argument_group("execution")
+    how.add_argument(
+        "--verify",
+        action="store_true",
+        help="do anew, too, what earlier versions finished without recording its inputs",
+    )
     how.add_argument("--executor", default="local", choices=["local", "ray"])
     how.add_argument(
         "--jobs",
@@ -145,7 +150,7 @@ def show_plan(args) -> int:
     runs = distinct(runs_of(what, args, selection))
     for run in runs:
         if not args.commands:
-            remarks = "; ".join(filter(None, (run.reason, run.note)))
+            remarks = "; ".join(filter(None, (run.reason, run.note, *run.remarks)))
             print(f"{run.state:10}  {run.name}" + (f"   ({remarks})" if remarks else ""))
             print(f"            {shlex.join(run.command)}")
         elif run.runnable:
@@ -167,7 +172,7 @@ def _command(run: Planned) -> str:
 def run_all(args) -> int:
     what, selection = select(args)
     check_drawing(what)
-    planned = runs_of(what, args, selection)
+    planned = runs_of(what, args, selection, verify=args.verify)
     runs = distinct(planned)
     waiting = [run for run in runs if run.runnable]
     print(f"{len(runs):,} runs, {len(waiting):,} to do")
@@ -235,10 +240,10 @@ def select(args) -> tuple[list, Selection]:
     return what, selection
 
 
-def runs_of(what: list, args, selection: Selection) -> dict:
+def runs_of(what: list, args, selection: Selection, verify: bool = False) -> dict:
     """Spec -> planned run of everything that these tables and figures need."""
     wanted = [run for definition in what for run in definition.specs(selection)]
-    return plan(wanted, args.output, args.root, prec=args.prec, threads=args.threads)
+    return plan(wanted, args.output, args.root, prec=args.prec, threads=args.threads, verify=verify)
 
 
 def write_report(args, what: list, selection: Selection, planned: dict) -> None:

@@ -16,11 +16,13 @@ class Counts:
     running: int
     failed: int  # with the tests that a failed training holds up
     seconds_left: float | None  # None while nothing is known
+    elsewhere: int = 0  # running in another process, which is waited for
 
     def __str__(self) -> str:
+        elsewhere = f", {self.elsewhere} running elsewhere" if self.elsewhere else ""
         failed = f", {self.failed} failed" if self.failed else ""
         left = f", about {duration(self.seconds_left)} left" if self.seconds_left is not None else ""
-        return f"{self.done} of {self.total} runs done, {self.running} running{failed}{left}"
+        return f"{self.done} of {self.total} runs done, {self.running} running{elsewhere}{failed}{left}"
 
 
 class Display:

@@ -1,16 +1,18 @@
 """Wanted runs -> every run that must be there, with its folder, its state and its command.
 
-A run is identified by its resolved config (without paths, workers and logging) and the ``version`` of its
-trainer class. What lies in its folder is compared with that; equal digests of configs settle it, else their
-keys do, where one that the folder's config.yaml does not know counts as its default:
+A run is identified by its resolved config (without paths, workers and logging), its trainer's version and
+what it reads (launch/compare.py). What lies in its folder is compared with that, for runs that have begun:
 
 done         the result is there, and everything that was to be recorded
 unfinished   started, interrupted
-stale        the folder holds another config, another version's result, a test of another model, or a training
-             that did not record what it was to record
+stale        the folder holds another experiment: another config, version, code, other images, another
+             backbone or tested model; or a training that did not record what it was to record
 failed       its last start ended in an error
 no data      its data set (or that of the training it tests) is not there
 todo         nothing is there yet
+
+A result of a version that did not record its inputs, or whose data are not here to compare, is done with a
+footnote.
 """
 
 import functools
@@ -18,24 +20,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from dassl.config.identity import changed_keys, digest, experiment
-from dassl.run_folder import has_config, is_begun, read_config, read_result, unrecorded
+from dassl.config import CfgNode
+from dassl.config.identity import digest, experiment
+from dassl.run_folder import is_begun, read_result, unrecorded
 from launch.arguments import parse_args
+from launch.compare import AUTO, NOT_RECORDED, Found
 from launch.folder import run_folder
-from launch.registered import FIRST_VERSION, class_source, explicit_name
-from launch.resolve import (
-    NO_RECIPE,
-    has_recipe,
-    resolve,
-    settle_input_size,
-    trainer_defaults,
-)
+from launch.registered import class_source, explicit_name
+from launch.resolve import NO_RECIPE, has_recipe, resolve, trainer_defaults
 
+from .current import Current
 from .failures import Failure
-from .source import dataset_folder, trainer_version, trainers_with_runs
+from .source import data_folder, is_drawn, trainers_with_runs
 from .spec import Spec, arguments, project_file
 
 DEFAULT_OUTPUT = "output"  # where train.py puts its folders by itself
+NOT_COMPARED = "not compared with all that the run read: some of it is not here"
+MOST_REASONS = 3  # shown of a stale run
 
 
 @dataclass(eq=False)
@@ -48,9 +49,10 @@ class Planned:
     output: Path  # folder of all runs
     needs: "Planned | None"  # the training run that a test loads
     command: list[str]  # ["python", "train.py", ...], works when pasted
-    configs: dict[str, dict]  # digest -> experiment that is this run's: PREC auto becomes amp or fp32
-    declared: dict[str, object]  # every declared key with its default
-    version: int  # of the trainer class
+    digests: frozenset[str]  # of the configs that are this run's: PREC auto becomes amp or fp32
+    family: CfgNode = field(repr=False)  # the config, but for its seed and folders
+    declared: dict[str, object] = field(repr=False)  # every declared key with its default
+    current: Current = field(repr=False)
     backbone: str
     threads: int  # CPU threads, as settled on this machine
     record: frozenset[str] = frozenset()  # what must be recorded in training (TRAIN.RECORD)
@@ -58,18 +60,23 @@ class Planned:
     state: str = "todo"
     reason: str = ""  # of the state, for people
     note: str = ""  # on what it is, for people
+    remarks: tuple[str, ...] = ()  # on what is there, though it counts
+    footnotes: tuple[str, ...] = ()  # of its number, wherever that is shown
+    verify: bool = False  # a result of a version that did not record its inputs is to be made anew
     unregistered: bool = False  # no file of trainers/ registers its trainer any more: it can only be read
     result: dict | None = field(default=None, repr=False)  # result.json while it is up to date
 
-    def refresh(self) -> None:
-        """Look again at what lies in the folder."""
-        self.result = None
-        self.state, self.reason = _judge(self)
+    def refresh(self, anew: bool = False) -> None:
+        """Look again at what lies in the folder. Args: anew, its data may have changed since the plan"""
+        self.result, self.remarks, self.footnotes = None, (), ()
+        self.state, self.reason = _judge(self, anew)
 
-    @property
-    def digests(self) -> frozenset[str]:
-        """A result of a config with one of these digests is this run's."""
-        return frozenset(self.configs)
+    def config(self) -> CfgNode:
+        """The config of its command, with PREC auto unsettled."""
+        cfg = self.family.clone()
+        cfg.SEED, cfg.OUTPUT_DIR = self.spec.seed, str(self.folder)
+        cfg.RUN.MODEL_DIR = str(self.needs.folder) if self.needs else ""
+        return cfg
 
     @property
     def runnable(self) -> bool:
@@ -83,16 +90,17 @@ def plan(
     root: str,
     prec: str = "",
     threads: int = 0,
+    verify: bool = False,
 ) -> dict[Spec, Planned]:
     """Every wanted run, and the training runs that wanted tests load, each before its tests.
 
     Args: wanted, specs with what is to be recorded in their training; root, folder of the data sets;
           prec, TRAINER.<NODE>.PREC of every run ("" or "auto": leave it); threads, CPU threads of every run
-          (0: leave it)
+          (0: leave it); verify, make results anew that do not say what their runs have read
     Returns: a run by every spec that asked for it: specs that lead to one folder share one run
     Raises: what launch.resolve.resolve raises for a spec that is no valid run
     """
-    planner = _Planner(Path(output), root, prec, threads)
+    planner = _Planner(Path(output), root, prec, threads, verify)
     for spec, record in wanted:
         planner.add(spec, frozenset(record))
     for planned in dict.fromkeys(planner.runs.values()):
@@ -105,6 +113,7 @@ class _Resolved:
     """What all seeds of a spec have in common."""
 
     parent: Path  # of the run folders
+    cfg: CfgNode
     values: dict[str, object]  # the experiment, with PREC auto unsettled
     declared: dict[str, object]  # every declared key with its default
     trained_by: str
@@ -114,8 +123,9 @@ class _Resolved:
 
 
 class _Planner:
-    def __init__(self, output: Path, root: str, prec: str, threads: int):
+    def __init__(self, output: Path, root: str, prec: str, threads: int, verify: bool):
         self.output, self.root, self.prec, self.threads = output, root, prec, threads
+        self.verify, self.current = verify, Current(root)
         self.runs: dict[Spec, Planned] = {}
         self._by_name: dict[str, Planned] = {}
         self._resolved: dict[Spec, _Resolved] = {}
@@ -153,9 +163,9 @@ class _Planner:
             pairs = self._precision(spec.trainer)
             args = parse_args(arguments(family, self.root, pairs=pairs))
             run = resolve(args, unregistered=self._is_unregistered(spec.trainer))
-            settle_input_size(run.cfg)
             self._resolved[family] = _Resolved(
                 parent=run_folder(run, str(self.output)).parent,
+                cfg=run.cfg,
                 values=experiment(run.cfg),
                 declared=run.declared,
                 trained_by=run.trained_by,
@@ -181,15 +191,17 @@ class _Planner:
             output=self.output,
             needs=needs,
             command=[],
-            configs=_configs(values),
+            digests=_digests(values),
+            family=resolved.cfg,
             declared=resolved.declared,
-            version=trainer_version(values["TRAINER.NAME"]),
+            current=self.current,
             backbone=values["MODEL.BACKBONE.NAME"],
             threads=self.threads or resolved.threads,
             missing_data=_missing_data(self.root, values["DATASET.NAME"])
             or (needs.missing_data if needs else ""),
             note="" if has_recipe(spec.trainer, spec.protocol) else NO_RECIPE,
             unregistered=self._is_unregistered(spec.trainer),
+            verify=self.verify,
         )
 
     def _words(self, planned: Planned) -> list[str]:
@@ -224,59 +236,60 @@ def _node_with_precision(trainer: str) -> str:
     raise ValueError(f"{name} has no key PREC; leave the precision to it")
 
 
-def _configs(values: dict[str, object]) -> dict[str, dict]:
-    """By digest, the configs that PREC auto may become: amp where the run met a GPU, else fp32."""
+def _digests(values: dict[str, object]) -> frozenset[str]:
+    """Of the configs that PREC auto may become: amp where the run met a GPU, else fp32."""
     auto = [key for key in values if key.endswith(".PREC") and values[key] == "auto"]
-    settled = ({**values, **dict.fromkeys(auto, precision)} for precision in ("amp", "fp32"))
-    return {digest(config): config for config in settled}
+    return frozenset(digest({**values, **dict.fromkeys(auto, precision)}) for precision in AUTO)
 
 
 def _missing_data(root: str, dataset: str) -> str:
     """The folder of images that a run would look for in vain; empty if it is there or will be drawn."""
-    name = dataset_folder(dataset)
-    if name is None:
-        return ""
-    folder = Path(root).expanduser() / name
-    return "" if folder.is_dir() else str(folder)
+    folder = data_folder(dataset, root)
+    return "" if folder is None or is_drawn(dataset) or folder.is_dir() else str(folder)
 
 
 # States ---------------------------------------------------------------------------------------------
 
 
-def _judge(planned: Planned) -> tuple[str, str]:
+def _judge(planned: Planned, anew: bool) -> tuple[str, str]:
     """State and its reason; takes the result into ``planned`` if it is up to date."""
-    state, reason = _what_is_there(planned)
+    state, reason = _what_is_there(planned, anew)
+    needs = planned.needs
+    if state == "done" and needs and needs.state == "stale" and needs.result is None:
+        planned.result = None
+        return "stale", f"its training run is stale: {needs.reason}"
     if state in ("done", "stale"):
         return state, reason
     if planned.missing_data:
         return "no data", f"{planned.missing_data} is not there"
-    if planned.needs and planned.needs.state == "failed":
-        return "failed", f"its training run failed: {planned.needs.reason}"
+    if needs and needs.state == "failed":
+        return "failed", f"its training run failed: {needs.reason}"
     return state, reason
 
 
-def _what_is_there(planned: Planned) -> tuple[str, str]:
+def _what_is_there(planned: Planned, anew: bool) -> tuple[str, str]:
     try:
-        return _compare(planned)
+        return _look(planned, anew)
     except (ValueError, FileNotFoundError) as error:  # files that are damaged, or nothing of ours
         return "stale", str(error)
 
 
-def _compare(planned: Planned) -> tuple[str, str]:
+def _look(planned: Planned, anew: bool) -> tuple[str, str]:
     """Raises: ValueError for a damaged file, FileNotFoundError for a run without config.yaml"""
     result = read_result(planned.folder)
     if planned.unregistered:
         planned.result = result
         return "todo" if result is None else "done", f"trainers/ registers no {planned.spec.trainer}"
-    if result is not None:
-        if changed := _changed(planned, result):
-            return "stale", changed
-        planned.result = result
-    begun = is_begun(planned.folder)
-    if result is None and begun and not _is_this_run(planned):
-        return "stale", "begun with another config"
-    if begun and (lacking := unrecorded(planned.folder, planned.record)):
-        return "stale", f"{' and '.join(lacking)} not recorded"
+    begun = result is not None or is_begun(planned.folder)
+    if begun:
+        found = planned.current.compare(planned.config(), planned.declared, anew)
+        if changed := [*found.different, *_model_of_earlier_versions(planned, found)]:
+            return "stale", _in_words(changed)
+        _take(planned, found)
+        if lacking := unrecorded(planned.folder, planned.record):
+            return "stale", f"{' and '.join(lacking)} not recorded"
+        if result is not None and planned.verify and not found.recorded:
+            return "stale", f"{NOT_RECORDED}: to be verified"
     if result is not None:
         return "done", ""
     if failure := Failure.read(planned.output, planned.name):
@@ -284,26 +297,32 @@ def _compare(planned: Planned) -> tuple[str, str]:
     return "unfinished" if begun else "todo", ""
 
 
-def _changed(planned: Planned, result: dict) -> str:
-    """Why a result is not this run's, empty if it is."""
-    known = has_config(planned.folder)
-    if result.get("config_digest") not in planned.digests and not (known and _is_this_run(planned)):
-        return "its config has changed"
-    version = result.get("trainer_version", FIRST_VERSION)
-    if version != planned.version:
-        return f"trainer version {version}, now {planned.version}"
-    model = result.get("model_digest")
-    if planned.needs and model and not _trained(planned.needs, model):
-        return "it tested a model of another config"
-    return ""
+def _take(planned: Planned, found: Found) -> None:
+    """Take a result, and what is to be said of it, into ``planned``."""
+    planned.result = found.result
+    unknown = tuple(line.removeprefix("Note: ") for line in found.not_compared)
+    if found.result is not None and not found.recorded:
+        planned.footnotes, unknown = (NOT_RECORDED,), (NOT_RECORDED,)
+    elif unknown:
+        planned.footnotes = (NOT_COMPARED,)
+    planned.remarks = (*unknown, *(line.removeprefix("Warning: ") for line in found.changed_code))
 
 
-def _is_this_run(planned: Planned) -> bool:
-    """Whether the folder's config.yaml is one of the run's configs. Raises: as :func:`_compare`"""
-    config = read_config(planned.folder)
-    return any(not changed_keys(config, one, planned.declared) for one in planned.configs.values())
+def _model_of_earlier_versions(planned: Planned, found: Found) -> list[str]:
+    """Why a test that recorded only the config of the model it tested is not this run's."""
+    model = (found.result or {}).get("model_digest")
+    if found.recorded or not planned.needs or not model or _trained(planned.needs, model):
+        return []
+    return ["it tested a model of another config"]
 
 
 def _trained(needs: Planned, model: str) -> bool:
     """Whether the tested model, given by the digest of its config, is of the training that a test needs."""
     return model in needs.digests or (needs.result or {}).get("config_digest") == model
+
+
+def _in_words(changed: list[str]) -> str:
+    """What differs, in one line."""
+    more = len(changed) - MOST_REASONS
+    shown = changed[:MOST_REASONS] + ([f"and {more} more"] if more > 0 else [])
+    return "; ".join(" ".join(line.split()) for line in shown)

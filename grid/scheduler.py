@@ -1,4 +1,7 @@
-"""Runs what is left of a plan: training before its tests, a failed run once more, a clean stop at Ctrl-C."""
+"""Runs what is left of a plan: training before its tests, a failed run once more, a clean stop at Ctrl-C.
+
+Several of these may work on one output folder: what another process is running is waited for.
+"""
 
 import itertools
 import time
@@ -9,6 +12,7 @@ from pathlib import Path
 
 from dassl.config.identity import digest, experiment
 from dassl.run_folder import LOG, read_config, read_result
+from launch.folder import kept_free
 
 from .display import Counts, Display
 from .estimate import Estimate
@@ -34,16 +38,19 @@ def run(planned: Iterable[Planned], executor: Executor, display: Display) -> Sum
     """Do every run that is not done yet, and the training runs that they need.
 
     The folder of a stale run is moved aside (`move_aside`), never deleted. A run that fails twice leaves a
-    file that says why (grid/failures.py) and holds up nothing but the tests of its model. Ctrl-C ends all
-    processes; their runs go on where they were when this is called again.
+    file that says why (grid/failures.py) and holds up nothing but the tests of its model. A run that another
+    process is doing takes no place: its result counts when it is there, and if that process ends without one,
+    the run is taken over. Ctrl-C ends all processes of ours; their runs go on where they were when this is
+    called again.
     """
     queue = _Queue(planned)
     try:
         executor.open(queue.known)
-        while queue.pending or queue.running:
-            queue.start(executor)
+        while queue.unsettled:
+            queue.look_elsewhere()
+            queue.start(executor, display.say)
             display.show(queue.counts(executor.slots))
-            for outcome in executor.wait():
+            for outcome in executor.wait() if queue.unsettled else ():
                 queue.settle(outcome, display.say)
         display.show(queue.counts(executor.slots))
     except KeyboardInterrupt:
@@ -57,9 +64,10 @@ def run(planned: Iterable[Planned], executor: Executor, display: Display) -> Sum
 
 
 def move_aside(planned: Planned) -> Path:
-    """Move a stale run's folder to where `place_aside` says."""
+    """Move a stale run's folder to where `place_aside` says. A result to verify is so no longer there."""
     target = place_aside(planned)
     target.parent.mkdir(exist_ok=True)
+    planned.verify = False
     return planned.folder.rename(target)
 
 
@@ -80,37 +88,63 @@ def _old_digest(folder: Path) -> str:
 
 
 class _Queue:
-    """Which runs are pending (in order of the plan), running or settled."""
+    """Which runs are pending (in order of the plan), running (here or elsewhere) or settled."""
 
     def __init__(self, planned: Iterable[Planned]):
         self.known = list(dict.fromkeys(run for one in planned for run in (one.needs, one) if run))
         self.pending = [run for run in self.known if run.runnable]
         self.running: dict[Planned, float] = {}  # when they were started
+        self.elsewhere: dict[Planned, float] = {}  # in another process, and when that was noticed
         self.summary = Summary()
         self._total = len(self.pending)
         self._failures, self._losses = Counter(), Counter()
         self._estimate = Estimate(self.known)
 
-    def start(self, executor: Executor) -> None:
+    @property
+    def unsettled(self) -> bool:
+        return bool(self.pending or self.running or self.elsewhere)
+
+    def start(self, executor: Executor, say: Callable[[str], None]) -> None:
         """Start whatever the executor takes, the first of the plan first."""
         for run in list(self.pending):
             if (run.needs is None or run.needs.state == "done") and executor.takes(run):
-                if run.state == "stale":
-                    move_aside(run)
                 self.pending.remove(run)
-                self.running[run] = time.monotonic()
-                executor.start(run)
+                with kept_free(run.folder) as free:
+                    if free:
+                        run.refresh()  # another process may have done it since the plan
+                        if run.state == "stale":
+                            move_aside(run)
+                if not free:
+                    self._wait_for(run, say)
+                elif run.state == "done":
+                    self._done(run)
+                else:
+                    self.running[run] = time.monotonic()
+                    executor.start(run)
+
+    def look_elsewhere(self) -> None:
+        """Take back the runs that no other process is doing any more, with their results if they have one."""
+        for run in list(self.elsewhere):
+            with kept_free(run.folder) as free:
+                if not free:
+                    continue
+            del self.elsewhere[run]
+            run.refresh(anew=True)
+            if run.state == "done":
+                self._done(run)
+            else:
+                self._again(run)
 
     def settle(self, outcome: Outcome, say: Callable[[str], None]) -> None:
         """Take the end of a run: it is done, or starts again, or has failed."""
         run = outcome.planned
         del self.running[run]
-        run.refresh()
+        run.refresh(anew=True)
         error = outcome.error or ("" if run.state == "done" else run.reason or "it left no result")
         if not error:
-            forget_failure(run.output, run.name)
-            self._estimate.learn(run)
-            self.summary.done.append(run)
+            self._done(run)
+        elif outcome.elsewhere:
+            self._wait_for(run, say)
         elif outcome.lost and self._losses[run] < LOSSES:
             self._losses[run] += 1
             self._again(run)
@@ -125,18 +159,36 @@ class _Queue:
 
     def counts(self, slots: int) -> Counts:
         now = time.monotonic()
+        going = self.running | self.elsewhere
         return Counts(
             total=self._total,
             done=len(self.summary.done),
             running=min(len(self.running), slots),
+            elsewhere=len(self.elsewhere),
             failed=len(self.summary.failed) + len(self.summary.blocked),
             seconds_left=self._estimate.seconds_left(
-                self.pending, {run: now - begun for run, begun in self.running.items()}, slots
+                self.pending, {run: now - begun for run, begun in going.items()}, slots
             ),
         )
 
     def _again(self, run: Planned) -> None:
         self.pending.insert(0, run)
+
+    def _wait_for(self, run: Planned, say: Callable[[str], None]) -> None:
+        self.elsewhere[run] = time.monotonic()
+        say(f"{run.name} is running in another process: waiting for it")
+
+    def _done(self, run: Planned) -> None:
+        """Take a result. Tests that were done with the model of an earlier training become pending."""
+        forget_failure(run.output, run.name)
+        self._estimate.learn(run)
+        self.summary.done.append(run)
+        for test in self.known:
+            if test.needs is run and test.state == "done" and test not in self.summary.done:
+                test.refresh()
+                if test.runnable:
+                    self.pending.append(test)
+                    self._total += 1
 
     def _fail(self, run: Planned, error: str, log: list[str]) -> None:
         log = [*last_lines(run.folder / LOG), *log][-LOG_LINES:]

@@ -1,28 +1,33 @@
 """What a plan must know of trainers and data sets, read from their source: importing them imports torch."""
 
+import os
 from functools import cache
 from pathlib import Path
 
-from launch.registered import FIRST_VERSION, class_fact, class_lineage
+from clipfit.io.files import user_cache
+from launch.registered import class_fact, class_lineage
 
 DRAWN = "DrawnDataset"  # base of the data sets that are drawn on first use
 
 
 @cache
-def trainer_version(trainer: str) -> int:
-    """The attribute ``version`` of a trainer of ``trainers/``; 1 for one that sets none."""
-    return class_fact("trainers", trainer, "version", FIRST_VERSION)
-
-
-@cache
 def dataset_folder(registered: str) -> str | None:
-    """Folder under the data root that a data set of ``datasets/`` (DATASET.NAME) reads.
-
-    None if there need not be one: the data set is drawn on first use, or is none of ours.
-    """
-    if is_drawn(registered):
-        return None
+    """Folder under the data root that a data set of ``datasets/`` (DATASET.NAME) reads; None if unknown."""
     return class_fact("datasets", registered, "dataset_dir", None)
+
+
+def data_folder(registered: str, root: str) -> Path | None:
+    """Where the pictures of a data set lie, or would; None if that is not known.
+
+    One that is drawn lies in the user's cache if the root cannot be written.
+    """
+    name = dataset_folder(registered)
+    if name is None:
+        return None
+    root = Path(root).expanduser()
+    if is_drawn(registered) and not (root / name).is_dir() and root.is_dir() and not os.access(root, os.W_OK):
+        return user_cache() / name
+    return root / name
 
 
 @cache

@@ -29,6 +29,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 import train
 from dassl.utils import close_logger, stop_signals
 from launch.errors import causes, ran_out_of_memory
+from launch.folder import FolderInUse
 
 # How torch and the libraries under it begin: "CUDA error: ..." (torch.AcceleratorError too), "CUDA driver
 # error: ...", "cuDNN error: CUDNN_STATUS_...", "Triton Error [CUDA]: ...". Out of memory has another text.
@@ -41,6 +42,7 @@ class Answer:
 
     error: str | None = None  # what went wrong in one message; None: nothing
     out_of_memory: bool = False
+    elsewhere: bool = False  # another process is running in its folder
     spoiled: bool = False  # no other run may use this process, also as a signal has asked it to end
 
 
@@ -68,7 +70,8 @@ def execute(argv: list[str]) -> Answer:
 
 
 def _answer(message: str, error: BaseException) -> Answer:
-    return Answer(message, ran_out_of_memory(error), may_spoil_cuda(error))
+    elsewhere = any(isinstance(one, FolderInUse) for one in causes(error))
+    return Answer(message, ran_out_of_memory(error), elsewhere, may_spoil_cuda(error))
 
 
 def may_spoil_cuda(error: BaseException) -> bool:

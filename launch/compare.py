@@ -4,8 +4,9 @@ One comparison for finished and unfinished runs, for ``--resume`` and for tests.
 no torch, but where the file of a tested model has changed: then its tensors decide.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from clipfit import backbones
@@ -45,7 +46,13 @@ class Found:
     begun: bool = False  # something there took work to make
     recorded: bool = True  # the folder says what its run has read
     different: list[str] = field(default_factory=list)  # what makes it another run: a line each, both values
-    notes: list[str] = field(default_factory=list)  # changed code, and what could not be compared
+    changed_code: list[str] = field(default_factory=list)  # of a shipped method whose version is as before
+    not_compared: list[str] = field(default_factory=list)  # what could not be, as it is not here
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user should read, where nothing makes it another run."""
+        return [*self.changed_code, *self.not_compared]
 
     @property
     def words(self) -> str:
@@ -54,18 +61,24 @@ class Found:
 
 
 def compare(
-    folder: Folder, cfg, declared: dict, inputs: Inputs | None = None, apart: Iterable[str] = ()
+    folder: Folder,
+    cfg,
+    declared: dict,
+    inputs: Inputs | None = None,
+    apart: Iterable[str] = (),
+    tensors: Callable[..., str] = tested_tensors,
 ) -> Found:
     """What lies in ``folder``, and how it differs from the run of a resolved config.
 
     Args:   declared, every declared key with its default (launch.resolve.Run); inputs of that run, None: do
-            not compare them; apart, keys that may differ
+            not compare them; apart, keys that may differ; tensors, how the digest of a tested model's tensors
+            is made (cfg -> digest) where its file differs: the default imports torch
     Raises: ValueError naming a damaged file; FileNotFoundError for a begun run without config.yaml
     """
     result = read_result(folder)
     found = Found(result, begun=result is not None or is_begun(folder))
     if found.begun:
-        return _compared(folder, cfg, declared, inputs, apart, found)
+        return _compared(folder, cfg, declared, inputs, apart, found, tensors)
     return found
 
 
@@ -82,16 +95,16 @@ def recorded_inputs(folder: Folder) -> dict | None:
     return (read_result(folder) or {}).get("inputs") or read_environment(folder).get("inputs")
 
 
-def _compared(folder: Folder, cfg, declared: dict, inputs, apart, found: Found) -> Found:
+def _compared(folder, cfg, declared: dict, inputs, apart, found: Found, tensors=tested_tensors) -> Found:
     there = recorded_inputs(folder)
     found.recorded = there is not None
-    changed = _changed_keys(folder, cfg, declared, found)
+    changed = _changed_keys(folder, cfg, declared, apart, found)
     for key in apart:
         changed.pop(key, None)
     if inputs is not None:
         if there is None:
             there = _of_earlier_versions(folder, found.result)
-        comparison = _Comparison(Path(folder), cfg, there, inputs, found)
+        comparison = _Comparison(Path(folder), cfg, there, inputs, found, tensors)
         for key in comparison.known_by_content(changed):
             del changed[key]
         comparison.all(changed)
@@ -99,11 +112,12 @@ def _compared(folder: Folder, cfg, declared: dict, inputs, apart, found: Found) 
     return found
 
 
-def _changed_keys(folder: Folder, cfg, declared: dict, found: Found) -> dict[str, tuple]:
+def _changed_keys(folder: Folder, cfg, declared: dict, apart, found: Found) -> dict[str, tuple]:
     """Keys of the config that differ, with both values. PREC auto, not settled yet, may be what is there."""
     values = experiment(cfg)
     auto = [key for key in values if key.endswith(".PREC") and values[key] == "auto"]
-    if found.result is not None and not cfg.RUN.MODEL_DIR:  # equal digests settle it without reading YAML
+    by_folder = cfg.RUN.MODEL_DIR and "RUN.MODEL_DIR" not in apart
+    if found.result is not None and not by_folder:  # equal digests settle it without reading YAML
         settled = ({**values, **dict.fromkeys(auto, precision)} for precision in AUTO)
         if found.result.get("config_digest") in map(digest, settled):
             return {}
@@ -127,12 +141,16 @@ def _of_earlier_versions(folder: Folder, result: dict | None) -> dict:
 class _Comparison:
     """Adds to ``found`` what differs between the inputs that are recorded there and those of now."""
 
-    def __init__(self, folder: Path, cfg, there: dict, inputs: Inputs, found: Found):
+    def __init__(self, folder: Path, cfg, there: dict, inputs: Inputs, found: Found, tensors):
         self.folder, self.cfg, self.there, self.found = folder, cfg, there, found
         self.now, self.inputs = inputs.digests, inputs
-        self.fewshot = {}
-        if (folder / FEWSHOT).is_file():
-            self.fewshot = read_json(folder / FEWSHOT)
+        self.tensors = tensors
+
+    @cached_property
+    def fewshot(self) -> dict:
+        """Which images the run there was trained on, one by one."""
+        path = self.folder / FEWSHOT
+        return read_json(path) if path.is_file() else {}
 
     def known_by_content(self, changed: dict) -> list[str]:
         """Of the keys that differ, those whose files are compared by content: their paths do not matter."""
@@ -160,7 +178,7 @@ class _Comparison:
             self._model()
         if self.inputs.missing and self.found.result is not None:
             reasons = "; ".join(" ".join(line.split()) for line in self.inputs.missing)
-            self.found.notes.append(f"Note: not compared with what is here: {reasons}")
+            self.found.not_compared.append(f"Note: not compared with what is here: {reasons}")
 
     # Method
 
@@ -181,7 +199,7 @@ class _Comparison:
                 self._differs(f"{name}: sha256", short(there.get(name)), short(now.get(name)))
         ours = [name for name in files if name in shipped]
         if ours and self.there.get("trainer_version") == self.now["trainer_version"]:
-            self.found.notes.append(
+            self.found.changed_code.append(
                 f"Warning: {' and '.join(ours)} {'have' if len(ours) > 1 else 'has'} changed since, and the "
                 f"version of {self.cfg.TRAINER.NAME} has not: if the change alters numbers, raise `version` "
                 "of the class, or run anew with --redo"
@@ -248,7 +266,7 @@ class _Comparison:
             return
         limit = read_config(self.folder).get("RUN", {}).get("DIGEST_GB", self.cfg.RUN.DIGEST_GB)
         if self.there.get("by_content") != self.now["by_content"] and limit != self.cfg.RUN.DIGEST_GB:
-            self.found.notes.append(
+            self.found.not_compared.append(
                 f"Note: the training images cannot be compared: RUN.DIGEST_GB was {limit} there and is "
                 f"{self.cfg.RUN.DIGEST_GB} now; give RUN.DIGEST_GB {limit} to compare them"
             )
@@ -279,7 +297,7 @@ class _Comparison:
             self._differ(f"the model in {folder}, its checkpoint:", "model")
             return
         try:
-            new = tested_tensors(self.cfg)
+            new = self.tensors(self.cfg)
         except (OSError, ValueError) as error:
             self.found.different.append(f"the model in {folder} cannot be read: {message_of(error)}")
             return

@@ -6,6 +6,8 @@ anything to do, and `claim`, once its config is settled, takes the folder.
 """
 
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -30,6 +32,10 @@ from .resolve import Run, resolve_training, variant_suffix
 # Keys that a training run may lack when its model is tested with them.
 ONLY_FOR_TESTS = {"DATASET.SUBSAMPLE_CLASSES", "RUN.SOURCE", "TEST.SPLIT"}
 LOCK_PATIENCE = 10.0  # seconds: loader workers of a killed run may hold its lock for a moment
+
+
+class FolderInUse(RuntimeError):
+    """Another process is running in the folder."""
 
 
 def settle_folders(args, run: Run) -> None:
@@ -106,7 +112,7 @@ def claim(
 
     Args:   command, the words that made the run, for config.yaml; inputs, what it reads (None: not compared)
     Raises: ValueError if the folder, or that of ``--resume``, holds another experiment, or if the folder
-            holds files that are not a run of ours; RuntimeError if another process is running in it
+            holds files that are not a run of ours; FolderInUse if another process is running in it
     """
     folder, cfg = Path(run.cfg.OUTPUT_DIR), run.cfg
     if cfg.RESUME:
@@ -206,10 +212,28 @@ def _lock(folder: Path) -> None:
     try:
         lock.acquire()
     except Timeout as error:
-        raise RuntimeError(
+        raise FolderInUse(
             f"another process is running in {folder}; wait for it, or choose another --output-dir"
         ) from error
     _held.append(lock)
+
+
+@contextmanager
+def kept_free(folder: Path) -> Iterator[bool]:
+    """Keep other processes out of a run folder for a moment. Yields False where one is running: at once."""
+    if not folder.is_dir():
+        yield True
+        return
+    lock = FileLock(folder / LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
 
 
 def release() -> None:

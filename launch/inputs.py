@@ -25,7 +25,10 @@ from .registered import FIRST_VERSION, class_fact, source_files
 
 SAMPLED = 100  # one picture in so many counts by content where size and path are enough for the others
 # What the images of a run do not depend on.
-NOT_FOR_DATA = ("LOSS.", "MODEL.", "OPTIM.", "TRAIN.", "TRAINER.", "RUN.LOAD_EPOCH", "RUN.PROTOCOL")
+NOT_FOR_DATA = (
+    *("DATALOADER.", "INPUT.", "LOSS.", "MODEL.", "OPTIM.", "TRAIN.", "TRAINER."),
+    *("DATASET.PROMPT_TEMPLATE", "RUN.DATASET_FILE", "RUN.LOAD_EPOCH", "RUN.PROTOCOL", "RUN.SOURCE"),
+)
 
 
 class Inputs(NamedTuple):
@@ -39,7 +42,7 @@ class Inputs(NamedTuple):
     ]  # "train", "val", "test" -> paths of its images in order, of lists that are read
 
 
-def read_inputs(cfg, tensors: bool = False, memory: dict | None = None) -> Inputs:
+def read_inputs(cfg, tensors: bool = False, memory: dict | None = None, without_data: str = "") -> Inputs:
     """Digests of all that the run of a resolved config reads.
 
     lists          {"train", "val", "test": {"images": number, "digest"}}: of lines "path, label, class name"
@@ -64,7 +67,8 @@ def read_inputs(cfg, tensors: bool = False, memory: dict | None = None) -> Input
     Python's `random`, NumPy's generator, and torch's where torch is imported already, are seeded, as the run
     does before it makes its lists. What a data set prints goes to standard error: the run prints it again.
 
-    Args: memory, a dict that calls for many runs share, so that what is equal for them is read once
+    Args: memory, a dict that calls for many runs share, so that what is equal for them is read once;
+          without_data, why the data set is not to be read ("": it is)
     Returns: the digests (hex), None for what is not there, and why it is not
     """
     inputs = {
@@ -83,10 +87,13 @@ def read_inputs(cfg, tensors: bool = False, memory: dict | None = None) -> Input
             missing.append(f"{what}: {message_of(error)}")
 
     with Digests() as digests:
-        key = _data_key(cfg)
-        if key not in memory:
-            memory[key] = _read_data(cfg, digests)
-        data = memory[key]
+        if without_data:
+            data = Inputs({}, [f"data set {cfg.DATASET.NAME}: {without_data}"], {}, {})
+        else:
+            key = data_key(cfg)
+            if key not in memory:
+                memory[key] = _read_data(cfg, digests)
+            data = memory[key]
         inputs.update(data.digests)
         missing += data.missing
         add("backbone", lambda: {"backbone": backbones.weights_digest(cfg.MODEL.BACKBONE.NAME)})
@@ -129,7 +136,7 @@ def note_tensors(digests: dict, cfg) -> None:
             digests["model_tensors"] = tested_tensors(cfg)
 
 
-def _data_key(cfg) -> tuple:
+def data_key(cfg) -> tuple:
     """What decides the images of a run: two configs with equal keys read the same."""
     values = {**experiment(cfg), "DATASET.ROOT": cfg.DATASET.ROOT, "RUN.DIGEST_GB": cfg.RUN.DIGEST_GB}
     return tuple(

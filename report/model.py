@@ -43,6 +43,7 @@ class Cell:
     printed: Printed | None = None
     runs: tuple[str, ...] = ()  # names of the runs it was made from
     help: tuple[str, ...] = ()  # what these runs used beside training images: "val search", ...
+    footnotes: tuple[str, ...] = ()  # on these runs: "finished, inputs not recorded", ...
 
     @property
     def difference(self) -> float | None:
@@ -141,7 +142,7 @@ class ReportedRun:
     command: str
     result: dict = field(default_factory=dict)  # result.json
     starts: tuple[dict, ...] = ()  # starts.jsonl
-    reason: str = ""
+    reason: str = ""  # of its state, or what is to be said of its result
     embedded: bool = False
 
 

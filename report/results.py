@@ -73,7 +73,7 @@ def _reported(paper: Paper, planned: Planned) -> ReportedRun:
         command=" ".join(planned.command),
         result=planned.result or {},
         starts=tuple(read_starts(planned.folder)) if planned.result else (),
-        reason=planned.reason,
+        reason="; ".join(filter(None, (planned.reason, *planned.remarks))),
         embedded=paper.family_of(planned.spec.dataset).embedded,
     )
 
@@ -122,6 +122,10 @@ class Quantity(ABC):
         """What its runs used beside training images."""
         extras = [extra for run in self.runs() if run.result for extra in run.result.get("extras") or ()]
         return tuple(dict.fromkeys(extras))
+
+    def footnotes(self) -> tuple[str, ...]:
+        """What is to be said of its runs' results."""
+        return tuple(dict.fromkeys(note for run in self.runs() if run.result for note in run.footnotes))
 
 
 class Measured(Quantity):
@@ -354,6 +358,7 @@ class _Cells:
             printed=self._printed(place),
             runs=tuple(run.name for run in quantity.runs() if run.result),
             help=quantity.help(),
+            footnotes=quantity.footnotes(),
         )
 
     def quantity(self, place: Place) -> Quantity:

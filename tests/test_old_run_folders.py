@@ -18,6 +18,7 @@ import reproduce
 from dassl.config import get_cfg_default
 from dassl.data.datasets import build_dataset
 from grid.failures import Failure
+from launch.compare import NOT_RECORDED
 
 V01 = Path(__file__).parent / "fixtures/run_folders/v0.1"
 CLIPFIT = "base2new/{}/demo/shots_16/CLIPFit/demo/seed1"
@@ -75,7 +76,8 @@ def test_a_finished_run_is_finished_already_with_its_data_at_another_root(
 def test_a_finished_run_and_its_test_are_done_in_a_plan(states):
     lines = states("table1", "--datasets", "demo", "--methods", "clipfit")
     for kind in ("train_base", "test_new"):
-        assert lines[CLIPFIT.format(kind)].split() == ["done", CLIPFIT.format(kind)]
+        state, folder, remark = lines[CLIPFIT.format(kind)].split(maxsplit=2)
+        assert (state, folder) == ("done", CLIPFIT.format(kind)) and remark == f"({NOT_RECORDED})"
 
 
 def test_a_begun_run_is_unfinished_and_a_failed_one_says_why(states, output):

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import reproduce
 import train
 from dassl.utils import close_logger
+from launch.resolve import PROJECT
 
 QUICK = ["--datasets", "demo_garden", "--methods", "zsclip", "--seeds", "1"]
 
@@ -131,6 +133,51 @@ def test_the_command_of_a_stale_run_moves_its_folder_aside(run, tmp_path, capsys
     run("run", "table1")
     folder = next((tmp_path / "out/base2new/train_base/demo_garden").glob("*/*/*/seed1"))
     result = json.loads((folder / "result.json").read_text())
-    (folder / "result.json").write_text(json.dumps({**result, "trainer_version": 0}))
+    result["inputs"]["trainer_version"] = 0
+    (folder / "result.json").write_text(json.dumps(result))
     status, printed = run("plan", "table1", "--commands")
     assert status == 0 and printed.startswith("mkdir -p ") and f" && mv {folder} " in printed
+
+
+@pytest.mark.slow
+def test_what_was_finished_before_inputs_were_recorded_is_footnoted_and_verified(run, tmp_path):
+    run("run", "table1")
+    folder = next((tmp_path / "out/base2new/train_base/demo_garden").glob("*/*/*/seed1"))
+    result = json.loads((folder / "result.json").read_text())
+    del result["inputs"]
+    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "environment.json").unlink()
+    status, printed = run("report", "table1")
+    assert status == 0 and "¹ finished, inputs not recorded" in printed
+    report = tmp_path / "out/report"
+    files = [report / "report.html", report / "report.md", *report.glob("tables/table1*")]
+    assert {path.suffix for path in files} == {".html", ".md", ".csv", ".tex"}
+    assert all("finished, inputs not recorded" in path.read_text() for path in files)
+
+    assert "2 runs, 0 to do" in run("run", "table1")[1]
+    assert "2 runs, 1 to do" in run("run", "table1", "--verify")[1]
+    assert json.loads((folder / "result.json").read_text())["inputs"]
+    (aside,) = folder.parent.glob(".stale/*/result.json")
+    assert json.loads(aside.read_text()) == result
+    status, printed = run("run", "table1", "--verify")
+    assert "2 runs, 0 to do" in printed and "inputs not recorded" not in printed
+
+
+@pytest.mark.slow
+def test_two_at_once_on_one_output_share_the_runs(demo_root, tmp_path):
+    where = ["--root", str(demo_root), "--output", str(tmp_path / "out"), "--jobs", "1"]
+    command = [sys.executable, "reproduce.py", "run", "table1", *QUICK, *where]
+    both = [
+        subprocess.Popen(
+            [*command, "--report", str(tmp_path / name)],
+            **dict(cwd=PROJECT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True),
+        )
+        for name in ("one", "other")
+    ]
+    said = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    results = [json.loads(path.read_text()) for path in (tmp_path / "out").glob("base2new/**/result.json")]
+    assert [result["starts"] for result in results] == [1, 1]
+    assert not (tmp_path / "out/grid/failed").exists() and not any("failed" in text for text in said)
+    tables = [next((tmp_path / name).glob("tables/*.csv")).read_text() for name in ("one", "other")]
+    assert tables[0] == tables[1]

@@ -15,6 +15,7 @@ class Outcome:
     error: str = ""  # what went wrong; "": nothing
     lost: bool = False  # the machine went away under it: no fault of the run
     out_of_memory: bool = False
+    elsewhere: bool = False  # another process is doing the run: no fault of it either
     log: list[str] = field(default_factory=list)  # last lines of what the process said outside log.txt
 
 

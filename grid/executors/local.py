@@ -133,7 +133,8 @@ class _Slot:
             answer = json.loads(line)
             if answer["spoiled"]:  # it is about to end, and must not be given another run meanwhile
                 self.kill()
-            return Outcome(planned, answer["error"] or "", out_of_memory=answer["out_of_memory"])
+            given = {key: answer[key] for key in ("out_of_memory", "elsewhere")}
+            return Outcome(planned, answer["error"] or "", **given)
         self.kill()
         status = self.process.returncode
         how = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"

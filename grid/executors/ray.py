@@ -11,6 +11,7 @@ themselves when their raylet is gone, and until then the lock of the run folder 
 """
 
 import os
+import time
 import warnings
 from collections.abc import Iterable
 from pathlib import Path
@@ -70,6 +71,9 @@ class RayExecutor:
 
     def wait(self) -> list[Outcome]:
         self._count_slots()
+        if not self._running:  # Ray would return at once
+            time.sleep(HEARTBEAT)
+            return []
         ended, _ = self._ray.wait(list(self._running), timeout=HEARTBEAT)
         return [self._outcome(self._running.pop(answer), answer) for answer in ended]
 
@@ -95,7 +99,8 @@ class RayExecutor:
             error = ended["error"] or ""
             if ended["out_of_memory"] and 0 < self._gpus < 1:
                 error += f"; {SHARED}"
-            return Outcome(planned, error, out_of_memory=ended["out_of_memory"])
+            given = {key: ended[key] for key in ("out_of_memory", "elsewhere")}
+            return Outcome(planned, error, **given)
         except (errors.NodeDiedError, errors.LocalRayletDiedError) as error:
             return Outcome(planned, _first_line(error), lost=True)
         except errors.RayError as error:  # its process ended, or the run cannot even begin there

@@ -132,6 +132,8 @@ def _reading(cell: Cell, unit: str, best: bool, seeds: tuple[int, ...], number_o
         notes.append(_partial(ours, seeds))
     if not absent and cell.help:
         notes.append(f"used beside the training images: {', '.join(cell.help)}")
+    if not absent:
+        notes += cell.footnotes
     spread = "" if absent or ours.sd is None else number(ours.sd, unit)
     return Reading(
         cell,
@@ -143,7 +145,7 @@ def _reading(cell: Cell, unit: str, best: bool, seeds: tuple[int, ...], number_o
         reason=reason,
         absence="" if not absent else reason if len(reason) <= SHORT else EMPTY,
         best=best,
-        notes=tuple(number_of(note) for note in notes),
+        notes=tuple(sorted(number_of(note) for note in notes)),
         printed_notes=(number_of(f"print: {printed.note}"),) if printed and printed.note else (),
     )
 

@@ -35,7 +35,7 @@ def _line(view: View, row, column, reading) -> dict:
         "printed": printed.text if printed else "",
         "difference": reading.cell.difference,
         "agrees": {"agrees": "yes", "differs": "no", "": ""}[reading.verdict],
-        "note": printed.note if printed else "",
+        "note": "; ".join(filter(None, (printed.note if printed else "", *reading.cell.footnotes))),
         "reason": reading.reason,
         "help": "; ".join(reading.cell.help),
         "data": "embedded" if view.table.embedded else view.table.tag or "paper",

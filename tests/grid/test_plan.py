@@ -20,11 +20,11 @@ from datasets.demo import DrawnDataset
 from grid.failures import Failure
 from grid.plan import plan
 from grid.scheduler import move_aside
-from grid.source import dataset_folder, trainer_version
+from grid.source import dataset_folder, is_drawn
 from grid.spec import Spec
 from launch.arguments import parse_args
 from launch.folder import run_folder
-from launch.registered import methods
+from launch.registered import class_fact, methods
 from launch.resolve import PROJECT, resolve
 
 TRAINING = Spec("CLIPFit", "base2new", "demo", 16, 1)
@@ -46,9 +46,9 @@ def look(tmp_path):
     return look
 
 
-def config_of(planned):
-    """The config that the planned command leads to."""
-    return resolve(parse_args(planned.command[2:])).cfg
+def config_of(planned, *pairs):
+    """The config that the planned command leads to, with these pairs behind it."""
+    return resolve(parse_args([*planned.command[2:], *pairs])).cfg
 
 
 def settle(cfg, precision):
@@ -93,9 +93,11 @@ def test_a_result_counts_wherever_it_was_computed(look, precision):
 
 def test_a_result_of_another_config_or_version_is_stale(look):
     finish(look(), config_digest="0" * 64)
-    assert (look().state, look().reason, look().result) == ("stale", "its config has changed", None)
+    write_config(look().folder, config_of(look(), "OPTIM.LR", "1.0"), "python train.py")
+    assert (look().state, look().result) == ("stale", None)
+    assert look().reason == "OPTIM.LR: 1.0 there, 0.002 now"
     finish(look(), trainer_version=0)
-    assert (look().state, look().reason) == ("stale", "trainer version 0, now 1")
+    assert (look().state, look().reason) == ("stale", "the version of CLIPFit: 0 there, 1 now")
 
 
 def test_a_test_of_a_model_that_is_trained_otherwise_now_is_stale(look):
@@ -303,12 +305,12 @@ def test_planning_imports_no_torch(tmp_path):
 
 @pytest.mark.parametrize("name", methods())
 def test_versions_read_from_the_source_are_those_of_the_classes(name):
-    assert trainer_version(name) == TRAINER_REGISTRY.get(name).version
+    assert class_fact("trainers", name, "version", 1) == TRAINER_REGISTRY.get(name).version
 
 
 @pytest.mark.parametrize("name", DATASET_REGISTRY.registered_names())
 def test_folders_read_from_the_source_are_those_of_the_classes(name):
     dataset = DATASET_REGISTRY.get(name)
     if dataset.__module__.startswith("datasets."):
-        expected = None if issubclass(dataset, DrawnDataset) else dataset.dataset_dir
-        assert dataset_folder(name) == expected
+        assert dataset_folder(name) == dataset.dataset_dir
+        assert is_drawn(name) == issubclass(dataset, DrawnDataset)

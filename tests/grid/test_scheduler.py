@@ -4,9 +4,10 @@ import json
 from dataclasses import dataclass, replace
 
 import pytest
+from filelock import FileLock
 
 from dassl.config.identity import config_digest
-from dassl.run_folder import write_config
+from dassl.run_folder import LOCK, write_config
 from grid.display import Counts, Display, duration
 from grid.executors import Outcome
 from grid.failures import Failure
@@ -53,7 +54,7 @@ class Fake:
 
 
 def finish(planned, **changes):
-    result = {"config_digest": next(iter(planned.digests)), "trainer_version": planned.version}
+    result = {"config_digest": next(iter(planned.digests)), "trainer_version": 1}
     planned.folder.mkdir(parents=True, exist_ok=True)
     (planned.folder / "result.json").write_text(json.dumps({**result, "seconds_train": 10.0, **changes}))
 
@@ -125,6 +126,77 @@ def test_losing_a_machine_is_no_failure_of_the_run(runs, progress):
     assert summary.done == [planned]
     summary = run([runs(SHIFT)[SHIFT].needs], Fake(few_shot=["lost"] * 12), progress)
     assert summary.failed
+
+
+class Beside(Fake):
+    """Another process holds the lock of a run's folder until this executor has waited in vain."""
+
+    def __init__(self, planned, leaves=lambda planned: None):
+        super().__init__()
+        planned.folder.mkdir(parents=True, exist_ok=True)
+        self.lock, self.planned, self.leaves = FileLock(planned.folder / LOCK), planned, leaves
+        self.lock.acquire()
+
+    def wait(self):
+        if self.going:
+            return super().wait()
+        self.leaves(self.planned)
+        self.lock.release()
+        return []
+
+
+def test_a_run_of_another_process_is_waited_for_and_its_result_taken(runs, progress):
+    planned = runs(SHIFT)
+    training = planned[SHIFT].needs
+    executor = Beside(training, leaves=finish)
+    summary = run(planned.values(), executor, progress)
+    assert summary.done == [training, planned[SHIFT]] and not summary.failed
+    assert executor.started == [planned[SHIFT]]
+    assert progress.said == [f"{training.name} is running in another process: waiting for it"]
+    first = progress.shown[0]
+    assert (first.running, first.elsewhere) == (0, 1) and "0 running, 1 running elsewhere" in str(first)
+
+
+def test_a_run_that_another_process_gave_up_is_taken_over(runs, progress):
+    planned = runs(FEW_SHOT)[FEW_SHOT]
+    executor = Beside(planned)
+    assert run([planned], executor, progress).done == [planned] == executor.started
+
+
+def test_other_runs_go_on_beside_a_run_of_another_process(runs, progress):
+    specs = [replace(FEW_SHOT, seed=seed) for seed in (1, 2)]
+    planned = runs(*specs)
+    executor = Beside(planned[specs[0]], leaves=finish)
+    summary = run(planned.values(), executor, progress)
+    assert executor.started == [planned[specs[1]]]
+    assert summary.done == [planned[specs[1]], planned[specs[0]]]
+
+
+def test_the_folder_of_a_stale_run_is_not_moved_from_under_another_process(runs, progress):
+    planned = runs(FEW_SHOT)[FEW_SHOT]
+    finish(planned, trainer_version=0)
+    stale = runs(FEW_SHOT)[FEW_SHOT]
+    executor = Beside(stale, leaves=finish)
+    assert stale.state == "stale" and run([stale], executor, progress).done == [stale]
+    assert executor.started == [] and not (stale.folder.parent / ".stale").exists()
+
+
+def test_a_lock_that_was_met_only_by_the_run_is_no_failure(runs, progress):
+    class Late(Fake):
+        def wait(self):
+            finish(planned)
+            return [Outcome(self.going.pop(), "another process", elsewhere=True)]
+
+    planned = runs(FEW_SHOT)[FEW_SHOT]
+    summary = run([planned], Late(), progress)
+    assert summary.done == [planned] and not Failure.path(planned.output, planned.name).exists()
+
+
+def test_a_run_that_another_process_did_since_the_plan_is_not_started(runs, progress):
+    planned = runs(FEW_SHOT)[FEW_SHOT]
+    finish(planned)
+    executor = Fake()
+    assert run([planned], executor, progress).done == [planned] and executor.started == []
 
 
 def test_ctrl_c_stops_and_the_next_call_goes_on(runs, progress):

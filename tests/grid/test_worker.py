@@ -14,6 +14,7 @@ from dassl.utils import stop_signals
 from grid import worker
 from grid.executors import local
 from grid.executors.local import LocalExecutor
+from launch.folder import FolderInUse
 from launch.resolve import PROJECT
 
 ASSERT = "CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported"
@@ -58,6 +59,11 @@ def test_other_errors_leave_the_process_as_it_was(answer):
     assert answer(ValueError("BETA is -1")) == worker.Answer("BETA is -1")
     no_memory = answer(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB"))
     assert no_memory.out_of_memory and not no_memory.spoiled
+
+
+def test_a_folder_that_another_process_holds_is_told_apart(answer):
+    given = answer(FolderInUse("another process is running in output/x"))
+    assert given == worker.Answer("another process is running in output/x", elsewhere=True)
 
 
 def test_a_signal_ends_the_run_with_words_and_the_process(monkeypatch):

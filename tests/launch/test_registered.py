@@ -378,7 +378,7 @@ def test_the_users_class_takes_the_shipped_name_where_it_is_asked_to(copy, resul
 
 def test_a_plan_of_runs_means_the_shipped_class(copy):
     code = (
-        "from grid.plan import plan; from grid.spec import Spec; from grid.source import trainer_version\n"
+        "from grid.plan import plan; from grid.spec import Spec\n"
         "(run,) = plan([(Spec('CoOp', 'base2new', 'demo', 16, 1), ())], 'output', 'data').values()\n"
         "import sys; assert 'torch' not in sys.modules; print(run.name, run.command[3])"
     )

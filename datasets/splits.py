@@ -147,14 +147,14 @@ class SplitDataset(DatasetBase):
         classes = set(then.values()), set(now.values())
         differing = {
             "new images": [relative_path(image, self.image_dir) for image in now if image not in then],
-            "images less": [relative_path(image, self.image_dir) for image in then if image not in now],
+            "missing images": [relative_path(image, self.image_dir) for image in then if image not in now],
             "new classes": sorted(classes[1] - classes[0]),
-            "classes less": sorted(classes[0] - classes[1]),
+            "missing classes": sorted(classes[0] - classes[1]),
         }
-        found = [f"{len(names):,} {what} ({_shown(names)})" for what, names in differing.items() if names]
+        found = [f"{what}: {len(names):,} ({_shown(names)})" for what, names in differing.items() if names]
         if found:
             print(
-                f"Warning: {self.image_dir} is not what {path} was made from: {', '.join(found)}. "
+                f"Warning: {self.image_dir} is not what {path} was made from ({'; '.join(found)}). "
                 "The split stays as it is; delete that file to have it made anew, with other picks"
             )
 

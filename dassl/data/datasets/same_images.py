@@ -53,14 +53,14 @@ def warnings_of_copies(train, test) -> Iterator[str]:
             if digest in trained
         ]
     if copies:
-        yield f"{_some(copies, 'test images are copies of images trained on')}; they make the result better"
+        yield _some(copies, "test images that are copies of images trained on, which helps the result")
     unequal = [
         " and ".join(f"{path} ({labels[path][1]})" for path in group)
         for group in trained.values()
         if len({labels[path][0] for path in group}) > 1
     ]
     if unequal:
-        yield _some(unequal, "training images have copies of another class")
+        yield _some(unequal, "training images of equal content in different classes")
 
 
 def _size(path: str) -> int:
@@ -90,9 +90,9 @@ def warnings_of_lists(lists: dict) -> Iterator[str]:
             if first.label != item.label:
                 unequal[path] = f"{path} ({first.classname} and {item.classname})"
         if twice:
-            yield _some(list(twice), f"images are listed twice in {name}")
+            yield _some(list(twice), f"images listed twice in {name}")
     if unequal:
-        yield _some(list(unequal.values()), "images have two labels")
+        yield _some(list(unequal.values()), "images with two labels")
 
 
 def warnings_of_names(names: dict[int, str]) -> Iterator[str]:
@@ -105,9 +105,9 @@ def warnings_of_names(names: dict[int, str]) -> Iterator[str]:
         same[" ".join(name.replace("_", " ").casefold().split())].append(f"{name!r} (label {label})")
     groups = [" and ".join(group) for group in same.values() if len(group) > 1]
     if groups:
-        yield f"{_some(groups, 'prompts stand for more than one class')}: their names do not tell them apart"
+        yield _some(groups, "classes with one prompt, which their names do not tell apart")
 
 
 def _some(items: list[str], what: str) -> str:
     more = f" and {len(items) - SHOWN:,} more" if len(items) > SHOWN else ""
-    return f"{len(items):,} {what}: {', '.join(items[:SHOWN])}{more}"
+    return f"{what} ({len(items):,}): {', '.join(items[:SHOWN])}{more}"

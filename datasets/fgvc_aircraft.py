@@ -26,7 +26,7 @@ class FGVCAircraft(splits.SplitDataset):
         """
         path, items = self.annotation(name), []
         for line in splits.read_lines(path):
-            image, _, variant = line.partition(" ")
+            image, _, variant = line.replace("\t", " ").partition(" ")
             if variant not in labels:
                 raise ValueError(f"{path}: {line!r} names no variant of variants.txt")
             items.append(Datum(os.path.join(self.image_dir, f"{image}.jpg"), labels[variant], 0, variant))

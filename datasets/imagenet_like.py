@@ -4,20 +4,22 @@ import os
 
 from dassl.data.datasets.base_dataset import ClassFolder, FolderImages
 from datasets import splits
-from datasets.listing import list_class_folders
+from datasets.listing import list_class_folders, no_pictures
 
 
 def read_classnames(text_file: str) -> dict[str, str]:
     """WordNet id -> class name, from lines like `n01440764 tench`, in the file's order.
 
-    Raises: ValueError for a line without a name
+    Raises: ValueError for a line without a name, and for an id with two lines
     """
     names = {}
     for line in splits.read_lines(text_file):
-        wnid, _, name = line.partition(" ")
+        wnid, *name = line.split(maxsplit=1)
         if not name:
             raise ValueError(f"{text_file}: {line!r} is no line like 'n01440764 tench'")
-        names[wnid] = name
+        if wnid in names:
+            raise ValueError(f"{text_file}: {wnid} has two lines, {names[wnid]!r} and {name[0]!r}")
+        names[wnid] = name[0]
     return names
 
 
@@ -48,7 +50,7 @@ def read_class_folders(folder: str, classnames: dict[str, str], cache: str = "")
 
 def _not_empty(folder: str, name: str, files: str) -> str:
     if not files:
-        raise ValueError(f"{os.path.join(folder, name)} holds no images; every class needs one")
+        raise ValueError(no_pictures(os.path.join(folder, name)))
     return files
 
 

@@ -27,8 +27,9 @@ class OxfordPets(splits.SplitDataset):
     def _read_list(self, name: str) -> list[Datum]:
         """Items of an official list, lines of `image class species breed`; the class counts from 1."""
         items = []
-        for line in splits.read_lines(self.annotation("annotations", name)):
-            image, label, _, _ = line.split(" ")
+        path = self.annotation("annotations", name)
+        for line in splits.read_lines(path):
+            image, label, _, _ = splits.fields(path, line, "image class species breed")
             breed = image.rpartition("_")[0].lower()  # american_bulldog of American_Bulldog_12
             items.append(Datum(os.path.join(self.image_dir, f"{image}.jpg"), int(label) - 1, 0, breed))
         return items

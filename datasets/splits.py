@@ -6,18 +6,26 @@ sampling picks.
 """
 
 import os
+import posixpath
 import random
 import uuid
 from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 
+from tqdm import tqdm
+
+from clipfit.io.digests import file_digest
+from clipfit.io.pictures import image_size
 from dassl.data.datasets import DatasetBase, Datum
-from dassl.data.datasets.base_dataset import FolderImages, group_by_label, sample_per_label
-from dassl.utils import list_digest, listdir_nohidden, read_json, write_json
+from dassl.data.datasets.base_dataset import FolderImages, check_files, group_by_label, sample_per_label
+from dassl.utils import list_digest, read_json, write_json
+from datasets.listing import list_class_folders, no_pictures
 
 LISTS = ("train", "val", "test")
 MAX_VAL_SHOTS = 4  # validation images per class under few shots
+SHOWN = 3  # names in a line
+MANY = 2_000  # images: opening so many takes long enough for a progress bar
 
 
 class SplitDataset(DatasetBase):
@@ -96,19 +104,59 @@ class SplitDataset(DatasetBase):
 
     def read_or_make_split(self, seed: int) -> tuple[list, list, list]:
         """The lists of the split file, which is written first if it is missing."""
-        path = os.path.join(self.dataset_dir, self.split_file)
-        if not os.path.isfile(path):
-            lists = self.make_split(generator(seed))
-            if self.read_only:
-                return lists
-            try:
-                save_split(*lists, path, self.image_dir, replace=False)
-            except OSError as error:
-                print(f"The split of {type(self).__name__} was made, but cannot be kept: {error}")
-                return lists
-            print(f"Made the split of {type(self).__name__}: {path}")
+        path, name = os.path.join(self.dataset_dir, self.split_file), type(self).__name__
+        if os.path.isfile(path):
+            lists = read_split(path, self.image_dir)
+            if is_made_here(path):
+                self._compare_with_what_is_there(path, lists)
+            return lists
+        lists = self.make_split(generator(seed))
+        if self.read_only:
+            return lists
+        check_files(name, *lists, advice=self.advice_on_missing())
+        _check_pictures(name, lists)
+        try:
+            if save_split(*lists, path, self.image_dir, replace=False):
+                note_made_split(path, seed)
+        except OSError as error:
+            print(f"The split of {name} was made, but cannot be kept: {error}")
+            return lists
+        print(f"Made the split of {name}: {path}")
         # Read even if just written: of several processes the first one's split counts for all.
         return read_split(path, self.image_dir)
+
+    def advice_on_missing(self) -> str:
+        """As elsewhere; a split that was made for other images can be made anew."""
+        path = os.path.join(self.dataset_dir, self.split_file)
+        advice = super().advice_on_missing()
+        if os.path.isfile(path) and type(self).make_split is not SplitDataset.make_split:
+            advice += (
+                f". If {path} is not the published split, but was made from what the folder held before, "
+                "delete that file, and the split is made anew"
+            )
+        return advice
+
+    def _compare_with_what_is_there(self, path: str, lists: tuple[list, list, list]) -> None:
+        """Say how images and classes differ from those that the split at `path` was made of."""
+        try:
+            now = _classes_by_image(self.make_split(generator(0)))
+        except (OSError, ValueError) as error:
+            print(f"Warning: {path} was made here, and could not be made any more: {error}")
+            return
+        then = _classes_by_image(lists)
+        classes = set(then.values()), set(now.values())
+        differing = {
+            "new images": [relative_path(image, self.image_dir) for image in now if image not in then],
+            "missing images": [relative_path(image, self.image_dir) for image in then if image not in now],
+            "new classes": sorted(classes[1] - classes[0]),
+            "missing classes": sorted(classes[0] - classes[1]),
+        }
+        found = [f"{what}: {len(names):,} ({_shown(names)})" for what, names in differing.items() if names]
+        if found:
+            print(
+                f"Warning: {self.image_dir} is not what {path} was made from ({'; '.join(found)}). "
+                "The split stays as it is; delete that file to have it made anew, with other picks"
+            )
 
     def select(self, cfg, full_train: list, full_val: list, test: list) -> tuple[list, list, list]:
         """Of the whole lists, what the config asks for: few shots of all classes, then some classes."""
@@ -177,9 +225,34 @@ def relative_path(path: str, folder: str) -> str:
 
 
 def read_lines(path: str) -> list[str]:
-    """The lines of a text file that are not blank, without space around them."""
-    with open(path, encoding="utf-8") as file:
-        return [line.strip() for line in file if line.strip()]
+    """The lines of a text file, without space around them; blank lines and comments (#) are left out.
+
+    Raises: ValueError naming file and line if it is not UTF-8 text
+    """
+    lines = []
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                text = line.decode("utf-8-sig" if number == 1 else "utf-8").strip()
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{path}, line {number} is not UTF-8 text ({error}); save it as UTF-8"
+                ) from error
+            if text and not text.startswith("#"):
+                lines.append(text)
+    return lines
+
+
+def fields(path: str, line: str, names: str) -> list[str]:
+    """The fields of a line of the file `path`, separated by spaces or tabs.
+
+    Args:   names, what the fields are, separated by spaces
+    Raises: ValueError naming file and line if there are more or fewer
+    """
+    found = line.split()
+    if len(found) != len(names.split()):
+        raise ValueError(f"{path}: {line!r} is no line of {names!r}")
+    return found
 
 
 def read_mat(path: str, variable: str):
@@ -208,18 +281,19 @@ def read_split(filepath: str, path_prefix: str) -> tuple[list, list, list]:
     _check_labels(filepath, content)
     return tuple(
         [
-            Datum(impath=os.path.join(path_prefix, path), label=label, classname=name)
+            Datum(impath=os.path.join(path_prefix, path.replace("\\", "/")), label=label, classname=name)
             for path, label, name in items
         ]
         for items in (content[key] for key in LISTS)
     )
 
 
-def save_split(train, val, test, filepath: str, path_prefix: str, replace: bool = True) -> None:
+def save_split(train, val, test, filepath: str, path_prefix: str, replace: bool = True) -> bool:
     """Write a split file, in one step; `path_prefix` is the image folder.
 
     Without `replace`, a file that another process has written meanwhile stays.
 
+    Returns: whether the file is the one written here
     Raises: ValueError if an image lies outside the image folder; OSError if the folder cannot be written.
     """
     content = {}
@@ -231,25 +305,80 @@ def save_split(train, val, test, filepath: str, path_prefix: str, replace: bool 
                 f"cannot write {filepath}: {outside[0]!r} lies outside the image folder {path_prefix}"
             )
         content[key] = entries
-    if replace:
-        write_json(content, filepath)
-    else:
-        _write_json_once(content, filepath)
+    if not replace:
+        return _write_json_once(content, filepath)
+    write_json(content, filepath)
+    return True
 
 
-def _write_json_once(obj, path: str) -> None:
+def _write_json_once(obj, path: str) -> bool:
     """Write a JSON file unless it exists; of several processes one wins, and nobody sees half a file."""
     draft = f"{path}.{uuid.uuid4().hex}"
     write_json(obj, draft)
     try:
         os.link(draft, path)  # unlike a rename, refuses an existing target
     except FileExistsError:
-        pass
+        return False
     except OSError:  # a file system without links: the last writer wins
         os.replace(draft, path)
     finally:
         with suppress(FileNotFoundError):
             os.unlink(draft)
+    return True
+
+
+# Splits that were made here. The note stands beside the split, whose bytes stay those that CoOp would write.
+
+
+def note_path(path: str) -> str:
+    """The file that says that the split at `path` was made here."""
+    return f"{os.path.splitext(path)[0]}.made.json"
+
+
+def note_made_split(path: str, seed: int) -> None:
+    """Write down that the split at `path` was made here."""
+    note = {
+        "what": f"{os.path.basename(path)} was made by clipfit from the images that were there; "
+        "delete it, and it is made anew",
+        "seed": seed,
+        "sha256": file_digest(path),
+    }
+    write_json(note, note_path(path))
+
+
+def is_made_here(path: str) -> bool:
+    """Whether the split at `path` is one that was made here, unchanged since."""
+    with suppress(OSError, ValueError):
+        note = read_json(note_path(path))
+        return isinstance(note, dict) and note.get("sha256") == file_digest(path)
+    return False
+
+
+def _check_pictures(name: str, lists) -> None:
+    """Open every image of a split before it is written. Raises: ValueError naming those that cannot be"""
+    paths = [item.impath for items in lists for item in items]
+    faults = []
+    for path in tqdm(paths, f"opening the images of {name}", disable=None if len(paths) > MANY else True):
+        try:
+            if "\\" in os.path.basename(path):
+                raise OSError(f"{path} has a backslash in its name; rename the file")
+            image_size(path)
+        except OSError as error:
+            faults.append(str(error))
+    if faults:
+        more = f"; and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
+        raise ValueError(
+            f"{name}: the split is not made, because {len(faults):,} of {len(paths):,} images cannot be "
+            f"read: {'; '.join(faults[:SHOWN])}{more}"
+        )
+
+
+def _classes_by_image(lists) -> dict[str, str]:
+    return {item.impath: item.classname for items in lists for item in items}
+
+
+def _shown(names: list[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def _check_entry(where: str, entry, names: dict) -> None:
@@ -258,7 +387,7 @@ def _check_entry(where: str, entry, names: dict) -> None:
     if kinds != [str, int, str]:
         raise ValueError(f"{where} is {entry!r}; it must be [path, label, class name]")
     path, label, name = entry
-    if os.path.isabs(path) or path.startswith("/") or path[1:2] == ":":
+    if os.path.isabs(path) or path.startswith(("/", "\\")) or path[1:2] == ":":
         raise ValueError(f"{where}: {path!r} is absolute; paths are relative to the image folder")
     if ".." in path.replace("\\", "/").split("/"):
         raise ValueError(f"{where}: {path!r} contains '..'; paths stay inside the image folder")
@@ -323,17 +452,16 @@ def read_and_split_data(
         rng: a `random.Random`; by default the global module, with which plugins shuffle.
     Raises: ValueError if there is no class folder, or one is too small to give each list an image.
     """
-    folders = [name for name in listdir_nohidden(image_dir, sort=True) if name not in ignored]
-    folders = [name for name in folders if os.path.isdir(os.path.join(image_dir, name))]
+    folders = list_class_folders(image_dir, ignored=ignored)
     if not folders:
         raise ValueError(f"{image_dir} holds no class folders; DATASETS.md shows the layout")
     groups = []
-    for label, folder in enumerate(folders):
-        name = (new_cnames or {}).get(folder, folder)
-        files = listdir_nohidden(os.path.join(image_dir, folder), sort=True)
+    for label, (folder, files) in enumerate(folders.items()):
+        path = os.path.join(image_dir, folder)
         if not files:
-            raise ValueError(f"{os.path.join(image_dir, folder)} holds no images")
-        groups.append([Datum(os.path.join(image_dir, folder, file), label, 0, name) for file in files])
+            raise ValueError(no_pictures(path))
+        name = (new_cnames or {}).get(folder, folder)
+        groups.append([Datum(os.path.join(path, file), label, 0, name) for file in files.split("/")])
     return split_classes(groups, p_trn, p_val, rng)
 
 
@@ -395,13 +523,15 @@ def _relabelled(items, relabel: dict[int, int]):
 def read_image_list(path: str) -> list[str]:
     """Paths from a list of images: `fewshot.json` of a run, a JSON list, or text with one path a line.
 
+    Backslashes become slashes, and `./` goes.
+
     Raises: FileNotFoundError; ValueError if the file holds something else, or its digest does not fit its
         paths.
     """
     if not os.path.isfile(path):
         raise FileNotFoundError(f"DATASET.FEWSHOT_LIST: {path} does not exist")
     if not path.endswith(".json"):
-        return read_lines(path)
+        return list(map(_plain, read_lines(path)))
     content = read_json(path)
     images = content.get("images") if isinstance(content, dict) else content
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
@@ -411,7 +541,11 @@ def read_image_list(path: str) -> list[str]:
             f"DATASET.FEWSHOT_LIST: the digest in {path} is not that of its images; "
             "remove the digest if you changed them"
         )
-    return images
+    return list(map(_plain, images))
+
+
+def _plain(path: str) -> str:
+    return posixpath.normpath(path.replace("\\", "/"))
 
 
 def _report_small_classes(items: list, num_shots: int, purpose: str) -> None:

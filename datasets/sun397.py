@@ -17,7 +17,7 @@ class SUN397(splits.SplitDataset):
 
     def make_split(self, rng):
         lines = splits.read_lines(self.annotation("ClassName.txt"))
-        labels = {line.removeprefix("/"): label for label, line in enumerate(lines)}
+        labels = {line.replace("\\", "/").removeprefix("/"): label for label, line in enumerate(lines)}
         train, val = splits.split_trainval(self._read_list("Training_01.txt", labels), rng=rng)
         return train, val, self._read_list("Testing_01.txt", labels)
 
@@ -28,7 +28,7 @@ class SUN397(splits.SplitDataset):
         """
         path, items = self.annotation(name), []
         for line in splits.read_lines(path):
-            image = line.removeprefix("/")
+            image = line.replace("\\", "/").removeprefix("/")
             folder = os.path.dirname(image)
             if folder not in labels:
                 raise ValueError(f"{path}: {line!r} is of no class of ClassName.txt")

@@ -18,8 +18,9 @@ class UCF101(splits.SplitDataset):
 
     def make_split(self, rng):
         labels = {}  # action -> label
-        for line in splits.read_lines(self.annotation("ucfTrainTestlist", "classInd.txt")):
-            number, action = line.split(" ")
+        path = self.annotation("ucfTrainTestlist", "classInd.txt")
+        for line in splits.read_lines(path):
+            number, action = splits.fields(path, line, "number action")
             labels[action] = int(number) - 1
         train, val = splits.split_trainval(self._read_list("trainlist01.txt", labels), rng=rng)
         return train, val, self._read_list("testlist01.txt", labels)
@@ -31,7 +32,7 @@ class UCF101(splits.SplitDataset):
         """
         path, items = self.annotation("ucfTrainTestlist", name), []
         for line in splits.read_lines(path):
-            action, _, video = line.split(" ")[0].partition("/")
+            action, _, video = line.split()[0].replace("\\", "/").partition("/")
             if action not in labels:
                 raise ValueError(f"{path}: {line!r} is of no action of classInd.txt")
             words = spaced(action)

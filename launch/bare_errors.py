@@ -1,10 +1,13 @@
 """Errors that do not say what is wrong, such as the bare KeyError of a plugin. Imports no torch."""
 
+import re
 import traceback
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
 PLUGIN_FOLDERS = ("trainers", "datasets")
+OF_A_WORKER = re.compile(r"Caught \w+ in DataLoader worker process \d+\.\nOriginal Traceback")
+RAISED = re.compile(r"^(?:\w+\.)*\w+(?:Error|Exception|Bomb|Warning|Interrupt|Iteration): ", re.MULTILINE)
 NEED_A_PLACE = (AssertionError, AttributeError, IndexError)  # never written for users
 
 
@@ -43,7 +46,17 @@ def described(error: BaseException, trainer: str = "") -> str:
 
 
 def _text(error: BaseException) -> str:
-    return str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    text = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+    return _of_worker(text) if OF_A_WORKER.match(text) else text
+
+
+def _of_worker(text: str) -> str:
+    """What an exception says whose text is the traceback of a loader worker.
+
+    The last line that starts with an exception's name begins it; the traceback goes to the log.
+    """
+    last = list(RAISED.finditer(text))
+    return text[last[-1].end() :].strip() if last else text
 
 
 def _raised_on_purpose(error: KeyError) -> bool:

@@ -1,20 +1,51 @@
 """Errors of a run: what to change where memory ran out. Imports no torch."""
 
+import errno
 import re
 import traceback
 from collections.abc import Iterator
+from pathlib import Path
 
 from .bare_errors import message_of
 
+# Loader workers hand batches over in files of /dev/shm, which containers keep small.
+SHARED_MEMORY = re.compile(
+    r"killed by signal: Bus error|shared memory|/dev/shm|(?:write to|mmap|truncate) .*file </torch_"
+)
 # An allocator of torch for GPU or CPU, the CUDA driver, or a CUDA library that could not get its workspace.
 OUT_OF_MEMORY = re.compile(r"out of memory|DefaultCPUAllocator|_STATUS_ALLOC_FAILED")
 
 
 def message_of_run(error: BaseException) -> str:
-    """The text of an error for people, with what to change if memory ran out."""
+    """The text of an error for people, with what to change if memory ran out, of whatever kind."""
+    if lacks_shared_memory(error):
+        return (
+            f"{_first_line(error)}: loader workers hand over batches in /dev/shm, which is full or small "
+            "here; DATALOADER.NUM_WORKERS 0 works without it (a container gets more with --shm-size)"
+        )
     if not ran_out_of_memory(error):
         return message_of(error)
     return f"{message_of(error)}; {_what_needs_less(error)}"
+
+
+def lacks_shared_memory(error: BaseException) -> bool:
+    """Whether this error, or one that led to it, says that the memory of loader workers ran out."""
+    return any(SHARED_MEMORY.search(str(one)) or _no_room_for_workers(one) for one in causes(error))
+
+
+def _no_room_for_workers(error: BaseException) -> bool:
+    """Whether Python's own multiprocessing found no room for its locks and queues."""
+    if not isinstance(error, OSError) or error.errno != errno.ENOSPC:
+        return False
+    files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return any("multiprocessing" in Path(file).parts for file in files)
+
+
+def _first_line(error: BaseException) -> str:
+    """What the first of the errors that led to this one says, in one line."""
+    lines = [line for one in causes(error) for line in str(one).splitlines() if line.strip()]
+    named = [line for line in lines if SHARED_MEMORY.search(line)]
+    return (named or lines or [type(error).__name__])[0].strip().rstrip(".")
 
 
 def ran_out_of_memory(error: BaseException) -> bool:

@@ -63,7 +63,7 @@ def _fsync_folder(folder: Path) -> None:
 
 def read_json(path: str | os.PathLike) -> Any:
     """Raises: ValueError naming file, line and column if it is not JSON; FileNotFoundError."""
-    with open(path, encoding="utf-8") as file:
+    with open(path, encoding="utf-8-sig") as file:
         try:
             return json.load(file)
         except json.JSONDecodeError as error:

@@ -1,7 +1,9 @@
 """Pictures: from a file to what the image tower sees in a test. Importing this module imports no torch."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from typing import TYPE_CHECKING
 
 from clipfit.io.names import unknown_name
@@ -11,22 +13,103 @@ if TYPE_CHECKING:
     from torchvision.transforms import InterpolationMode
 
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
+# Pillow knows more formats, some of which start other programs (PostScript) or are hardly ever tested.
+FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
+SUFFIXES = frozenset(
+    (".apng", ".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx")
+    + (".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+)
+EXIF_ORIENTATION = 0x0112
+SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange width and height
 
 
-def read_image(path: str | os.PathLike) -> "Image":
+def is_picture(name: str) -> bool:
+    """Whether a file of this name is a picture, by its suffix in any case; hidden files are none."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in SUFFIXES
+
+
+def read_image(path: str | os.PathLike, upright: bool = False) -> "Image":
     """Read an image file as an RGB PIL image.
 
+    Greys of 16 bits keep their upper 8, as Pillow reads colours of 16 bits.
+
+    Args:   upright, whether it is turned as its EXIF tag says, and laid on white where it is transparent
     Raises: FileNotFoundError; OSError naming the file if it cannot be decoded
     """
+    with _opened(path) as image:
+        if upright:
+            image = _laid_on_white(_turned(image))
+        if image.mode == "F":
+            raise ValueError("its pixels are floats, whose range is not known: save it with 8 or 16 bits")
+        if image.mode.startswith("I"):
+            image = _eight_bits(image)
+        return image.convert("RGB")
+
+
+def image_size(path: str | os.PathLike, upright: bool = False) -> tuple[int, int]:
+    """Width and height of what `read_image` would give, from the file's header. Raises: as `read_image`"""
+    with _opened(path) as image:
+        sideways = upright and image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS
+        return image.size[::-1] if sideways else image.size
+
+
+@contextmanager
+def _opened(path: str | os.PathLike) -> Iterator["Image"]:
+    """The picture in a file; whatever goes wrong with it in the block becomes one line with the path."""
     from PIL import Image
 
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no image file at {str(path)!r}; check where the data lie (DATASET.ROOT)")
     try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise OSError(f"{path} cannot be read as an image ({error}); replace or remove the file") from error
+        with Image.open(path, formats=_formats()) as image:
+            yield image
+    except Image.UnidentifiedImageError as error:
+        reason = f"it is not of the formats {', '.join(_formats())}, or damaged at its start"
+        raise _unreadable(path, reason) from error
+    except Exception as error:  # decoders raise almost anything
+        raise _unreadable(path, str(error) or type(error).__name__) from error
+
+
+def _unreadable(path: str | os.PathLike, reason: str) -> OSError:
+    return OSError(
+        f"{path} cannot be read as an image ({' '.join(reason.split())}); replace or remove the file"
+    )
+
+
+@cache
+def _formats() -> tuple[str, ...]:
+    """Those of the formats that the installed Pillow can decode."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
+def _eight_bits(image: "Image") -> "Image":
+    """Greys of 16 bits as greys of 8. Raises: ValueError for other integers"""
+    import numpy as np
+    from PIL import Image
+
+    if image.mode == "I" and image.format not in ("PNG", "PPM"):  # these two hold 16 bits in this mode
+        raise ValueError("its pixels are integers of an unknown range: save it with 8 or 16 bits")
+    return Image.fromarray((np.asarray(image).astype(np.uint32) >> 8).astype(np.uint8))
+
+
+def _turned(image: "Image") -> "Image":
+    from PIL import ImageOps
+
+    turned = ImageOps.exif_transpose(image)
+    turned.format = image.format
+    return turned
+
+
+def _laid_on_white(image: "Image") -> "Image":
+    from PIL import Image
+
+    if not image.has_transparency_data:
+        return image
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
 def interpolation(name: str) -> "InterpolationMode":

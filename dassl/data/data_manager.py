@@ -2,16 +2,20 @@
 
 import contextlib
 import functools
+import os
 import random
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
+from tqdm import tqdm
 
 from dassl.config import completed
 from dassl.data.datasets import build_dataset
+from dassl.data.datasets.build import stands_upright
 from dassl.data.image_cache import ImageCache
 from dassl.data.samplers import build_sampler
 from dassl.data.seeding import SampleIndex, derive_seed, seeded
@@ -22,6 +26,7 @@ from dassl.utils import available_cores, read_image, stop_signals
 # moving its default away from fork; elsewhere than on Linux forking is missing or unsafe, and the platform's
 # default holds.
 START_METHOD = "fork" if sys.platform == "linux" else None
+MANY = 2_000  # images: opening so many takes long enough for a progress bar
 
 
 class DatasetWrapper(Dataset):
@@ -45,6 +50,7 @@ class DatasetWrapper(Dataset):
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
         self.cache = None
+        self.upright = stands_upright(cfg.DATASET.NAME)
         if self.k_tfm > 1 and transform is None:
             raise ValueError(
                 f"DATALOADER.K_TRANSFORMS is {self.k_tfm}, but there is no transform to apply; "
@@ -91,7 +97,7 @@ class DatasetWrapper(Dataset):
     def _read(self, path: str) -> Image.Image:
         image = self.cache.get(path) if self.cache is not None else None
         if image is None:
-            image = read_image(path)
+            image = read_image(path, upright=self.upright)
             if self.cache is not None:
                 self.cache.put(path, image)
         return image
@@ -102,7 +108,7 @@ class DatasetWrapper(Dataset):
         if not self.is_train or self.cache is not None or limit <= 0:
             return
         paths = {datum.impath: None for datum in self.data_source}
-        self.cache = ImageCache(paths, limit * 1e9)
+        self.cache = ImageCache(paths, limit * 1e9, self.upright)
         print(
             f"image cache: {len(self.cache):,} of {len(paths):,} training images fit "
             f"({self.cache.nbytes / 1e6:,.1f} MB of {limit:.1f} GB)"
@@ -132,6 +138,49 @@ class PersistentLoader(DataLoader):
     def _open_cache(self) -> None:
         if isinstance(self.dataset, DatasetWrapper) and (self.num_workers == 0 or START_METHOD == "fork"):
             self.dataset.open_cache()
+
+
+def open_images(loader, items, limit: float) -> None:
+    """Decode images once, so that one that cannot be read ends a run before its first step.
+
+    A loader of ours keeps them as far as it has room for decoded images.
+
+    Args:   loader of the images; items, list of `Datum`; limit, bytes of image files that are read: which
+            others cannot be is found out in training
+    Raises: OSError naming the images
+    """
+    read = read_image
+    if isinstance(loader, PersistentLoader) and isinstance(loader.dataset, DatasetWrapper):
+        loader._open_cache()
+        read = loader.dataset._read
+    paths = _up_to(limit, dict.fromkeys(item.impath for item in items))
+
+    def fault(path: str) -> str:
+        try:
+            read(path)
+        except OSError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(available_cores()) as pool:
+        many = None if len(paths) > MANY else True  # None: shown on a terminal
+        faults = list(filter(None, tqdm(pool.map(fault, paths), "opening images", len(paths), disable=many)))
+    if len(faults) == 1:
+        raise OSError(faults[0])
+    if faults:
+        more = f"; and {len(faults) - 3:,} more" if len(faults) > 3 else ""
+        raise OSError(f"{len(faults):,} training images cannot be read: {'; '.join(faults[:3])}{more}")
+
+
+def _up_to(limit: float, paths) -> list[str]:
+    """The first paths whose files have at most `limit` bytes together."""
+    taken = []
+    for path in paths:
+        limit -= os.path.getsize(path) if os.path.isfile(path) else 0
+        if limit < 0:
+            break
+        taken.append(path)
+    return taken
 
 
 def _parts(dataset) -> list:

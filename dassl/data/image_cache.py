@@ -8,6 +8,8 @@ import mmap
 
 from PIL import Image
 
+from clipfit.io.pictures import image_size
+
 
 class ImageCache:
     """RGB pixels of as many of the given images as fit into `limit` bytes.
@@ -19,13 +21,14 @@ class ImageCache:
     Args:
         paths: image files, in the order in which they get room; the first that does not fit ends the list.
         limit: bytes.
+        upright: whether images are turned as their EXIF tag says.
     """
 
-    def __init__(self, paths, limit: float):
+    def __init__(self, paths, limit: float, upright: bool = False):
         self._slots = {}  # path -> (position, size (width, height)); each image is filled in at most once
         position = 0
         for path in dict.fromkeys(paths):
-            width, height = _size(path)
+            width, height = _size(path, upright)
             if position + _bytes(width, height) > limit:
                 break
             self._slots[path] = position, (width, height)
@@ -67,12 +70,11 @@ class ImageCache:
         return type(None), ()
 
 
-def _size(path: str) -> tuple[int, int]:
+def _size(path: str, upright: bool) -> tuple[int, int]:
     """Width and height from the file's header; (0, 0) if it is damaged, which decoding will report."""
     try:
-        with Image.open(path) as image:
-            return image.size
-    except Exception:  # a damaged header makes Pillow raise almost anything
+        return image_size(path, upright)
+    except OSError:
         return 0, 0
 
 

@@ -23,7 +23,9 @@ from tqdm import tqdm
 from dassl.config import completed
 from dassl.config.identity import config_digest
 from dassl.data import DataManager
+from dassl.data.data_manager import open_images
 from dassl.data.datasets import validates_on_test
+from dassl.data.datasets.same_images import same_files, warnings_of_copies
 from dassl.data.passes import EpochSampler
 from dassl.evaluation import build_evaluator
 from dassl.modeling import SimpleNet
@@ -157,6 +159,7 @@ class SimpleTrainer(TrainerBase):
             self.refuse_test_images()
             self._warn_of_test_selection()
             self._go_on()
+            self._open_training_images()
         self._begun = True
         self.time_start = time.time()
         self._time_begun = self._time_saved = self._clock = time.monotonic()
@@ -169,14 +172,27 @@ class SimpleTrainer(TrainerBase):
             restore(self, read_resume_point(self, self._resumed_from))
 
     def refuse_test_images(self):
-        """Raise ValueError if an image to train on is a test image too. Runs before every training."""
-        dataset = self.dm.dataset
-        shared = {item.impath for item in dataset.train_x} & {item.impath for item in dataset.test}
-        if shared:
+        """Raise ValueError if a file to train on is a test image too. Runs before every training.
+
+        Copies of few-shot images among the test images are a warning: published data sets have some.
+        """
+        dataset, name = self.dm.dataset, self.cfg.DATASET.NAME
+        if shared := same_files(dataset.train_x, dataset.test):
+            first, other = min(shared.items())
             raise ValueError(
-                f"{self.cfg.DATASET.NAME}: {len(shared):,} of {len(dataset.train_x):,} training images are "
-                f"test images too, such as {min(shared)}; a data set like that is for --eval-only"
+                f"{name}: {len(shared):,} of {len(dataset.train_x):,} training images are test images too, "
+                f"such as {first}{'' if first == other else f', which is {other}'}; "
+                "a data set like that is for --eval-only"
             )
+        if self.cfg.DATASET.NUM_SHOTS >= 1 or self.cfg.DATASET.FEWSHOT_LIST:
+            for line in warnings_of_copies(dataset.train_x, dataset.test):
+                print(f"Warning: {name}: {line}")
+
+    def _open_training_images(self):
+        """Decode what is trained on, before the first step; a run that goes on did so before."""
+        if not self.resumed and self.start_epoch < self.max_epoch:
+            limit = self.cfg.RUN.DIGEST_GB * 1e9
+            open_images(self.train_loader_x, self.dm.dataset.train_x, limit)
 
     def _warn_of_test_selection(self):
         chosen = self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST

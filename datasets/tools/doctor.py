@@ -105,15 +105,16 @@ def examine(entry: Entry, root: Path, deep: bool = False) -> Iterator[Finding]:
         return  # the lists would only repeat it
     before = set(folder.iterdir())
     try:
-        dataset, lists = read_lists(entry, root)
+        dataset, lists, warned = read_lists(entry, root)
     except Exception as error:  # a class of the user's may raise anything
         text = f"{entry.registry}: {message_of(error)}".replace("\n", " ")
         yield Finding(WRONG, "lists", text, how_to_get(entry, folder))
     else:
+        yield from (Finding(NOTE, "said", line) for line in warned)
         yield from layout(entry, lists)
         yield from counts(entry, folder, lists)
         yield from class_names(entry, folder, lists["train"])
-        yield from missing_images(entry, folder, dataset, lists)
+        yield from missing_images(entry, folder, dataset, lists, deep)
         yield from few_shot_picks(entry, dataset, lists)
         if deep:
             yield decoded(lists)

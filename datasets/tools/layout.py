@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clipfit.io.digests import file_digest
+from datasets.splits import is_made_here
 from datasets.tools import known
 from datasets.tools.findings import NOTE, OK, WRONG, Finding, how_to_get
 from datasets.tools.known import Entry
@@ -69,6 +70,7 @@ def split_file(entry: Entry, folder: Path) -> Iterator[Finding]:
     wanted = entry.published.get("split_sha256")
     if not entry.split:
         return
+    published_instead = f"for CoOp's numbers, move it away, then {how_to_get(entry, folder)}"
     if not path.is_file():
         absent = [name for name in entry.instead_of_split if not (folder / name).is_file()]
         if absent:
@@ -77,13 +79,16 @@ def split_file(entry: Entry, folder: Path) -> Iterator[Finding]:
         else:
             text = f"{entry.split} does not exist; the first use makes one of its own, which is not CoOp's"
             yield Finding(NOTE, "split", text, _where_instead(entry, folder, entry.split))
+    elif is_made_here(str(path)):
+        text = f"{entry.split} was made here from the images that were there; it is not CoOp's"
+        yield Finding(WRONG if wanted else NOTE, "split", text, published_instead)
     elif not wanted:
         yield Finding(OK, "split", f"{entry.split} is there")
     elif file_digest(path) == wanted:
         yield Finding(OK, "split", f"{entry.split} is CoOp's, bit for bit")
     else:
-        advice = f"for CoOp's numbers, move it away, then {how_to_get(entry, folder)}"
-        yield Finding(WRONG, "split", f"{entry.split} is not the one that CoOp published", advice)
+        text = f"{entry.split} is not the one that CoOp published"
+        yield Finding(WRONG, "split", text, published_instead)
 
 
 def leftovers(entry: Entry, folder: Path) -> Iterator[Finding]:

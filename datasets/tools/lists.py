@@ -18,27 +18,31 @@ from datasets.tools.findings import OK, WRONG, Finding, how_to_get
 from datasets.tools.known import Entry
 
 SHOWN = 3  # names of files in a line
+WARNING = "Warning: "  # in front of a line that a loader prints
 
 
-def read_lists(entry: Entry, root: Path) -> tuple[object, dict[str, list | None]]:
+def read_lists(entry: Entry, root: Path) -> tuple[object, dict[str, list | None], list[str]]:
     """The lists that the loader of a data set makes of all its images.
 
     Ours are asked for their lists without their check that all images exist, and without writing a file. Any
     other class is constructed as a run would, and may write what it writes.
 
-    Returns: the loader, perhaps not fully constructed, and its lists by name
+    Returns: the loader, perhaps not fully constructed, its lists by name, and what it warned of
     """
     loader = DATASET_REGISTRY.get(entry.registry)
-    with redirect_stdout(StringIO()):  # what loaders say while they load is said here in other words
+    with redirect_stdout(StringIO()) as said:  # what else loaders say is said here in other words
         if getattr(loader, "__init__", None) is SplitDataset.__init__:
             dataset = loader.__new__(loader)
             dataset.read_only = True
             dataset.locate(str(root))
-            return dataset, dict(zip(LISTS, dataset.read_or_make_split(seed=1), strict=True))
-        cfg = get_cfg_default()
-        cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.SEED = entry.registry, str(root), 1
-        dataset = loader(cfg)
-        return dataset, {"train": dataset.train_x, "val": dataset.val, "test": dataset.test}
+            lists = dict(zip(LISTS, dataset.read_or_make_split(seed=1), strict=True))
+        else:
+            cfg = get_cfg_default()
+            cfg.DATASET.NAME, cfg.DATASET.ROOT, cfg.SEED = entry.registry, str(root), 1
+            dataset = loader(cfg)
+            lists = {"train": dataset.train_x, "val": dataset.val, "test": dataset.test}
+    warned = [line.removeprefix(WARNING) for line in said.getvalue().splitlines() if line.startswith(WARNING)]
+    return dataset, lists, warned
 
 
 def counts(entry: Entry, folder: Path, lists: dict) -> Iterator[Finding]:
@@ -81,14 +85,15 @@ def layout(entry: Entry, lists: dict) -> Iterator[Finding]:
         yield Finding(OK, "images", f"all below {os.path.commonpath(map(os.path.dirname, paths))}")
 
 
-def missing_images(entry: Entry, folder: Path, dataset, lists: dict) -> Iterator[Finding]:
+def missing_images(entry: Entry, folder: Path, dataset, lists: dict, deep: bool = False) -> Iterator[Finding]:
     # Listed images only: those of a FolderImages are what the folders hold.
     paths = _all_paths(
         {part: None if isinstance(items, FolderImages) else items for part, items in lists.items()}
     )
     missing = _missing(paths)
     if not missing:
-        yield Finding(OK, "image files", f"all {len(paths):,} are there")
+        unopened = "" if deep else "; whether they can be read was not looked at (--deep opens every one)"
+        yield Finding(OK, "image files", f"all {len(paths):,} are there{unopened}")
         return
     image_dir = Path(getattr(dataset, "image_dir", folder))
     first = relative_path(missing[0], str(image_dir))

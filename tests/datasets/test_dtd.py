@@ -45,7 +45,8 @@ def test_the_same_images_whether_the_split_was_made_in_this_run_or_before(exampl
     assert entries(root, first.train_x) == entries(root, second.train_x)
     assert entries(root, first.val) == entries(root, second.val)
     assert split_file.read_bytes() == written
-    assert sorted(path.name for path in (root / "dtd").iterdir()) == ["images", split_file.name]
+    note = "split_zhou_DescribableTextures.made.json"
+    assert sorted(path.name for path in (root / "dtd").iterdir()) == ["images", split_file.name, note]
 
 
 def test_is_found_by_name_and_offers_the_helper_that_plugins_use(example, lay_out, config):

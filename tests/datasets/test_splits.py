@@ -158,7 +158,7 @@ def test_processes_that_start_together_use_one_split(example, lay_out, config):
     with multiprocessing.get_context("fork").Pool(4) as pool:
         tests = pool.map(build_with_seed, [config(root, seed=seed) for seed in range(1, 5)], chunksize=1)
     assert all(test == tests[0] for test in tests)
-    assert len(list((root / "eurosat").iterdir())) == 2  # the images and one split file
+    assert len(list((root / "eurosat").iterdir())) == 3  # the images, one split file and its note
 
 
 def test_a_folder_that_cannot_be_written_is_used_all_the_same(

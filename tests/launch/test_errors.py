@@ -1,8 +1,16 @@
 """What is said where memory runs out, and what counts as that."""
 
+import errno
+import multiprocessing
+import sys
+
 import pytest
 import torch
 
+from dassl.config import get_cfg_default
+from dassl.data import build_data_loader
+from dassl.data.datasets import Datum
+from dassl.data.transforms import build_transform
 from launch.errors import message_of_run, ran_out_of_memory
 from trainers.clipfit import CLIPFit
 
@@ -43,6 +51,65 @@ def test_memory_that_ran_out_is_known_whoever_says_it(error):
 )
 def test_other_errors_get_no_advice(error):
     assert not ran_out_of_memory(error) and message_of_run(error) == str(error)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DataLoader worker (pid 12) is killed by signal: Bus error. It is possible that dataloader's workers "
+        "are out of shared memory. Please try to raise your shared memory limit.",
+        "unable to write to file </torch_12_345_0>: No space left on device (28)",
+        "unable to mmap 1024 bytes from file </torch_12_345_0>: Cannot allocate memory (12)",
+        "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback (most recent call last):\n"
+        '  File "a.py", line 1, in b\n    c\n'
+        "RuntimeError: unable to write to file </torch_12_345_0>: No space left on device (28)\n",
+    ],
+)
+def test_a_full_shared_memory_names_the_key_that_needs_none(text):
+    message = message_of_run(RuntimeError(text))
+    assert "DATALOADER.NUM_WORKERS 0" in message and "/dev/shm" in message and "\n" not in message
+    assert message.startswith(("DataLoader worker", "unable to", "RuntimeError: unable to"))
+
+
+def test_no_room_for_the_locks_of_workers_names_it_too(monkeypatch):
+    def refuse(*words):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("multiprocessing.synchronize._multiprocessing.SemLock", refuse)
+    with pytest.raises(OSError) as caught:
+        multiprocessing.get_context("spawn").Lock()
+    assert "DATALOADER.NUM_WORKERS 0" in message_of_run(caught.value)
+
+
+def test_a_full_data_disk_is_no_matter_of_workers():
+    assert "NUM_WORKERS" not in message_of_run(OSError(errno.ENOSPC, "No space left on device", "data/a.png"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="forks")
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"no picture", "{path} cannot be read as an image (it is not of the formats"),
+        (None, "no image file at '{path}'; check where the data lie (DATASET.ROOT)"),
+    ],
+)
+def test_a_loader_workers_error_is_the_line_that_it_would_be_without_workers(content, message, tmp_path):
+    path = tmp_path / "a.png"
+    if content:
+        path.write_bytes(content)
+    texts = []
+    for workers in (0, 1):
+        cfg = get_cfg_default()
+        cfg.DATALOADER.NUM_WORKERS = workers
+        loader = build_data_loader(
+            cfg, data_source=[Datum(str(path))], tfm=build_transform(cfg), is_train=False
+        )
+        with pytest.raises(OSError) as caught:
+            list(loader)
+        texts.append(message_of_run(caught.value))
+        del loader, caught
+    assert texts[0] == texts[1] and "\n" not in texts[1]
+    assert texts[1].startswith(message.format(path=path))
 
 
 def test_every_error_has_a_message():

@@ -93,9 +93,9 @@ def test_no_step_needs_a_compiler(method, batch_size, small):
 def test_no_method_reads_a_test_image_before_its_test(method, small, monkeypatch):
     read, original = set(), data_manager.read_image
 
-    def recording(path):
+    def recording(path, **options):
         read.add(path)
-        return original(path)
+        return original(path, **options)
 
     monkeypatch.setattr(data_manager, "read_image", recording)
     trainer = small(method, *FEW, "OPTIM.MAX_EPOCH", 1, "TEST.NO_TEST", True)

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 from dassl.data.datasets import for_plugins
+from dassl.data.datasets.same_images import warnings_of_lists, warnings_of_names
 
 
 class Datum:
@@ -157,6 +158,7 @@ class DatasetBase:
 
     dataset_dir = ""  # folder of the data set below DATASET.ROOT
     domains: list = []  # names of all domains
+    upright = False  # True: pictures are turned as their EXIF tag says, and laid on white where transparent
     lists_folders = False  # True: the lists are what folders hold; that all images exist is not checked again
 
     def __init__(self, train_x=None, train_u=None, val=None, test=None):
@@ -168,8 +170,17 @@ class DatasetBase:
         self._test = test
         self._num_classes = self.get_num_classes(train_x)
         self._lab2cname, self._classnames = self.get_lab2cname(train_x)
+        name = type(self).__name__
         if not self.lists_folders:
-            _check_files(type(self).__name__, train_x, train_u, val, test)
+            check_files(name, train_x, train_u, val, test, advice=self.advice_on_missing())
+        lists = {"train": train_x, "val": val, "test": test}
+        listed = {part: None if isinstance(items, FolderImages) else items for part, items in lists.items()}
+        for line in (*warnings_of_names(self._lab2cname), *warnings_of_lists(listed)):
+            print(f"Warning: {name}: {line}")
+
+    def advice_on_missing(self) -> str:
+        """What to do where listed images do not exist."""
+        return "DATASETS.md shows how the data must lie; --root says where"
 
     @property
     def train_x(self):
@@ -309,8 +320,8 @@ def _for_classes(items):
     return items.one_per_class() if isinstance(items, FolderImages) else items
 
 
-def _check_files(name: str, *lists) -> None:
-    """Raise FileNotFoundError unless every listed image exists.
+def check_files(name: str, *lists, advice: str) -> None:
+    """Raise FileNotFoundError with this advice unless every listed image exists.
 
     One listing per folder instead of one question per file.
     """
@@ -331,6 +342,5 @@ def _check_files(name: str, *lists) -> None:
         more = f"\n  and {len(missing) - 3:,} more" if len(missing) > 3 else ""
         total = sum(map(len, files.values()))
         raise FileNotFoundError(
-            f"{name}: {len(missing):,} of {total:,} images do not exist:\n  {shown}{more}\n"
-            "DATASETS.md shows how the data must lie; --root says where"
+            f"{name}: {len(missing):,} of {total:,} images do not exist:\n  {shown}{more}\n{advice}"
         )

@@ -19,3 +19,8 @@ def build_dataset(cfg):
     if cfg.VERBOSE:
         print(f"Loading dataset: {name}")
     return DATASET_REGISTRY.get(name)(cfg)
+
+
+def stands_upright(name: str) -> bool:
+    """Whether pictures of the data set of this name are turned upright: its class says `upright = True`."""
+    return name in DATASET_REGISTRY and getattr(DATASET_REGISTRY.get(name), "upright", False)

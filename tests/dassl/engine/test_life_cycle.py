@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from plugins import SIZE, Linear, make_cfg
 from torch import nn
 
@@ -277,3 +278,53 @@ def test_training_on_test_images_is_refused_before_anything_is_written(folder, b
         trainer.train()
     assert not Path(cfg.OUTPUT_DIR).exists()
     trainer.test()  # such a data set can still be tested on
+
+
+def test_copies_of_few_shot_images_among_the_test_images_are_a_warning(folder, build, capsys):
+    (folder / "data/15.png").write_bytes((folder / "data/01.png").read_bytes())
+    build(make_cfg(folder, DATASET__NUM_SHOTS=5, OPTIM__MAX_EPOCH=1)).train()
+    assert "15.png of " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_training_image_ends_the_run_before_its_first_step(workers, folder, build):
+    picture = folder / "data/03.png"
+    picture.write_bytes(picture.read_bytes()[:60])
+    cfg = make_cfg(folder, DATALOADER__NUM_WORKERS=workers)
+    trainer = build(cfg)
+    trainer.forward_backward = lambda batch: pytest.fail("a step")
+    with pytest.raises(
+        OSError, match=r"^\S+03\.png cannot be read as an image \(.+\); replace or remove the file$"
+    ):
+        trainer.train()
+    (folder / "data/05.png").write_bytes(b"")
+    with pytest.raises(OSError, match=r"^2 training images cannot be read: \S+03\.png .*05\.png cannot"):
+        build(cfg).train()
+    assert not list(Path(cfg.OUTPUT_DIR).glob("**/*.pth.tar*"))
+
+
+def test_images_beyond_the_limit_are_not_opened_before_training(folder, build, monkeypatch):
+    opened = []
+    trainer = build(make_cfg(folder, RUN__DIGEST_GB=0.0, DATALOADER__CACHE_GB=0.0))
+    monkeypatch.setattr("dassl.data.data_manager.read_image", lambda path, **how: opened.append(path))
+    trainer._open_training_images()
+    assert opened == []
+    trainer.cfg.RUN.DIGEST_GB = 1.0
+    trainer._open_training_images()
+    assert len(opened) == 10
+
+
+def test_a_data_set_whose_class_says_so_stands_upright(folder, build):
+    class Upright(DATASET_REGISTRY.get("RedBlue")):
+        upright = True
+
+    DATASET_REGISTRY.register(Upright, force=True)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # orientation: to be turned by 90 degrees
+    Image.new("RGB", (40, 20)).save(folder / "data/03.png", exif=exif)
+    for name, size in (("Upright", (20, 40)), ("RedBlue", (40, 20))):
+        loader = build(make_cfg(folder, DATASET__NAME=name)).train_loader_x
+        loader.dataset.open_cache()
+        for _ in range(2):
+            assert loader.dataset._read(str(folder / "data/03.png")).size == size
+        assert loader.dataset.cache.get(str(folder / "data/03.png")).size == size

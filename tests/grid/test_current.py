@@ -12,8 +12,9 @@ import grid.current
 import launch.inputs
 from clipfit.io import digests
 from dassl.run_folder import write_config
+from grid.executors import Outcome
 from grid.plan import NOT_COMPARED, plan
-from grid.scheduler import move_aside
+from grid.scheduler import move_aside, run
 from grid.spec import Spec
 from launch.compare import NOT_RECORDED
 from launch.inputs import note_tensors, read_inputs
@@ -161,6 +162,35 @@ def test_equal_tensors_in_another_file_are_the_same_model(look):
     finish(look(TEST))
     train(look(TEST).needs, written="again")
     assert look(TEST).state == "done"
+
+
+def test_a_test_is_done_again_when_its_training_leaves_another_model(look, progress):
+    class Executor:
+        slots, started = 1, []
+
+        def open(self, planned=()):
+            pass
+
+        close = open
+
+        def takes(self, planned):
+            return True
+
+        def start(self, planned):
+            self.started.append(planned)
+            finish(planned) if planned.needs else train(planned, weight=2.0)
+
+        def wait(self):
+            return [Outcome(self.started[-1])]
+
+    train(look(TEST).needs)
+    finish(look(TEST))
+    (look(TEST).needs.folder / "result.json").unlink()
+    planned = look(TEST)
+    assert (planned.needs.state, planned.state) == ("unfinished", "done")
+    executor = Executor()
+    assert run([planned], executor, progress).done == executor.started == [planned.needs, planned]
+    assert look(TEST).state == "done" and progress.shown[-1].total == 2
 
 
 def test_a_test_of_a_stale_training_is_stale(look, tmp_path):

@@ -60,11 +60,12 @@ class Planned:
     reason: str = ""  # of the state, for people
     note: str = ""  # on what it is, for people
     unregistered: bool = False  # no file of trainers/ registers its trainer any more: it can only be read
+    damage: str = ""  # what is wrong with the files in its folder
     result: dict | None = field(default=None, repr=False)  # result.json while it is up to date
 
     def refresh(self) -> None:
         """Look again at what lies in the folder."""
-        self.result = None
+        self.result, self.damage = None, ""
         self.state, self.reason = _judge(self)
 
     @property
@@ -258,7 +259,8 @@ def _what_is_there(planned: Planned) -> tuple[str, str]:
     try:
         return _compare(planned)
     except (ValueError, FileNotFoundError) as error:  # files that are damaged, or nothing of ours
-        return "stale", str(error)
+        planned.damage = str(error)
+        return "stale", planned.damage
 
 
 def _compare(planned: Planned) -> tuple[str, str]:

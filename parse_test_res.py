@@ -63,12 +63,12 @@ def summarize(folder: Path, keyword: str, end_signals: tuple[str, ...], ci95: bo
     print(folder)
     values = []
     for name in names:
-        value, absence = None, "no result"
+        value, said = None, "no result, left out"
         try:
             value = read_run(folder / name, keyword, end_signals)
         except ValueError as error:
-            absence = str(error)
-        print(f"  {name:<{width}}  " + (f"{absence}, left out" if value is None else f"{value:6.2f}%"))
+            said = f"left out: {error}"
+        print(f"  {name:<{width}}  " + (said if value is None else f"{value:6.2f}%"))
         if value is not None:
             values.append(value)
     if not values:
@@ -112,11 +112,18 @@ def main(argv: list[str] | None = None) -> int:
         if not args.multi_exp:
             summarize(args.directory, args.keyword, end_signals, args.ci95)
             return 0
-        means = []
-        for name in _subfolders(args.directory):
-            means.append(summarize(args.directory / name, args.keyword, end_signals, args.ci95))
+        means, names = [], _subfolders(args.directory)
+        for name in names:
+            try:
+                means.append(summarize(args.directory / name, args.keyword, end_signals, args.ci95))
+            except FileNotFoundError as error:
+                print(f"left out: {error}")
             print()
-        print(f"* {args.keyword}: {sum(means) / len(means):.2f}%  (average of {len(means)} experiments)")
+        if not means:
+            raise FileNotFoundError(f"no experiment in {args.directory} has a result for {args.keyword!r}")
+        of = "" if len(means) == len(names) else f" of {len(names)}"
+        mean = sum(means) / len(means)
+        print(f"* {args.keyword}: {mean:.2f}%  (average of {len(means)}{of} experiments)")
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -77,6 +77,13 @@ def test_multi_exp_averages_the_experiments(runs, capsys):
     assert "* accuracy: 68.00%  (average of 1 experiments)" in capsys.readouterr().out
 
 
+def test_an_experiment_without_result_is_named_and_left_out(runs, capsys):
+    (runs.parent / "empty/seed1").mkdir(parents=True)
+    assert main([str(runs.parent), "--multi-exp"]) == 0
+    out = capsys.readouterr().out
+    assert "left out: no run in" in out and "* accuracy: 68.00%  (average of 1 of 2 experiments)" in out
+
+
 @pytest.mark.parametrize("make", [[], ["seed1"]], ids=["no sub-folder", "no result"])
 def test_nothing_to_average_is_an_error_that_says_what_to_do(tmp_path, make, capsys):
     for name in make:

@@ -25,7 +25,8 @@ RESULT_BLOCK = ("=> result",)
 def read_run(folder: Path, keyword: str, end_signals: tuple[str, ...]) -> float | None:
     """The result of one run in percent; None if the run has none (yet).
 
-    Args: end_signals are lines of log.txt behind one of which the value must stand
+    Args:   end_signals are lines of log.txt behind one of which the value must stand
+    Raises: ValueError for a damaged result, which the log does not make good
     """
     result = read_result(folder) if FIELDS[keyword] else None
     if result is not None and result.get(FIELDS[keyword]) is not None:
@@ -54,6 +55,7 @@ def summarize(folder: Path, keyword: str, end_signals: tuple[str, ...], ci95: bo
     The deviation is the population standard deviation, or with `ci95` half the width of the 95% confidence
     interval, 1.96 * deviation / sqrt(runs).
 
+    A run without a result, or with a damaged one, is named and left out.
     Raises: FileNotFoundError if there is no run with a result
     """
     names = _subfolders(folder)
@@ -61,8 +63,12 @@ def summarize(folder: Path, keyword: str, end_signals: tuple[str, ...], ci95: bo
     print(folder)
     values = []
     for name in names:
-        value = read_run(folder / name, keyword, end_signals)
-        print(f"  {name:<{width}}  " + ("no result, left out" if value is None else f"{value:6.2f}%"))
+        value, said = None, "no result, left out"
+        try:
+            value = read_run(folder / name, keyword, end_signals)
+        except ValueError as error:
+            said = f"left out: {error}"
+        print(f"  {name:<{width}}  " + (said if value is None else f"{value:6.2f}%"))
         if value is not None:
             values.append(value)
     if not values:
@@ -106,11 +112,18 @@ def main(argv: list[str] | None = None) -> int:
         if not args.multi_exp:
             summarize(args.directory, args.keyword, end_signals, args.ci95)
             return 0
-        means = []
-        for name in _subfolders(args.directory):
-            means.append(summarize(args.directory / name, args.keyword, end_signals, args.ci95))
+        means, names = [], _subfolders(args.directory)
+        for name in names:
+            try:
+                means.append(summarize(args.directory / name, args.keyword, end_signals, args.ci95))
+            except FileNotFoundError as error:
+                print(f"left out: {error}")
             print()
-        print(f"* {args.keyword}: {sum(means) / len(means):.2f}%  (average of {len(means)} experiments)")
+        if not means:
+            raise FileNotFoundError(f"no experiment in {args.directory} has a result for {args.keyword!r}")
+        of = "" if len(means) == len(names) else f" of {len(names)}"
+        mean = sum(means) / len(means)
+        print(f"* {args.keyword}: {mean:.2f}%  (average of {len(means)}{of} experiments)")
     except (FileNotFoundError, ValueError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -9,6 +9,7 @@ Which folder a run has, whose experiment it holds and who may write there is a m
 
 import itertools
 import json
+import math
 import os
 import re
 import shutil
@@ -46,14 +47,65 @@ NUMBERED = "model.pth.tar-"  # and the number of finished epochs
 BEST = "model-best.pth.tar"  # best on the validation images
 POINTER = "checkpoint"  # text: the name of the file that was written last
 
+# What numbers of a result can be at most; none is negative.
+LARGEST = {
+    **dict.fromkeys(("accuracy", "error_rate", "macro_f1"), 100),
+    **dict.fromkeys(("total", "correct", "trainable_params", "train_images", "max_epoch"), math.inf),
+    **dict.fromkeys(("seconds_train", "seconds_test", "peak_memory_mb"), math.inf),
+}
+TEXTS = {"backbone", "config_digest", "model_digest", "precision"}
+ROUNDING = 0.01  # points: a plugin may round to two decimals
+
 
 # Begun, finished ------------------------------------------------------------------------------------
 
 
 def read_result(folder: Folder) -> dict | None:
-    """The result of a finished run, None while there is none. Raises: ValueError if the file is damaged."""
+    """The result of a finished run, None while there is none.
+
+    Raises: ValueError if the file is damaged, or says what cannot be: 150 %, more correct images than images
+    """
     path = Path(folder, RESULT)
-    return read_json(path) if path.is_file() else None
+    if not path.is_file():
+        return None
+    result = read_json(path)
+    if wrong := _impossible(result):
+        raise ValueError(f"{path} is damaged: {wrong}; restore it, or remove it and run again")
+    return result
+
+
+def _impossible(result) -> str:
+    """What of a result cannot be, "" if nothing. A key that is not there, or null, is unknown."""
+    if not isinstance(result, dict):
+        return f"it holds {str(result)[:20]}, no result"
+    known = {key: value for key, value in result.items() if value is not None}
+    for key in TEXTS & known.keys():
+        if not isinstance(known[key], str):
+            return f"{key} is {known[key]!r}, no text"
+    extras = known.get("extras", [])
+    if not isinstance(extras, list) or not all(isinstance(word, str) for word in extras):
+        return f"extras is {extras!r}, no list of words"
+    for key, most in LARGEST.items():
+        value = known.get(key, 0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return f"{key} is {value!r}, no number"
+        if not 0 <= value <= most + ROUNDING:
+            return f"{key} is {value}, which cannot be"
+    return _contradiction(known)
+
+
+def _contradiction(known: dict) -> str:
+    """How total, correct and accuracy contradict each other, "" if they do not."""
+    if not {"total", "correct"} <= known.keys():
+        return ""
+    total, correct = known["total"], known["correct"]
+    if correct > total:
+        return f"{correct} correct images of {total}"
+    implied = 100 * correct / total if total else None
+    accuracy = known.get("accuracy", implied)
+    if implied is not None and abs(accuracy - implied) > ROUNDING:
+        return f"accuracy is {accuracy}, but {correct} correct images of {total} are {implied:.2f} %"
+    return ""
 
 
 def write_result(folder: Folder, result: dict) -> None:
@@ -147,9 +199,12 @@ def has_config(folder: Folder) -> bool:
 
 
 def read_environment(folder: Folder) -> dict:
-    """Versions, commit, device; empty if a run has not written them."""
+    """Versions, commit, device; empty if a run has not written them. Raises: ValueError for a damaged file"""
     path = Path(folder, ENVIRONMENT)
-    return read_json(path) if path.is_file() else {}
+    environment = read_json(path) if path.is_file() else {}
+    if not isinstance(environment, dict):
+        raise ValueError(f"{path} is damaged: it holds {str(environment)[:20]}; restore it or remove it")
+    return environment
 
 
 def read_starts(folder: Folder) -> list[dict]:
@@ -164,11 +219,14 @@ def read_starts(folder: Folder) -> list[dict]:
     starts = []
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         try:
-            starts.append(json.loads(line))
+            start = json.loads(line)
         except json.JSONDecodeError as error:
             raise ValueError(
                 f"{path}, line {number} is not valid JSON ({error.msg}); restore the file or remove it"
             ) from error
+        if not isinstance(start, dict):
+            raise ValueError(f"{path}, line {number} is no start: {line[:20]}; restore the file or remove it")
+        starts.append(start)
     return starts
 
 

@@ -64,11 +64,12 @@ class Planned:
     footnotes: tuple[str, ...] = ()  # of its number, wherever that is shown
     verify: bool = False  # a result of a version that did not record its inputs is to be made anew
     unregistered: bool = False  # no file of trainers/ registers its trainer any more: it can only be read
+    damage: str = ""  # what is wrong with the files in its folder
     result: dict | None = field(default=None, repr=False)  # result.json while it is up to date
 
     def refresh(self, anew: bool = False) -> None:
         """Look again at what lies in the folder. Args: anew, its data may have changed since the plan"""
-        self.result, self.remarks, self.footnotes = None, (), ()
+        self.result, self.damage, self.remarks, self.footnotes = None, "", (), ()
         self.state, self.reason = _judge(self, anew)
 
     def config(self) -> CfgNode:
@@ -271,7 +272,8 @@ def _what_is_there(planned: Planned, anew: bool) -> tuple[str, str]:
     try:
         return _look(planned, anew)
     except (ValueError, FileNotFoundError) as error:  # files that are damaged, or nothing of ours
-        return "stale", str(error)
+        planned.damage = str(error)
+        return "stale", planned.damage
 
 
 def _look(planned: Planned, anew: bool) -> tuple[str, str]:

@@ -1,37 +1,23 @@
-"""From finished runs to the cells of tables: numbers over seeds and data sets, or why there are none."""
+"""From planned runs to tables: the tidy list of their numbers, and how a definition lays it out."""
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from itertools import product
-from statistics import fmean, pstdev
 
 from dassl.run_folder import read_starts
 from grid.plan import Planned
 from grid.spec import Spec
 from launch.resolve import NO_RECIPE, has_recipe
 from report.definitions import COST, Definition, Row
-from report.model import Cell, Head, Printed, ReportedRun, Score, Table
+from report.model import Cell, Head, Printed, ReportedRun, Table
+from report.numbers import NOT_RUN, Line, Number, Numbers, Place, laid_out, metric_head
 from report.paper import Family, Paper
 from report.printed import AVERAGE
 from report.selection import Selection
 
-NOT_RUN, NOT_DEFINED = "not run", "not defined"
 REASONS = {"todo": NOT_RUN, "no data": "data missing"}  # the other states are reasons as they are
-METRIC_HEADS = {
-    "accuracy": Head("accuracy"),
-    "base": Head("base"),
-    "new": Head("new"),
-    "hm": Head("HM"),
-    "params": Head("parameters", unit="params", lower_is_better=True),
-    "ms": Head("time per image", unit="ms", lower_is_better=True),
-}
 
 Outcomes = Mapping[Spec, Planned]
-
-
-def _metric_head(metric: str) -> Head:
-    return METRIC_HEADS.get(metric, Head(metric))
 
 
 def tables(definition: Definition, selection: Selection, outcomes: Outcomes) -> list[Table]:
@@ -39,26 +25,23 @@ def tables(definition: Definition, selection: Selection, outcomes: Outcomes) -> 
 
     Args: outcomes, of the runs that ``definition.specs(selection)`` names; one that is not there was not run
     """
-    parts = [_Cells(definition, selection, family, outcomes) for family in definition.families(selection)]
-    return [part.table() for part in parts if not part.empty]
+    return [part.table() for part in parts(definition, selection, outcomes)]
 
 
-def dataset_scores(
-    definition: Definition,
-    selection: Selection,
-    family: Family,
-    outcomes: Outcomes,
-    shots: int,
-    metric: str,
-) -> dict[str, dict[str, float]]:
-    """Method -> data set -> mean over seeds, of the selected ones that have a number."""
-    cells = _Cells(definition, selection, family, outcomes)
-    scores: dict[str, dict[str, float]] = {row.name: {} for row in cells.methods}
-    for row, dataset in product(cells.methods, cells.datasets):
-        score = cells.quantity(Place(row, (dataset,), shots, metric)).score(selection.seeds)
-        if score.mean is not None:
-            scores[row.name][dataset] = score.mean
-    return scores
+def parts(definition: Definition, selection: Selection, outcomes: Outcomes) -> list["Part"]:
+    """What :func:`tables` shows, as numbers."""
+    found = (Part(definition, selection, family, outcomes) for family in definition.families(selection))
+    return [part for part in found if not part.empty]
+
+
+def number(method: Row, dataset: str, shots: int, seed: int, metric: str, planned: Planned | None) -> Number:
+    """What a planned run says of a metric."""
+    line = Number(method, dataset, shots, seed, metric)
+    if planned is None:
+        return replace(line, reason=NOT_RUN)
+    reason = "" if planned.result else planned.damage or REASONS.get(planned.state, planned.state)
+    read = line.read(planned.result or None, reason, planned.name)
+    return replace(read, footnotes=planned.footnotes if planned.result else ())
 
 
 def reported_runs(paper: Paper, outcomes: Outcomes) -> tuple[ReportedRun, ...]:
@@ -67,206 +50,62 @@ def reported_runs(paper: Paper, outcomes: Outcomes) -> tuple[ReportedRun, ...]:
 
 
 def _reported(paper: Paper, planned: Planned) -> ReportedRun:
+    starts, reason = (), "; ".join(filter(None, (planned.reason, *planned.remarks)))
+    try:
+        starts = tuple(read_starts(planned.folder)) if planned.result else ()
+    except ValueError as error:  # a damaged list of starts costs no more than what it tells
+        reason = "; ".join(filter(None, (reason, str(error))))
     return ReportedRun(
         name=planned.name,
         state=planned.state,
         command=" ".join(planned.command),
         result=planned.result or {},
-        starts=tuple(read_starts(planned.folder)) if planned.result else (),
-        reason="; ".join(filter(None, (planned.reason, *planned.remarks))),
+        starts=starts,
+        reason=reason,
         embedded=paper.family_of(planned.spec.dataset).embedded,
     )
 
 
-def harmonic_mean(base: float, new: float) -> float:
-    """2ab / (a + b)"""
-    return 2 * base * new / (base + new) if base + new else 0.0
-
-
-# One quantity over seeds ----------------------------------------------------------------------------
-
-
-class Quantity(ABC):
-    """A number per seed: read from one run each, or made from other quantities."""
-
-    @abstractmethod
-    def seeds(self) -> set[int]:
-        """The seeds that have a number."""
-
-    @abstractmethod
-    def mean(self, seeds: Iterable[int]) -> float:
-        """Over some of its seeds."""
-
-    @abstractmethod
-    def absence(self, seed: int) -> str:
-        """Why a seed has no number."""
-
-    @abstractmethod
-    def runs(self) -> list[Planned]: ...
-
-    @property
-    @abstractmethod
-    def settled(self) -> bool:
-        """Whether the seed decides nothing."""
-
-    def score(self, seeds: tuple[int, ...]) -> Score:
-        found = tuple(seed for seed in seeds if seed in self.seeds())
-        reason = _reason({seed: self.absence(seed) for seed in seeds if seed not in found}, bool(found))
-        if not found:
-            return Score(reason=reason)
-        varied = len(found) > 1 and not self.settled
-        sd = pstdev(self.mean([seed]) for seed in found) if varied else None
-        return Score(self.mean(found), sd, found, reason)
-
-    def help(self) -> tuple[str, ...]:
-        """What its runs used beside training images."""
-        extras = [extra for run in self.runs() if run.result for extra in run.result.get("extras") or ()]
-        return tuple(dict.fromkeys(extras))
-
-    def footnotes(self) -> tuple[str, ...]:
-        """What is to be said of its runs' results."""
-        return tuple(dict.fromkeys(note for run in self.runs() if run.result for note in run.footnotes))
-
-
-class Measured(Quantity):
-    """Read from one run per seed."""
-
-    def __init__(self, runs: dict[int, Planned | None], read: Callable[[dict], float | None], settled: bool):
-        self._runs, self._settled = runs, settled
-        results = {seed: run.result for seed, run in runs.items() if run and run.result}
-        self.values = {seed: read(result) for seed, result in results.items()}
-
-    def seeds(self) -> set[int]:
-        return {seed for seed, value in self.values.items() if value is not None}
-
-    def mean(self, seeds: Iterable[int]) -> float:
-        return fmean(self.values[seed] for seed in seeds)
-
-    def absence(self, seed: int) -> str:
-        run = self._runs[seed]
-        if run is None:
-            return NOT_RUN
-        return NOT_DEFINED if seed in self.values else REASONS.get(run.state, run.state)
-
-    def runs(self) -> list[Planned]:
-        return list(dict.fromkeys(run for run in self._runs.values() if run))
-
-    @property
-    def settled(self) -> bool:
-        return self._settled
-
-
-class Combined(Quantity):
-    """Made from quantities by a rule, for the seeds that all of them have.
-
-    Its mean is the rule applied to their means: an HM is that of the mean accuracies, as the paper forms it.
-    """
-
-    def __init__(self, parts: list[Quantity], rule: Callable[..., float], noun: str = ""):
-        self.parts, self.rule, self.noun = parts, rule, noun
-
-    def seeds(self) -> set[int]:
-        return set.intersection(*(part.seeds() for part in self.parts))
-
-    def mean(self, seeds: Iterable[int]) -> float:
-        return self.rule(*(part.mean(seeds) for part in self.parts))
-
-    def absence(self, seed: int) -> str:
-        lacking = [part.absence(seed) for part in self.parts if seed not in part.seeds()]
-        causes = ", ".join(dict.fromkeys(lacking))
-        some = self.noun and len(lacking) < len(self.parts)
-        return f"{len(lacking)} of {len(self.parts)} {self.noun}: {causes}" if some else causes
-
-    def runs(self) -> list[Planned]:
-        return list(dict.fromkeys(run for part in self.parts for run in part.runs()))
-
-    @property
-    def settled(self) -> bool:
-        return all(part.settled for part in self.parts)
-
-
-def average(parts: list[Quantity]) -> Quantity:
-    """Over data sets, all of which must be there."""
-    return parts[0] if len(parts) == 1 else Combined(parts, lambda *means: fmean(means), "data sets")
-
-
-def _reason(absent: dict[int, str], others: bool) -> str:
-    """Of the seeds without a number in words; the seeds are named where they differ or others have one."""
-    by_reason: dict[str, list[int]] = {}
-    for seed, reason in absent.items():
-        by_reason.setdefault(reason, []).append(seed)
-    if len(by_reason) == 1 and not others:
-        return next(iter(by_reason))
-    return "; ".join(
-        f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {reason}"
-        for reason, seeds in by_reason.items()
-    )
-
-
-def milliseconds_per_image(result: dict) -> float | None:
-    """Training time per training image and epoch; None where nothing was trained."""
-    seen = (result.get("train_images") or 0) * (result.get("max_epoch") or 0)
-    return 1000 * result["seconds_train"] / seen if seen and result.get("seconds_train") else None
-
-
-def _accuracy(result: dict) -> float | None:
-    return result["accuracy"]
-
-
-def _trained_parameters(result: dict) -> int | None:
-    return result["trainable_params"]
-
-
-READ = {"params": _trained_parameters, "ms": milliseconds_per_image}  # the other metrics are accuracies
-
-
-# Tables ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Place:
-    """What a row, a column or a cell is about; None where it leaves that open."""
-
-    method: Row | None = None
-    datasets: tuple[str, ...] | None = None  # one, or those of an average
-    shots: int | None = None
-    metric: str | None = None
-
-    def within(self, other: "Place") -> "Place":
-        """With what ``other`` says in addition."""
-        return replace(other, **{key: value for key, value in vars(self).items() if value is not None})
-
-
-Line = tuple[Head, Place]  # a row or a column
-
-
-class _Cells:
-    """The rows, columns and cells of a table, for one family of data sets."""
+class Part:
+    """A table for one family of data sets: its numbers, its rows and columns, its cells."""
 
     def __init__(self, definition: Definition, selection: Selection, family: Family, outcomes: Outcomes):
         self.definition, self.selection, self.family = definition, selection, family
-        self.outcomes = outcomes
         self.whole = definition.all_datasets(family)
         self.datasets = selection.of_datasets(self.whole)
         self.averaged = definition.averaged(family, self.datasets)
         self.complete = self.averaged == definition.averaged(family, self.whole) and not family.guests
         self.methods = definition.methods(selection)
         self.shots = selection.of_shots(definition.shots)
-        self.empty = not (self.datasets and self.methods and self.shots)
+        shown = self.averaged if definition.data == "average" else self.datasets
+        self.empty = not (shown and self.methods and self.shots)
+        self.numbers = Numbers(self._tidy(outcomes), definition.kind.hm)
+
+    def _tidy(self, outcomes: Outcomes) -> Iterator[Number]:
+        """A line for every method, data set, number of shots, seed and metric that a run is read for."""
+        definition = self.definition
+        wanted = [*definition.metrics, *(COST if definition.cost else ())]
+        wanted += filter(None, [definition.statistics.get("metric")])
+        metrics = dict.fromkeys(
+            part for name in wanted for part in (definition.kind.hm if name == "hm" else (name,))
+        )
+        methods = dict.fromkeys(one for row in self.methods for one in _compared(row))
+        for place in product(methods, self.datasets, self.shots, self.selection.seeds, metrics):
+            spec = definition.spec(self.selection.paper, self.family, *place)
+            yield number(*place, outcomes.get(spec))
+
+    def mean(self, row: Row, dataset: str, shots: int, metric: str) -> float | None:
+        """Over the selected seeds that have a number; None if there is none."""
+        return self.numbers.score(Place(row, (dataset,), shots, metric), self.selection.seeds).mean
 
     def table(self) -> Table:
         definition = self.definition
-        rows, columns = (self._lines(definition.layout[side]) for side in ("rows", "columns"))
         rest = Place(datasets=self.averaged, shots=self.shots[0], metric=definition.metrics[0])
+        rows, columns = (self._lines(definition.layout[side]) for side in ("rows", "columns"))
         return Table(
             id=definition.id,
             title=definition.title + self.family.remark + self._over(),
-            rows=tuple(head for head, _ in rows),
-            columns=tuple(head for head, _ in columns),
-            cells={
-                (r, c): self._cell(row.within(column).within(rest))
-                for (r, (_, row)), (c, (_, column)) in product(enumerate(rows), enumerate(columns))
-            },
+            **laid_out(rows, columns, lambda place: self._cell(place.within(rest))),
             embedded=self.family.embedded,
             seeds=self.selection.seeds,
             best_among=definition.best_among,
@@ -314,7 +153,7 @@ class _Cells:
             ]
         if "data" in axes and self.definition.cost and self.averaged:
             lines += [
-                (replace(_metric_head(metric), group="cost"), Place(datasets=self.averaged, metric=metric))
+                (replace(metric_head(metric), group="cost"), Place(datasets=self.averaged, metric=metric))
                 for metric in COST
             ]
         return lines
@@ -324,7 +163,7 @@ class _Cells:
 
     def _method_axis(self) -> list[Line]:
         return [
-            (Head(row.name, row.group, unit="points" if row.gain else "%"), Place(method=row))
+            (Head(row.name, row.group, unit="points" if row.gain else "%"), _place_of(row))
             for row in self.methods
         ]
 
@@ -332,7 +171,7 @@ class _Cells:
         return [(Head("1 shot" if n == 1 else f"{n} shots"), Place(shots=n)) for n in self.shots]
 
     def _metric_axis(self) -> list[Line]:
-        return [(_metric_head(metric), Place(metric=metric)) for metric in self.definition.metrics]
+        return [(metric_head(metric), Place(metric=metric)) for metric in self.definition.metrics]
 
     def _data_axis(self) -> list[Line]:
         lines = [(self._dataset_head(name), Place(datasets=(name,))) for name in self.datasets]
@@ -352,31 +191,7 @@ class _Cells:
     # Cells ------------------------------------------------------------------------------------------
 
     def _cell(self, place: Place) -> Cell:
-        quantity = self.quantity(place)
-        return Cell(
-            ours=quantity.score(self.selection.seeds),
-            printed=self._printed(place),
-            runs=tuple(run.name for run in quantity.runs() if run.result),
-            help=quantity.help(),
-            footnotes=quantity.footnotes(),
-        )
-
-    def quantity(self, place: Place) -> Quantity:
-        """What a cell shows, whether it is there or not."""
-        if place.method.gain:
-            both = replace(place.method, gain=False), place.method.baseline
-            parts = [self.quantity(replace(place, method=method)) for method in both]
-            return Combined(parts, lambda ours, baseline: ours - baseline)
-        if place.metric == "hm":
-            parts = [self.quantity(replace(place, metric=metric)) for metric in self.definition.kind.hm]
-            return Combined(parts, harmonic_mean)
-        return average([self._measured(place, dataset) for dataset in place.datasets])
-
-    def _measured(self, place: Place, dataset: str) -> Measured:
-        where = self.selection.paper, self.family, place.method, dataset, place.shots
-        specs = {seed: self.definition.spec(*where, seed, place.metric) for seed in self.selection.seeds}
-        runs = {seed: self.outcomes.get(spec) for seed, spec in specs.items()}
-        return Measured(runs, READ.get(place.metric, _accuracy), place.method.settled)
+        return self.numbers.cell(place, self.selection.seeds, self._printed(place))
 
     def _printed(self, place: Place) -> Printed | None:
         """The printed value; none beside others' data sets and beside averages of fewer."""
@@ -389,3 +204,12 @@ class _Cells:
             dataset = AVERAGE
         numbers = self.selection.paper.print_of(self.definition.printed)
         return numbers.get(place.method.printed, dataset, place.shots, place.metric)
+
+
+def _compared(row: Row) -> tuple[Row, ...]:
+    """The methods whose runs a row shows: its own, and for a gain what that is over."""
+    return (replace(row, gain=False), row.baseline) if row.gain else (row,)
+
+
+def _place_of(row: Row) -> Place:
+    return Place(**dict(zip(("method", "over"), _compared(row), strict=False)))

@@ -1,11 +1,11 @@
 """Methods compared over data sets: average rank, and Wilcoxon's signed-rank test between any two of them."""
 
-from itertools import combinations
+from itertools import combinations, product
 from statistics import fmean
 
 from report.definitions import Definition
 from report.model import Comparison, Statistics
-from report.results import Outcomes, dataset_scores
+from report.results import Outcomes, Part, parts
 from report.selection import Selection
 
 FEWEST = 6  # data sets: with five, the smallest two-sided p is 2 / 2^5 = 0.0625
@@ -23,9 +23,8 @@ def compare(definition: Definition, selection: Selection, outcomes: Outcomes) ->
         return []
     label = LABELS.get(asked["metric"], asked["metric"])
     found = []
-    for family in definition.families(selection):
-        scores = dataset_scores(definition, selection, family, outcomes, shots, asked["metric"])
-        scores = {method: by_dataset for method, by_dataset in scores.items() if by_dataset}
+    for part in parts(definition, selection, outcomes):
+        scores, family = _scores(part, shots, asked["metric"]), part.family
         if len(scores) > 1:
             found.append(
                 Statistics(
@@ -37,6 +36,15 @@ def compare(definition: Definition, selection: Selection, outcomes: Outcomes) ->
                 )
             )
     return found
+
+
+def _scores(part: Part, shots: int, metric: str) -> Scores:
+    """Of the methods that have a number."""
+    scores: Scores = {}
+    for row, dataset in product(part.methods, part.datasets):
+        if (mean := part.mean(row, dataset, shots, metric)) is not None:
+            scores.setdefault(row.name, {})[dataset] = mean
+    return scores
 
 
 def average_ranks(scores: Scores) -> dict[str, float]:

@@ -77,6 +77,13 @@ def test_multi_exp_averages_the_experiments(runs, capsys):
     assert "* accuracy: 68.00%  (average of 1 experiments)" in capsys.readouterr().out
 
 
+def test_an_experiment_without_result_is_named_and_left_out(runs, capsys):
+    (runs.parent / "empty/seed1").mkdir(parents=True)
+    assert main([str(runs.parent), "--multi-exp"]) == 0
+    out = capsys.readouterr().out
+    assert "left out: no run in" in out and "* accuracy: 68.00%  (average of 1 of 2 experiments)" in out
+
+
 @pytest.mark.parametrize("make", [[], ["seed1"]], ids=["no sub-folder", "no result"])
 def test_nothing_to_average_is_an_error_that_says_what_to_do(tmp_path, make, capsys):
     for name in make:
@@ -90,7 +97,19 @@ def test_a_folder_that_does_not_exist_is_an_error(tmp_path, capsys):
     assert "typo is not a folder" in capsys.readouterr().err
 
 
-def test_a_damaged_result_json_is_named(runs, capsys):
-    (runs / "seed2" / "result.json").write_text('{"accuracy": 7')
-    assert main([str(runs)]) == 1
-    assert "seed2/result.json is not valid JSON" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    "content, reason",
+    [
+        ('{"accuracy": 7', "is not valid JSON"),
+        ("[]", "it holds [], no result"),
+        ('{"accuracy": NaN}', "accuracy is nan, no number"),
+        ('{"accuracy": 150.0}', "accuracy is 150.0, which cannot be"),
+        ('{"accuracy": 50.0, "correct": 3, "total": 4}', "3 correct images of 4 are 75.00 %"),
+    ],
+)
+def test_a_damaged_result_json_is_named_and_left_out(content, reason, runs, capsys):
+    (runs / "seed2" / "result.json").write_text(content)
+    assert main([str(runs)]) == 0
+    out = capsys.readouterr().out
+    assert "seed2/result.json" in out and reason in out
+    assert "* accuracy: 65.00% +- 5.00%  (2 of 3 runs" in out  # 70 and 60

@@ -16,7 +16,6 @@ from PIL import Image
 
 import train
 from dassl.utils import close_logger, load_checkpoint
-from scripts import base2new_table
 
 PROJECT = Path(__file__).parent.parent
 FAST = ["OPTIM.MAX_EPOCH", "3", "VERBOSE", "False"]
@@ -216,39 +215,6 @@ def test_precision_and_threads_are_settled_before_the_trainer_is_built(run_train
         "tf32": {"convolution": False, "matrix product": False},
         "attention": {"flash": True, "memory efficient": True, "cudnn": False, "math": True},
     }
-
-
-def test_the_table_shows_means_over_seeds_gains_over_zero_shot_and_cost(tmp_path, capsys):
-    scores = {
-        "ZeroshotCLIP": ([50, 50], [60, 60]),
-        "CLIPFit": ([80, 90], [70, 70]),
-        "Unfinished": ([99], [99]),
-    }
-    costs = {
-        "ZeroshotCLIP": {"trainable_params": 0, "max_epoch": 30, "seconds_train": None},
-        "CLIPFit": {"trainable_params": 46_080, "max_epoch": 10, "seconds_train": 4.0},
-    }
-    for method, both in scores.items():
-        for kind, values in zip(("train_base", "test_new"), both, strict=True):
-            for seed, value in enumerate(values, start=1):
-                folder = tmp_path / f"base2new/{kind}/demo/shots_16/{method}/demo/seed{seed}"
-                folder.mkdir(parents=True)
-                record = {"accuracy": value, "train_images": 160, "peak_memory_mb": 1_000.0 * seed}
-                (folder / "result.json").write_text(json.dumps(record | costs.get(method, {})))
-    base2new_table.main(["demo", "--seeds", "1", "2", "--output", str(tmp_path)])
-    lines = capsys.readouterr().out.splitlines()
-    zero_shot, clipfit = 2 * 50 * 60 / 110, 2 * 85 * 70 / 155
-    assert lines[-2].split() == [
-        *("ZeroshotCLIP", "demo", "50.00±0.00", "60.00±0.00", f"{zero_shot:.2f}"),
-        *("0", "1,500"),  # no gain over itself, and no time without training
-    ]
-    assert lines[-1].split() == [
-        *("CLIPFit", "demo", "85.00±5.00", "70.00±0.00", f"{clipfit:.2f}", f"{clipfit - zero_shot:+.2f}"),
-        *("46.1K", "2.5", "1,500"),  # 4 s for 10 epochs of 160 images
-    ]
-    assert max(map(len, lines)) <= 80
-    with pytest.raises(SystemExit, match="no base-to-new runs of dtd"):
-        base2new_table.main(["dtd", "--output", str(tmp_path)])
 
 
 def test_a_corrupt_image_is_named(tmp_path, monkeypatch):

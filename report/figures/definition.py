@@ -79,7 +79,11 @@ class FigureDefinition(ABC):
         if not (png.is_file() and pdf.is_file() and _drawn_from(folder).get(figure.key) == made_from):
             from .plots import draw
 
-            draw(sketch.panels(), drawn_title, folder / figure.key)
+            try:
+                panels = sketch.panels()
+            except ValueError as error:  # a damaged record costs no more than its own figure
+                return replace(figure, reason=str(error))
+            draw(panels, drawn_title, folder / figure.key)
             write_json({**_drawn_from(folder), figure.key: made_from}, folder / DRAWN)
         return replace(figure, png=png, pdf=pdf)
 

@@ -12,7 +12,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dassl.utils import atomic_write
-from report.results import harmonic_mean
+from report.numbers import harmonic_mean
 
 from . import style
 from .panels import Bars, Cloud, LinePlot, Panel, Scatter

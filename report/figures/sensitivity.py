@@ -1,9 +1,9 @@
 """Harmonic mean of base and new accuracy as a hyper-parameter varies."""
 
 from dataclasses import dataclass
-from statistics import fmean, pstdev
 
-from report.results import harmonic_mean
+from report.numbers import HM_OF, Numbers, Place
+from report.results import number
 from report.selection import Content
 
 from .definition import FigureDefinition, Missing, Sketch, check_done, fingerprints
@@ -35,18 +35,18 @@ class SensitivityFigure(FigureDefinition):
         return Content(datasets, tuple(row.trainer for row in self.rows), (self.shots,))
 
     def _runs(self, family, selection) -> dict:
-        """Data set -> (row's name, seed, is a test on new classes) -> run."""
+        """Data set -> (row, seed, base or new) -> run."""
         if not selection.of_shots([self.shots]):
             return {}
         return {
             dataset: {
-                (row.name, seed, new): row.spec(
-                    selection.paper, dataset, PROTOCOL, self.shots, seed, eval_only=new
+                (row, seed, half): row.spec(
+                    selection.paper, dataset, PROTOCOL, self.shots, seed, eval_only=half == "new"
                 )
                 for row in self.rows
                 if selection.has_method(row.trainer)
                 for seed in selection.seeds
-                for new in (False, True)
+                for half in HM_OF
             }
             for dataset in selection.of_datasets(self.datasets.get(family.name, ()))
         }
@@ -89,19 +89,16 @@ class SensitivityFigure(FigureDefinition):
 
         Its deviation is that of the harmonic means of the single seeds.
         """
+        numbers = Numbers(
+            number(row, dataset, self.shots, seed, half, run)
+            for dataset, runs in done.items()
+            for (row, seed, half), run in runs.items()
+        )
         keys = list(next(iter(done.values())))
-        names, seeds = (list(dict.fromkeys(key[place] for key in keys)) for place in (0, 1))
-
-        def mean(name, of_seeds):
-            base, new = (
-                fmean(runs[name, seed, new].result["accuracy"] for runs in done.values() for seed in of_seeds)
-                for new in (False, True)
-            )
-            return harmonic_mean(base, new)
-
-        values = tuple(float(name) for name in names)
-        means = [mean(name, seeds) for name in names]
-        deviations = [pstdev([mean(name, [seed]) for seed in seeds]) for name in names]
+        rows, seeds = (tuple(dict.fromkeys(key[place] for key in keys)) for place in (0, 1))
+        scores = [numbers.score(Place(row, tuple(done), self.shots, "hm"), seeds) for row in rows]
+        values = tuple(float(row.name) for row in rows)
+        means, deviations = [one.mean for one in scores], [one.sd or 0.0 for one in scores]
         curve = Curve("harmonic mean", values, means, deviations)
         return LinePlot(
             "", self.xlabel, "harmonic mean (%)", (curve,), xticks=values, evenly=True, least_span=LEAST_SPAN

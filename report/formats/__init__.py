@@ -6,7 +6,6 @@ cells.py says how a cell reads; each format has its own file that lays cells out
 from pathlib import Path
 
 from report.formats.cells import read
-from report.formats.html import html
 from report.formats.latex import latex
 from report.formats.markdown import markdown
 from report.formats.text import terminal
@@ -24,6 +23,8 @@ def write(report: Report, folder: Path) -> list[Path]:
     Returns: the files written
     Raises:  ValueError if two tables would share a file
     """
+    from report.formats.html import html  # jinja2, which terminal tables do without
+
     folder = Path(folder)
     texts = {"report.html": html(report), "report.md": markdown(report, folder)}
     for view in map(read, report.tables):

@@ -1,8 +1,7 @@
-"""LaTeX tables, ready to paste: booktabs, the best in bold, no other package."""
+"""LaTeX tables, ready to paste: booktabs, the best in bold; longtable where a page is too short."""
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from itertools import pairwise
 
 from report.formats.cells import (
     BAND_TEXT,
@@ -17,6 +16,8 @@ from report.formats.cells import (
 from report.model import Head
 
 WIDEST = 7  # columns of numbers that stand side by side on a page; a wider table is stacked in pieces
+PRINTED = r"\quad{\tiny printed}"
+SMALL = r"\footnotesize\setlength{\tabcolsep}{4pt}"
 TALLEST = 48  # lines of rows that stand on a page, with room for a caption and notes
 SYMBOLS = {
     "\\": r"\textbackslash{}",
@@ -46,79 +47,64 @@ SYMBOLS = {
 }
 
 
-@dataclass(frozen=True)
-class Piece:
-    """What one tabular shows: some columns of some rows."""
-
-    columns: list[int]
-    bands: list[tuple[str, list[int]]]  # groups of rows, long ones cut
-
-    @property
-    def rows(self) -> list[int]:
-        return [r for _, members in self.bands for r in members]
-
-
 def latex(view: View) -> str:
-    """Table environments for ``\\usepackage{booktabs}``; they span both columns of a two-column page.
+    """A table for ``\\usepackage{booktabs}``, over both columns of a two-column page.
 
-    A table too large for a page continues in further environments under the same number.
+    A wide one is stacked in pieces of fewer columns. What does not fit on a page is a longtable (a package of
+    its own, for one-column pages): one for each piece, under one number.
     """
-    floats = _floats(view)
-    texts = [_float(view, pieces, number, len(floats)) for number, pieces in enumerate(floats)]
-    return "\n\n".join([r"% \usepackage{booktabs}", *texts]) + "\n"
+    pieces = blocks(len(view.table.columns), -(-len(view.table.columns) // WIDEST))
+    if len(pieces) * _height(view) <= TALLEST:
+        return f"% \\usepackage{{booktabs}}\n\n{_float(view, pieces)}\n"
+    texts = [_longtable(view, columns, number) for number, columns in enumerate(pieces)]
+    return "\n\n".join([r"% \usepackage{booktabs,longtable}", *texts, *_remarks(view)]) + "\n"
 
 
-def _floats(view: View) -> list[list[Piece]]:
-    """All pieces of a table, as many on a page as fit."""
-    count = len(view.table.columns)
-    pieces = [
-        Piece(columns, bands) for bands in _pages(view) for columns in blocks(count, -(-count // WIDEST))
-    ]
-    return _packed(pieces, lambda piece: _height(view, piece.bands))
-
-
-def _pages(view: View) -> list[list[tuple[str, list[int]]]]:
-    """The bands of rows that one page holds."""
-    bands = [
-        (group, members[first : first + TALLEST // 2])
-        for group, members in groups(view.table.rows)
-        for first in range(0, len(members), TALLEST // 2)
-    ]
-    return _packed(bands, lambda band: _height(view, [band]))
-
-
-def _packed(items: list, height: Callable) -> list[list]:
-    """Neighbours together while their heights add up to no more than TALLEST."""
-    packed: list[list] = []
-    for item in items:
-        if packed and sum(map(height, packed[-1])) + height(item) <= TALLEST:
-            packed[-1].append(item)
-        else:
-            packed.append([item])
-    return packed
-
-
-def _height(view: View, bands: list[tuple[str, list[int]]]) -> int:
-    """Lines that bands of rows take."""
+def _height(view: View) -> int:
+    """Lines that the rows of a table take."""
     per_row = 2 if view.compared else 1
-    return sum(bool(group) + per_row * len(members) for group, members in bands)
+    return sum(bool(group) + per_row * len(members) for group, members in groups(view.table.rows))
 
 
-def _float(view: View, pieces: list[Piece], number: int, count: int) -> str:
-    caption = _caption(view) if number == 0 else escape(f"{view.table.title} (continued).")
-    shown = [view.readings[r, c] for piece in pieces for r in piece.rows for c in piece.columns]
+def _float(view: View, pieces: list[list[int]]) -> str:
     return "\n".join(
         [
             r"\begin{table*}[t]",
-            *([r"\addtocounter{table}{-1}"] if number else []),
-            r"\centering\footnotesize\setlength{\tabcolsep}{4pt}",
-            rf"\caption{{{caption}}}",
-            *([rf"\label{{tab:{view.key}}}"] if number == 0 else []),
-            "\n\n\\medskip\n".join(_tabular(view, piece) for piece in pieces),
-            *_remarks(view, shown, with_notes=number == count - 1),
+            rf"\centering{SMALL}",
+            rf"\caption{{{_caption(view)}}}",
+            rf"\label{{tab:{view.key}}}",
+            "\n\n\\medskip\n".join(_tabular(view, columns) for columns in pieces),
+            *_remarks(view),
             r"\end{table*}",
         ]
     )
+
+
+def _longtable(view: View, columns: list[int], number: int) -> str:
+    """A piece that goes on over pages, its heads on each."""
+    heads = [r"\toprule", *_heads(view, columns)]
+    again = rf"\caption[]{{{escape(view.table.title)} (continued).}} \\"
+    first = again if number else rf"\caption{{{_caption(view)}}}\label{{tab:{view.key}}} \\"
+    return "\n".join(
+        [
+            *([r"\addtocounter{table}{-1}"] if number else []),
+            rf"{{{SMALL}",
+            rf"\begin{{longtable}}{{l{'c' * len(columns)}}}",
+            *(first, *heads, r"\endfirsthead"),
+            *(again, *heads, r"\endhead"),
+            *(r"\bottomrule", r"\endfoot"),
+            *_kept_together(_body(view, columns)),
+            r"\end{longtable}}",
+        ]
+    )
+
+
+def _kept_together(lines: list[str]) -> list[str]:
+    """No page ends behind the name of a group or between ours and the print."""
+    return [
+        line + "*" if line.startswith(r"\multicolumn") or after.startswith(PRINTED) else line
+        for line, after in pairwise([*lines, ""])
+    ]
 
 
 def escape(text: str) -> str:
@@ -142,16 +128,21 @@ def _caption(view: View) -> str:
     return " ".join(escape(sentence.rstrip(".")) + "." for sentence in said if sentence)
 
 
-def _tabular(view: View, piece: Piece) -> str:
-    width = len(piece.columns)
-    lines = [rf"\begin{{tabular}}{{l{'c' * width}}}", r"\toprule", *_heads(view, piece.columns)]
-    for group, members in piece.bands:
+def _tabular(view: View, columns: list[int]) -> str:
+    begin = rf"\begin{{tabular}}{{l{'c' * len(columns)}}}"
+    lines = [begin, r"\toprule", *_heads(view, columns), *_body(view, columns)]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+
+
+def _body(view: View, columns: list[int]) -> list[str]:
+    """The rows, each group of them under a rule and its name."""
+    lines = []
+    for group, members in groups(view.table.rows):
         lines.append(r"\midrule")
         if group:
-            lines.append(rf"\multicolumn{{{width + 1}}}{{l}}{{\emph{{{escape(group)}}}}} \\")
-        for r in members:
-            lines += _row(view, r, piece.columns)
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"])
+            lines.append(rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{\emph{{{escape(group)}}}}} \\")
+        lines += [line for r in members for line in _row(view, r, columns)]
+    return lines
 
 
 def _heads(view: View, columns: list[int]) -> list[str]:
@@ -175,7 +166,7 @@ def _row(view: View, r: int, columns: list[int]) -> list[str]:
     readings = [view.readings[r, c] for c in columns]
     ours = _line([escape(head_text(view.table.rows[r])), *map(_ours, readings)])
     printed = list(map(_printed, readings))
-    return [ours, _line([r"\quad{\tiny printed}", *printed])] if any(printed) else [ours]
+    return [ours, _line([PRINTED, *printed])] if any(printed) else [ours]
 
 
 def _ours(reading: Reading) -> str:
@@ -195,11 +186,10 @@ def _printed(reading: Reading) -> str:
     return rf"{{\tiny {escape(reading.printed)}{doubt}{difference}{escape(reading.mark)}}}"
 
 
-def _remarks(view: View, shown: list[Reading], with_notes: bool) -> list[str]:
-    """The footnotes of the cells shown, and the table's notes."""
-    used = {number for reading in shown for number in (*reading.notes, *reading.printed_notes)}
-    remarks = [f"{_raised((number,))}{escape(view.footnotes[number - 1])}" for number in sorted(used)]
-    remarks += map(escape, view.table.notes if with_notes else ())
+def _remarks(view: View) -> list[str]:
+    """The footnotes, and the table's notes."""
+    remarks = [f"{_raised((number,))}{escape(note)}" for number, note in enumerate(view.footnotes, 1)]
+    remarks += map(escape, view.table.notes)
     if not remarks:
         return []
     joined = "\\\\\n".join(remarks)

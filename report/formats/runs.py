@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from report.model import ReportedRun
-from report.results import milliseconds_per_image
+from report.numbers import milliseconds_per_image
 
 # What of a start is its environment: not when it was, nor what it read.
 ENVIRONMENT = (

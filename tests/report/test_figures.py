@@ -40,6 +40,7 @@ class Run:
     name: str
     state: str = "done"
     reason: str = ""
+    footnotes: tuple[str, ...] = ()
     result: dict | None = None
     folder: Path | None = None
     command: list[str] | None = None

@@ -12,8 +12,9 @@ from grid.plan import plan
 from report import selection
 from report.definitions import load
 from report.model import Head
+from report.numbers import harmonic_mean, milliseconds_per_image
 from report.paper import SHIPPED, Paper
-from report.results import harmonic_mean, milliseconds_per_image, reported_runs, tables
+from report.results import reported_runs, tables
 
 PAPER = Paper.read(SHIPPED)
 TABLES = load(PAPER)

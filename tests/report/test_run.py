@@ -140,8 +140,8 @@ def test_what_produced_the_result_is_shown_with_every_start(tmp_path, shown):
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"correct": 1}, "correct is 2 in predictions.jsonl, 1 in result.json"),
-        ({"total": 3}, "total is 2 in predictions.jsonl, 3 in result.json"),
+        ({"correct": 1, "accuracy": 50.0}, "correct is 2 in predictions.jsonl, 1 in result.json"),
+        ({"total": 4, "accuracy": 50.0}, "total is 2 in predictions.jsonl, 4 in result.json"),
         ({"macro_f1": 99.5}, "macro_f1 is 100.0 in predictions.jsonl, 99.5 in result.json"),
     ],
 )

@@ -139,13 +139,22 @@ def test_a_wide_table_is_stacked(wide_table):
     assert r"\cmidrule(lr){3-7}" in found[0][1] and r"\cmidrule(lr){2-7}" in found[1][1]
 
 
-def test_a_long_table_continues_under_one_number(table):
+def test_a_long_table_is_a_longtable_whose_pieces_share_a_number(table):
     rows = tuple(Head(name, f"D{n}") for n in range(12) for name in ("Base", "New", "HM"))
-    cells = {(r, 0): table.cells[0, 0] for r in range(36)}
-    text = latex(read(replace(table, rows=rows, columns=(Head("CoOp"),), cells=cells)))
-    assert text.count(r"\begin{table*}") == text.count(r"\caption") == 2
+    columns = tuple(Head(f"method {n}") for n in range(10))
+    cells = {(r, c): table.cells[0, 0] for r in range(36) for c in range(10)}
+    text = latex(read(replace(table, rows=rows, columns=columns, cells=cells)))
+    assert text.count(r"\begin{longtable}") == text.count(r"\end{longtable}") == 2
     assert text.count(r"\addtocounter{table}{-1}") == text.count(r"\label") == 1
-    assert text.count(r"79.50{\tiny") == 36
+    assert text.count(r"\endfirsthead") == text.count(r"\endhead") == 2
+    assert text.count("79.50}{") == 360
+    assert text.count("method 3") == 2  # in the head of its piece, and again on each page
+    assert text.count(r"\\*") == 2 * (12 + 36)  # groups' names and what is printed keep with their rows
+
+
+def test_a_table_that_fits_on_a_page_is_a_float(wide_table):
+    text = latex(read(wide_table))
+    assert text.startswith("% \\usepackage{booktabs}\n") and "longtable" not in text
 
 
 def test_latex_letters():
@@ -157,9 +166,8 @@ def test_latex_letters():
 @pytest.mark.skipif(not shutil.which("pdflatex"), reason="pdflatex is not installed")
 def test_latex_compiles(report, tmp_path):
     tables = "\n".join(latex(read(table)) for table in report.tables)
-    document = (
-        f"\\documentclass{{article}}\\usepackage{{booktabs}}\\begin{{document}}\n{tables}\n\\end{{document}}"
-    )
+    packages = r"\usepackage{booktabs,longtable}"
+    document = f"\\documentclass{{article}}{packages}\\begin{{document}}\n{tables}\n\\end{{document}}"
     (tmp_path / "report.tex").write_text(document, encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "report.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -1,7 +1,9 @@
 """Files: JSON, folders, and writing that never leaves half a file behind."""
 
+import errno
 import json
 import os
+import stat
 import uuid
 import warnings
 from collections.abc import Iterator
@@ -40,6 +42,29 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
             raise unwritable(path, problem) from problem
         raise
     _fsync_folder(path.parent)
+
+
+def open_regular(path: str | os.PathLike) -> IO[bytes]:
+    """Open a file for reading bytes. What is no file on a disk is refused: a pipe would wait for ever.
+
+    Raises: FileNotFoundError if there is nothing, or a folder; ValueError for pipes, sockets and devices;
+            OSError as the file system reports it
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no file {str(path)!r}") from error
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a socket, or a device that is not there
+            raise
+        raise ValueError(f"{path} is a socket or a device, no file; give the path of a file") from error
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(kind):
+        raise FileNotFoundError(f"there is no file {str(path)!r}: that is a folder; name a file in it")
+    raise ValueError(f"{path} is a pipe or a device, no file; give the path of a file")
 
 
 def unwritable(path: str | os.PathLike, cause: OSError) -> OSError:

@@ -70,7 +70,8 @@ class StepLog:
             ) from error
 
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # a full disk, which append has told
+            self._file.close()
 
 
 def _whole_lines(path: Path) -> list[str]:

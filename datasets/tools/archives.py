@@ -130,6 +130,7 @@ def _check_readable(file: zipfile.ZipFile, shown) -> None:
 def _write(file: IO[bytes], block: bytes, path: Path) -> None:
     try:
         file.write(block)
+        file.flush()
     except OSError as error:
         raise OSError(
             error.errno, f"cannot write {path} ({error.strerror}); make room, and start again"
@@ -140,8 +141,8 @@ def _inside(target: Path, name: str, shown) -> Path:
     parts = name.replace("\\", "/").split("/")
     if len(parts) > DEEPEST or any(len(os.fsencode(part)) > LONGEST for part in parts) or "\0" in name:
         raise ValueError(
-            f"{shown}: {name[:40]!r}... has {len(parts)} folders and {len(name):,} characters, as no file of a "
-            "data set has; nothing is taken from this archive"
+            f"{shown}: {name[:40]!r}... has {len(parts)} folders and {len(name):,} characters, as no file of "
+            "a data set has; nothing is taken from this archive"
         )
     if ".." in parts or parts[0] == "" or re.match("[A-Za-z]:", name):
         raise ValueError(f"{shown}: {name!r} leaves the folder; nothing is taken from this archive")

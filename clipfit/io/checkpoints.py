@@ -10,9 +10,8 @@ from typing import Any
 import torch
 
 from clipfit.io import safe_unpickle, tensor_files
-from clipfit.io.files import atomic_write, open_regular, unwritable
+from clipfit.io.files import atomic_write, open_regular, printable, unwritable
 
-SHOWN = 200  # characters of what a reader says about a damaged file
 LARGEST_PROGRAM = 1 << 31  # bytes; OpenAI's largest archive has 1.3 GB
 
 
@@ -63,8 +62,8 @@ def load_checkpoint(fpath: str | os.PathLike) -> Any:
                     "machine with more"
                 ) from error
             raise ValueError(
-                f"{fpath} is not a readable checkpoint ({type(error).__name__}: {str(error)[:SHOWN]}); it is "
-                "cut short, damaged, or another kind of file: remove it, get it again, or load another epoch"
+                f"{fpath} is not a readable checkpoint ({type(error).__name__}: {printable(str(error))}); it "
+                "is cut short, damaged, or another kind of file: remove it, get it again, load another epoch"
             ) from error
 
 

@@ -94,6 +94,11 @@ def _is_alive(pid: int) -> bool:
     return True
 
 
+def printable(text: str, most: int = 200) -> str:
+    """The beginning of a text of somebody else's, without what would move a terminal's cursor."""
+    return "".join(one if one.isprintable() else "?" for one in text[:most])
+
+
 def open_regular(path: str | os.PathLike) -> IO[bytes]:
     """Open a file for reading bytes. What is no file on a disk is refused: a pipe would wait for ever.
 

@@ -17,6 +17,8 @@ from typing import IO, Any
 import numpy as np
 import torch
 
+from clipfit.io.files import printable
+
 _PLACEHOLDER_PACKAGES = ("torch.optim", "dassl")
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
 _KEYS = (*_PLAIN, np.generic, torch.Tensor)  # optimizers of old versions: state by parameter
@@ -40,7 +42,7 @@ class RefusedGlobal(ValueError):
     """The pickle names something that is not admitted."""
 
     def __init__(self, name: str):
-        super().__init__(f"it would run code ({name})")
+        super().__init__(f"it would run code ({printable(name)})")
 
 
 class Placeholder:

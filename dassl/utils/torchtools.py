@@ -1,5 +1,6 @@
 """Checkpoint files, and counting and switching the parameters of a module."""
 
+import numbers
 import os
 import warnings
 from pathlib import Path
@@ -51,6 +52,8 @@ def load_model_file(fpath: str | os.PathLike) -> dict:
             f"{fpath} is no checkpoint of a training run: it does not say how many epochs are finished "
             "(a number from 0); load another file"
         )
+    if not isinstance(checkpoint.get("val_result"), (numbers.Real, torch.Tensor, type(None))):
+        raise ValueError(f"{fpath}: val_result is no number; load another file")
     return checkpoint
 
 

@@ -16,7 +16,7 @@ from torch import nn
 
 from clipfit.io import checkpoints, tensor_files
 from clipfit.io.checkpoints import load_checkpoint, load_published, save_whole
-from clipfit.weights import read_checkpoint
+from clipfit.weights import check_state, read_checkpoint
 from dassl.utils import load_model_file, load_pretrained_weights
 
 READERS = {
@@ -293,6 +293,27 @@ def test_an_epoch_that_cannot_be_is_refused(epoch, tmp_path):
     save_whole({"state_dict": {"w": torch.zeros(1)}, "epoch": epoch}, tmp_path / "model.pth.tar-3")
     with pytest.raises(ValueError, match=r"model\.pth\.tar-3 .*how many epochs are finished.*load another"):
         load_model_file(tmp_path / "model.pth.tar-3")
+
+
+def test_a_validation_result_that_is_no_number_is_refused(tmp_path):
+    state = {"state_dict": {"w": torch.zeros(1)}, "epoch": 3, "val_result": "high"}
+    save_whole(state, tmp_path / "model.pth.tar-3")
+    with pytest.raises(ValueError, match=r"model\.pth\.tar-3: val_result is no number"):
+        load_model_file(tmp_path / "model.pth.tar-3")
+
+
+def test_names_in_a_pickle_do_not_reach_the_terminal_as_they_are(tmp_path):
+    archive_of(tmp_path / "w.pt", b"\x80\x02cos\n\x1b[2J" + b"x" * 9999 + b"\n.")
+    with pytest.raises(ValueError, match=r"would run code \(os\.\?\[2Jx{100,200}\)"):
+        load_checkpoint(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int64, torch.complex64])
+def test_a_backbone_of_a_dtype_that_holds_no_weights_is_named(dtype):
+    expected = {"w": torch.zeros(2), "seen": torch.tensor(1)}
+    check_state({"w": torch.zeros(2).half(), "seen": torch.tensor(1)}, expected, "good.pt")
+    with pytest.raises(ValueError, match="bad.pt: tensor 'w' is of dtype .*; choose torch.float32, "):
+        check_state({**expected, "w": torch.zeros(2).to(dtype)}, expected, "bad.pt")
 
 
 @pytest.mark.parametrize("content", [[1], {"state_dict": [1]}, {"a": 1}, {1: torch.zeros(1)}])

@@ -1,5 +1,6 @@
 """Files of tensors: written whole or not at all, read without running anything that is in them."""
 
+import errno
 import hashlib
 import io
 import os
@@ -54,7 +55,8 @@ def load_checkpoint(fpath: str | os.PathLike) -> Any:
                 f"{fpath} is refused: {error}; if you trust it, save its state dict alone and use that file"
             ) from error
         except Exception as error:  # damaged bytes can make zip files and pickles fail in any way
-            if isinstance(error, OSError) and error.errno:
+            # EINVAL is no fault of the disk: a damaged zip file sends its reader before the beginning.
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
                 raise OSError(error.errno, f"{fpath} cannot be read ({error.strerror}); try again") from error
             if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
                 raise MemoryError(

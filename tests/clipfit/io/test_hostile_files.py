@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pickle
+import random
 import socket
 import stat
 import tarfile
@@ -173,6 +174,27 @@ def test_half_a_checkpoint_is_named_with_its_cure(new_format, part, tmp_path):
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
     with pytest.raises(ValueError, match=r"half\.pt is not a readable.*cut short.*: remove it, get it"):
         load_checkpoint(path)
+
+
+@pytest.mark.parametrize("new_format", [True, False])
+def test_bytes_that_are_missing_or_changed_anywhere_are_told_in_words_or_do_not_matter(new_format, tmp_path):
+    path, rng = tmp_path / "model.pth.tar-3", random.Random(0)
+    weight = torch.arange(40.0)
+    state = {"state_dict": {"weight": weight}, "epoch": 3}
+    torch.save(state, path, _use_new_zipfile_serialization=new_format)
+    whole, refused = path.read_bytes(), 0
+    for _ in range(300):
+        content, at = bytearray(whole), rng.randrange(len(whole))
+        content[at : at + rng.randrange(40)] = rng.randbytes(rng.randrange(40))
+        path.write_bytes(content)
+        try:
+            found = load_model_file(path)
+        except ValueError as error:
+            assert str(path) in str(error)
+            refused += 1
+        else:  # the old format has no checksums
+            assert not new_format or torch.equal(found["state_dict"]["weight"], weight)
+    assert refused > 150
 
 
 # Sizes

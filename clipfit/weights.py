@@ -1,21 +1,20 @@
 """Checkpoint files of CLIP: fetch OpenAI's, read any in OpenAI's layout, and trust neither.
 
-Only tensors and plain containers are unpickled (`weights_only=True`). A JIT archive is a program, so one is
-opened only if its SHA256 is that of a file OpenAI published.
+Only tensors and plain containers are unpickled (`clipfit/io/checkpoints.py`). A JIT archive is a program, so
+one is opened only if its SHA256 is that of a file OpenAI published.
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import tempfile
 import warnings
-import zipfile
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from clipfit.io.checkpoints import load_checkpoint, load_published
 from clipfit.io.digests import file_digest
 from clipfit.openai import VOCABULARY_SIZE, package
 
@@ -26,6 +25,8 @@ NOT_WEIGHTS = (
     "vocab_size",
 )  # numbers that OpenAI's archives also carry
 SHOWN_KEYS = 3
+WEIGHTS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+COUNTERS = (torch.int64, torch.int32)  # batches that a BatchNorm has seen
 
 
 def cache_folder(cache_dir: str | os.PathLike | None = None) -> Path:
@@ -66,9 +67,8 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
     Reads OpenAI's JIT archives and saved state dicts, also in {"state_dict": ...} or with `module.` prefixes.
     Raises: FileNotFoundError; ValueError naming the file if it is damaged, holds code, or is no state dict
     """
-    if not os.path.isfile(path):
-        raise FileNotFoundError(f"there is no checkpoint file {path}")
-    content = _read_archive(path) if _is_jit_archive(path) else _read_pickle(path)
+    published = {_published_digest(url) for url in package._MODELS.values()}
+    content = load_published(path, published) or load_checkpoint(path)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
@@ -135,7 +135,7 @@ def architecture_of(state: dict[str, Tensor], path: str | os.PathLike) -> dict:
 
 
 def check_state(state: dict[str, Tensor], expected: dict[str, Tensor], path: str | os.PathLike) -> None:
-    """Compare names and shapes of a state dict with those of its architecture; values must be finite.
+    """Compare names, shapes and dtypes of a state dict with its architecture's; values must be finite.
 
     Raises: ValueError naming `path`, what differs and the first few keys
     """
@@ -153,47 +153,17 @@ def check_state(state: dict[str, Tensor], expected: dict[str, Tensor], path: str
                 f"{path} {problem} {len(keys)} of the tensors of a CLIP in OpenAI's layout: {shown}"
             )
     for key, tensor in state.items():
+        wanted = WEIGHTS if expected[key].is_floating_point() else COUNTERS
+        if tensor.dtype not in wanted:
+            raise ValueError(
+                f"{path}: tensor {key!r} is of dtype {tensor.dtype}; choose {', '.join(map(str, wanted))}"
+            )
         if not tensor.isfinite().all():
             raise ValueError(f"{path}: tensor {key!r} holds values that are not finite")
 
 
 def _published_digest(url: str) -> str:
     return url.split("/")[-2]
-
-
-def _is_jit_archive(path: str | os.PathLike) -> bool:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return any(entry.endswith("/constants.pkl") for entry in archive.namelist())
-    except zipfile.BadZipFile:
-        return False
-
-
-def _read_archive(path: str | os.PathLike) -> dict[str, Tensor]:
-    if file_digest(path) not in {_published_digest(url) for url in package._MODELS.values()}:
-        raise ValueError(
-            f"{path} is a JIT archive, which can hold any program, and its SHA256 is none of those OpenAI "
-            "published, so it is not opened. If you trust it, convert it once and use the new file: "
-            "torch.save(dict(torch.jit.load(path, map_location='cpu').state_dict()), 'weights.pt')"
-        )
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*torch.jit.load. is deprecated")
-        return dict(torch.jit.load(os.fspath(path), map_location="cpu").state_dict())
-
-
-def _read_pickle(path: str | os.PathLike) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged bytes can make the unpickler fail in any way
-        if isinstance(error, pickle.UnpicklingError) and zipfile.is_zipfile(path):
-            raise ValueError(
-                f"{path} holds more than tensors and plain containers; unpickling that could run code, so it "
-                "is refused. Save the state dict alone and use that file"
-            ) from error
-        raise ValueError(
-            f"{path} cannot be read as a checkpoint: it is truncated, damaged, not a file of torch.save, or "
-            "a pickle that holds code (refused)"
-        ) from error
 
 
 def _grid_side(tokens: int, path: str | os.PathLike) -> int:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import yaml
 
-from clipfit.io.files import atomic_write, read_json, write_json
+from clipfit.io.files import atomic_write, read_json, remove_leftovers, write_json
 
 Folder = str | os.PathLike
 
@@ -158,6 +158,17 @@ def _work(folder: Path) -> Iterator[Path]:
     for pattern in (RESULT, RESUME_POINT, f"*/{POINTER}", f"*/{NUMBERED}*", f"*/{BEST}"):
         yield from folder.glob(pattern)
     yield from (path for path in folder.glob(METRICS) if path.stat().st_size)
+
+
+def tidy(folder: Folder) -> list[str]:
+    """Put in order what a killed process has left: temporary files go, pointers name a checkpoint again.
+
+    The caller holds the lock. Returns: what the user should know of it
+    """
+    folders = [Path(folder), *(path for path in Path(folder).glob("*") if path.is_dir() and path.name != OLD)]
+    for one in folders:
+        remove_leftovers(one)
+    return [note for note in map(repair_pointer, folders) if note]
 
 
 # What a run says about itself -----------------------------------------------------------------------
@@ -370,15 +381,40 @@ def find_checkpoint(fdir: Folder, epoch: int | None = None) -> Path:
 def pointed_at(fdir: Folder) -> Path:
     """The checkpoint that was written last, by the pointer in a model's folder.
 
-    Raises: FileNotFoundError if there is no pointer; ValueError if it points out of the folder
+    Raises: FileNotFoundError if there is no pointer; ValueError if it is damaged or points out of the folder
     """
     pointer = Path(fdir, POINTER)
     if not pointer.is_file():
         raise FileNotFoundError(f"no checkpoint in {fdir} to resume from")
-    name = pointer.read_text(encoding="utf-8").splitlines()[0].strip()
-    if name != Path(name).name:
-        raise ValueError(f"{pointer} names {name!r}, which is not a file of its own folder")
+    name = pointer.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
+    if not name or "\0" in name or name != Path(name).name:
+        raise ValueError(
+            f"{pointer} names {name[:80]!r}, which is not a file of its own folder; write the name of a "
+            "checkpoint into it, or remove it"
+        )
     return Path(fdir, name)
+
+
+def repair_pointer(fdir: Folder) -> str | None:
+    """Let the pointer in a model's folder name a checkpoint that is there: the newest, else the best model.
+
+    Returns: what was wrong and what was done; None if nothing was wrong
+    """
+    pointer = Path(fdir, POINTER)
+    if not pointer.is_file():
+        return None
+    try:
+        if pointed_at(fdir).is_file():
+            return None
+    except ValueError:  # empty or damaged
+        pass
+    best = Path(fdir, BEST)
+    found = newest_checkpoint(fdir) or (best if best.is_file() else None)
+    if found is None:
+        pointer.unlink()
+        return f"{pointer} named no checkpoint, and there is none: it was removed"
+    point_at(fdir, found.name)
+    return f"{pointer} named no checkpoint: it names {found.name} now"
 
 
 def point_at(fdir: Folder, name: str) -> None:

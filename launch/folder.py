@@ -20,6 +20,7 @@ from dassl.run_folder import (
     read_config,
     read_result,
     set_aside,
+    tidy,
     unrecorded,
     write_config,
 )
@@ -135,6 +136,7 @@ def claim(
         found = _compared(run, inputs)  # again: another process may have got that far meanwhile
         if found.result is not None:
             return found
+        run.notes += [f"Note: {note}" for note in tidy(folder)]
         run.notes += _notes_on_resuming(folder, cfg, found)
     write_config(folder, cfg, command=shlex.join(command))
     return None

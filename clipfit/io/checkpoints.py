@@ -1,16 +1,19 @@
 """Files of tensors: written whole or not at all, read without running anything that is in them."""
 
+import errno
 import hashlib
+import io
 import os
-import zipfile
-from collections.abc import Mapping
-from pathlib import Path
+import warnings
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
 
-from clipfit.io import safe_unpickle
-from clipfit.io.files import atomic_write, unwritable
+from clipfit.io import safe_unpickle, tensor_files
+from clipfit.io.files import atomic_write, open_regular, printable, unwritable
+
+LARGEST_PROGRAM = 1 << 31  # bytes; OpenAI's largest archive has 1.3 GB
 
 
 def save_whole(state: Any, path: str | os.PathLike) -> None:
@@ -29,33 +32,73 @@ def save_whole(state: Any, path: str | os.PathLike) -> None:
 
 
 def load_checkpoint(fpath: str | os.PathLike) -> Any:
-    """Read a checkpoint onto the CPU, running nothing that is in it.
+    """Read a checkpoint onto the CPU, running nothing that is in it. All that read checkpoints call this.
 
     Objects of torch's and Dassl's optimizers and schedulers, which checkpoints of other repositories may
-    hold, come back as `safe_unpickle.Placeholder`.
+    hold, come back as `safe_unpickle.Placeholder`. The CRCs of zip files are checked.
 
-    Raises: FileNotFoundError; ValueError for None, for a file that is damaged or no checkpoint, and for one
-            that would run code
+    Raises: FileNotFoundError; ValueError for None, for what is no file, for a file that is damaged or no
+            checkpoint, and for one that would run code; MemoryError naming the file; OSError of the disk
     """
     if fpath is None:
         raise ValueError("no checkpoint to load: the path is None")
-    path = Path(fpath)
-    if not path.is_file():
-        raise FileNotFoundError(f"no checkpoint file at {str(path)!r}")
-    if _is_torchscript(path):
-        raise ValueError(f"{path} is a TorchScript archive, a program; a checkpoint holds tensors only")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
-    except Exception:  # torch's own safe reader knows no placeholders and fails on them in many ways
-        return _load_foreign(path)
+    with open_regular(fpath) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            return tensor_files.read(file, size)
+        except tensor_files.TorchScript as error:
+            raise ValueError(
+                f"{fpath} is a TorchScript archive, a program; a checkpoint holds tensors only"
+            ) from error
+        except safe_unpickle.RefusedGlobal as error:
+            raise ValueError(
+                f"{fpath} is refused: {error}; if you trust it, save its state dict alone and use that file"
+            ) from error
+        except Exception as error:  # damaged bytes can make zip files and pickles fail in any way
+            # EINVAL is no fault of the disk: a damaged zip file sends its reader before the beginning.
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+                raise OSError(error.errno, f"{fpath} cannot be read ({error.strerror}); try again") from error
+            if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
+                raise MemoryError(
+                    f"{fpath} ({size >> 20:,} MiB) does not fit into memory; end other programs, or use a "
+                    "machine with more"
+                ) from error
+            raise ValueError(
+                f"{fpath} is not a readable checkpoint ({type(error).__name__}: {printable(str(error))}); it "
+                "is cut short, damaged, or another kind of file: remove it, get it again, load another epoch"
+            ) from error
+
+
+def load_published(fpath: str | os.PathLike, digests: Collection[str]) -> dict[str, torch.Tensor] | None:
+    """State dict of a TorchScript archive, a program, if the SHA-256 of its bytes is among these digests.
+
+    The bytes that are hashed are those that are loaded: the file is read once.
+
+    Returns: None if the file is no TorchScript archive
+    Raises:  ValueError if it is one, and none of these; FileNotFoundError
+    """
+    with open_regular(fpath) as file:
+        if not tensor_files.is_program(file):
+            return None
+        file.seek(0)
+        content = file.read(LARGEST_PROGRAM)
+    if hashlib.sha256(content).hexdigest() not in digests:
+        raise ValueError(
+            f"{fpath} is a JIT archive, which can hold any program, and its SHA256 is none of those OpenAI "
+            "published, so it is not opened. If you trust it, convert it once and use the new file: "
+            "torch.save(dict(torch.jit.load(path, map_location='cpu').state_dict()), 'weights.pt')"
+        )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*torch.jit.load. is deprecated")
+        return dict(torch.jit.load(io.BytesIO(content), map_location="cpu").state_dict())
 
 
 def state_dict_in(checkpoint: Any, path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """The state dict in what a checkpoint file holds. Raises: ValueError naming the file if there is none"""
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None
-    if not isinstance(state, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor) for name, tensor in state.items()
+    ):
         raise ValueError(f"{path} is no checkpoint of a training run: it holds no state_dict of tensors")
     return state
 
@@ -75,23 +118,3 @@ def tensors_digest(files: Mapping[str, str | os.PathLike]) -> str:
             digest.update(f"{model}/{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             digest.update(tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy())
     return digest.hexdigest()
-
-
-def _load_foreign(path: Path) -> Any:
-    """Read a checkpoint of another repository. Raises ValueError as `load_checkpoint`."""
-    try:
-        return torch.load(path, map_location="cpu", weights_only=False, pickle_module=safe_unpickle)
-    except safe_unpickle.RefusedGlobal as error:
-        raise ValueError(f"{path} is refused: {error}") from error
-    except Exception as error:
-        raise ValueError(
-            f"{path} is not a readable checkpoint ({type(error).__name__}: {error}); it may be truncated, or "
-            "another kind of file: remove it, or load another epoch"
-        ) from error
-
-
-def _is_torchscript(path: Path) -> bool:
-    if not zipfile.is_zipfile(path):
-        return False
-    with zipfile.ZipFile(path) as archive:
-        return any(name.endswith("/constants.pkl") for name in archive.namelist())

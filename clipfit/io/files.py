@@ -1,13 +1,22 @@
 """Files: JSON, folders, and writing that never leaves half a file behind."""
 
+import errno
 import json
 import os
+import platform
+import re
+import shutil
+import stat
+import time
 import uuid
 import warnings
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
+
+LEFT_FOR_SURE = 24 * 3600  # seconds: no process writes one file for so long
 
 
 @contextmanager
@@ -25,7 +34,7 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
         raise ValueError(f"atomic_write replaces whole files: mode is {mode!r}; choose 'w' or 'wb'")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
+    temporary = temporary_beside(path)
     try:
         # "x" refuses an existing file, and unlike tempfile leaves the permissions to the user's umask.
         with open(temporary, mode.replace("w", "x"), encoding=None if "b" in mode else "utf-8") as file:
@@ -40,6 +49,77 @@ def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
             raise unwritable(path, problem) from problem
         raise
     _fsync_folder(path.parent)
+
+
+def temporary_beside(path: str | os.PathLike) -> Path:
+    """A new name beside `path`, hidden: ``.<name>.<pid>-<host><random>.tmp``, both 8 hexadecimal digits."""
+    path = Path(path)
+    return path.with_name(f".{path.name}.{os.getpid()}-{_host()}{uuid.uuid4().hex[:8]}.tmp")
+
+
+def remove_leftovers(folder: str | os.PathLike, name: str | None = None) -> list[Path]:
+    """Remove temporaries that killed processes have left in a folder: those of this host, and old ones.
+
+    Args:    name, only temporaries of this name
+    Returns: what was removed; what cannot be removed stays
+    """
+    removed = []
+    for path in Path(folder).glob(".*.tmp"):
+        found = re.fullmatch(r"\.(.+)\.(\d+)-(?:([0-9a-f]{8})?[0-9a-f]{8})\.tmp", path.name)
+        if not found or name not in (None, found[1]):
+            continue
+        with suppress(OSError):  # another process may be as far
+            is_old = time.time() - path.lstat().st_mtime > LEFT_FOR_SURE
+            if not is_old and (found[3] != _host() or _is_alive(int(found[2]))):
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+            removed.append(path)
+    return removed
+
+
+def _host() -> str:
+    return f"{zlib.crc32(platform.node().encode()):08x}"
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):  # another user's
+        pass
+    return True
+
+
+def printable(text: str, most: int = 200) -> str:
+    """The beginning of a text of somebody else's, without what would move a terminal's cursor."""
+    return "".join(one if one.isprintable() else "?" for one in text[:most])
+
+
+def open_regular(path: str | os.PathLike) -> IO[bytes]:
+    """Open a file for reading bytes. What is no file on a disk is refused: a pipe would wait for ever.
+
+    Raises: FileNotFoundError if there is nothing, or a folder; ValueError for pipes, sockets and devices;
+            OSError as the file system reports it
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"there is no file {str(path)!r}") from error
+    except OSError as error:
+        if error.errno != errno.ENXIO:  # a socket, or a device that is not there
+            raise
+        raise ValueError(f"{path} is a socket or a device, no file; give the path of a file") from error
+    kind = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(kind):
+        return os.fdopen(descriptor, "rb")
+    os.close(descriptor)
+    if stat.S_ISDIR(kind):
+        raise FileNotFoundError(f"there is no file {str(path)!r}: that is a folder; name a file in it")
+    raise ValueError(f"{path} is a pipe or a device, no file; give the path of a file")
 
 
 def unwritable(path: str | os.PathLike, cause: OSError) -> OSError:

@@ -1,6 +1,5 @@
 """Reading YAML files that may name a parent with `_BASE_`."""
 
-import copy
 import functools
 import os
 import warnings
@@ -12,6 +11,8 @@ import yaml
 from dassl.utils.registry import nearest
 
 BASE_KEY = "_BASE_"
+MOST_PARENTS = 50
+MOST_CHARACTERS, MOST_VALUES, DEEPEST = 1 << 22, 200_000, 50
 PROJECT = Path(__file__).resolve().parents[2]
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the fast one where PyYAML has it
 
@@ -35,14 +36,25 @@ def load_yaml(path: str | os.PathLike) -> dict:
 
 
 def yaml_layers(path: str | os.PathLike) -> list[tuple[Path, dict]]:
-    """(path, content without `_BASE_`) of the farthest parent first, the file last. Raises as `load_yaml`."""
-    return _layers(Path(path), ())
+    """(path, content without `_BASE_`) of the farthest parent first, the file last. Raises as `load_yaml`.
+
+    A parent that several files name is there once, where it counts: later layers win.
+    """
+    return list(_layers(Path(path), (), {}).values())
 
 
-def _layers(path: Path, children: tuple[Path, ...]) -> list[tuple[Path, dict]]:
-    if path.resolve() in [child.resolve() for child in children]:
+def _layers(path: Path, children: tuple[Path, ...], known: dict) -> dict[Path, tuple[Path, dict]]:
+    """Layers by resolved path, in their order. Args: known, those of the files that were read before."""
+    own = path.resolve()
+    if own in [child.resolve() for child in children]:
         chain = " -> ".join(map(str, (*children, path)))
         raise ValueError(f"{BASE_KEY} goes round in a circle: {chain}; remove one of these parents")
+    if own in known:
+        return known[own]
+    if len(children) >= MOST_PARENTS:
+        raise ValueError(
+            f"{BASE_KEY} ({children[-1]}): more than {MOST_PARENTS} files, each the next one's parent"
+        )
     content = _read(path, named_by=children[-1] if children else None)
     bases = content.pop(BASE_KEY, [])
     if isinstance(bases, str):
@@ -51,10 +63,15 @@ def _layers(path: Path, children: tuple[Path, ...]) -> list[tuple[Path, dict]]:
         raise ValueError(
             f"{BASE_KEY} ({path}) is {bases!r}; give one path relative to this file, or a list of them"
         )
-    layers = []
+    layers: dict[Path, tuple[Path, dict]] = {}
     for base in bases:
-        layers += _layers(Path(os.path.normpath(path.parent / base)), (*children, path))
-    return [*layers, (path, content)]
+        for key, layer in _layers(
+            Path(os.path.normpath(path.parent / base)), (*children, path), known
+        ).items():
+            layers.pop(key, None)  # it counts where it comes last
+            layers[key] = layer
+    known[own] = {**layers, own: (path, content)}
+    return known[own]
 
 
 def _read(path: Path, named_by: Path | None) -> dict:
@@ -69,7 +86,14 @@ def _read(path: Path, named_by: Path | None) -> dict:
         raise ValueError(f"{path}, {repeated[0]}; keep one of them")
     for line in repeated:
         warnings.warn(f"{path}, {line}; the last value is used", stacklevel=2)
-    return copy.deepcopy(content)
+    return _copied(content)
+
+
+def _copied(value):
+    """A copy in which nothing is shared: what is put over one place of an alias leaves the others alone."""
+    if isinstance(value, dict):
+        return {key: _copied(one) for key, one in value.items()}
+    return [_copied(one) for one in value] if isinstance(value, list) else value
 
 
 def is_shipped(path: Path) -> bool:
@@ -91,10 +115,12 @@ def _parse(path: Path, mtime_ns: int, size: int) -> tuple[dict, list[str]]:
     Returns: the content; for every key that is given again, "line 5: OPTIM.LR is given twice (...)"
     """
     try:
-        loader = _Loader(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        _check_size(path, text)
+        loader = _Loader(text)
         node = loader.get_single_node()
         repeated = list(_repeated(node)) if node else []  # constructing resolves "<<" in place
-        content = loader.construct_document(node) if node else None
+        content = _constructed(loader, node, path) if node else None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}, line {mark.line + 1}" if mark else str(path)
@@ -109,6 +135,48 @@ def _parse(path: Path, mtime_ns: int, size: int) -> tuple[dict, list[str]]:
             f"{path}: a configuration file maps keys to values; this one holds a {type(content).__name__}"
         )
     return content, repeated
+
+
+def _constructed(loader, node: yaml.Node, path: Path):
+    try:
+        return loader.construct_document(node)
+    except (TypeError, ValueError, OverflowError) as error:  # a date that cannot be, a list as a key
+        raise ValueError(f"{path}: a value that no configuration file can have ({error})") from error
+
+
+def _check_size(path: Path, text: str) -> None:
+    """Bound what a file stands for, aliases written out, before anything is built of it.
+
+    Raises: ValueError; yaml.YAMLError
+    """
+    if len(text) > MOST_CHARACTERS:
+        raise ValueError(f"{path}: {len(text):,} characters are more than a configuration file has")
+    known: dict[str | None, tuple[int, int]] = {}  # anchor -> values and groups in each other below it
+    outer: list[tuple[str | None, int, int]] = []  # of groups that are open: anchor, values before, depth
+    count = depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        below = 0
+        if isinstance(event, yaml.AliasEvent):
+            if any(anchor == event.anchor for anchor, _, _ in outer):
+                raise ValueError(f"{path}, line {event.start_mark.line + 1}: *{event.anchor} holds itself")
+            values, below = known.get(event.anchor, (0, 0))
+            count += values
+        elif isinstance(event, yaml.ScalarEvent):
+            count += 1
+            known[event.anchor] = 1, 0
+        elif isinstance(event, yaml.CollectionStartEvent):
+            outer.append((event.anchor, count, depth))
+            count, depth = count + 1, 0
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchor, before, depth_before = outer.pop()
+            below, depth = depth + 1, depth_before
+            known[anchor] = count - before, below
+        depth = max(depth, below)
+        if count > MOST_VALUES or len(outer) + depth > DEEPEST:
+            raise ValueError(
+                f"{path}, line {event.start_mark.line + 1}: more than {MOST_VALUES:,} values, aliases "
+                f"written out, or {DEEPEST} groups in each other; no configuration file has them"
+            )
 
 
 def _repeated(root: yaml.Node) -> Iterator[str]:

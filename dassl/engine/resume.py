@@ -17,6 +17,7 @@ import torch
 
 from dassl.run_folder import RESUME_POINT
 from dassl.utils import load_checkpoint, save_whole
+from dassl.utils.torchtools import is_epoch
 
 
 def save_resume_point(trainer, folder: str, finished_epochs: int, position: dict | None = None) -> None:
@@ -50,7 +51,7 @@ def read_resume_point(trainer, folder: str) -> dict:
     """
     path = Path(folder) / RESUME_POINT
     state = load_checkpoint(path)
-    if not isinstance(state, dict) or "models" not in state:
+    if not _is_resume_point(state):
         raise ValueError(f"{path} is no resume point; delete it to go on from the newest checkpoint")
     if list(state["models"]) != list(trainer._models):
         raise ValueError(
@@ -58,6 +59,17 @@ def read_resume_point(trainer, folder: str) -> dict:
             f"{list(trainer._models)}; choose another output folder or delete this one"
         )
     return {"position": None, "skipped_steps": None, "inputs": None, **state}
+
+
+def _is_resume_point(state) -> bool:
+    """Whether it has the parts that every version wrote, and counts that can be."""
+    if not isinstance(state, dict) or not all(
+        isinstance(state.get(part), dict) for part in ("models", "optimizers", "schedulers", "random")
+    ):
+        return False
+    position = state.get("position")
+    counts = [state.get("epoch"), *([position.get("steps")] if isinstance(position, dict) else [])]
+    return all(map(is_epoch, counts)) and (position is None or isinstance(position, dict))
 
 
 def restore(trainer, state: dict) -> None:

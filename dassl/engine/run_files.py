@@ -17,6 +17,7 @@ from pathlib import Path
 
 import torch
 
+from clipfit.io.files import unwritable
 from dassl.code_state import code_state, requirement_versions
 from dassl.data.datasets.paths import relative_paths
 from dassl.run_folder import read_command
@@ -35,31 +36,48 @@ class StepLog:
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 - lives as long as the training
 
     def append(self, step: dict) -> None:
-        self._file.write(json.dumps(step) + "\n")
-        self._file.flush()
+        """Raises: OSError naming the file if it cannot be written"""
+        try:
+            self._file.write(json.dumps(step) + "\n")
+            self._file.flush()
+        except OSError as error:
+            raise unwritable(self.path, error) from error
 
     def keep(self, epochs: int, steps: int) -> None:
-        """Drop what lies behind the first ``epochs`` and ``steps`` of the next: a resumed run repeats it."""
+        """Drop what lies behind the first ``epochs`` and ``steps`` of the next: a resumed run repeats it.
 
-        def is_kept(line: str) -> bool:
-            step = json.loads(line)
-            return (step["epoch"], step.get("batch", 0)) <= (epochs + 1, steps)
-
+        Raises: ValueError with file and line for damage
+        """
         self._file.close()
-        kept = [line for line in _whole_lines(self.path) if is_kept(line)]
+        numbered = enumerate(_whole_lines(self.path), start=1)
+        kept = [line for number, line in numbered if self._place(line, number) <= (epochs + 1, steps)]
         with atomic_write(self.path) as file:
             file.writelines(kept)
         self._file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115
 
+    def _place(self, line: str, number: int) -> tuple[int, int]:
+        """Epoch and batch of a line."""
+        try:
+            step = json.loads(line)
+            epoch, batch = step["epoch"], step.get("batch", 0)
+            if "\ufffd" in line or not (type(epoch) is type(batch) is int):
+                raise ValueError("it is not a step")
+            return epoch, batch
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            raise ValueError(
+                f"{self.path}, line {number} is damaged ({type(error).__name__}); restore the file, or start "
+                "anew with --redo, which moves the run aside"
+            ) from error
+
     def close(self) -> None:
-        self._file.close()
+        with suppress(OSError):  # a full disk, which append has told
+            self._file.close()
 
 
 def _whole_lines(path: Path) -> list[str]:
     """The lines that end in a newline: the last one may be cut where the process was killed."""
-    return [
-        line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.endswith("\n")
-    ]
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n")
+    return [line + "\n" for line in lines[:-1]]
 
 
 def fewshot_file(dataset, cfg, files: dict[str, str] | None = None) -> dict:

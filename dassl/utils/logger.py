@@ -16,6 +16,7 @@ from typing import IO, TextIO
 
 from tqdm import tqdm
 
+from clipfit.io.files import unwritable
 from dassl.run_folder import LOG
 
 _CURSOR_UP = "\x1b[A"  # nested progress bars move the cursor with it
@@ -105,9 +106,20 @@ class Logger:
 
     def _end_line(self) -> None:
         if not self._on_progress_line and self._file is not None:
-            self._file.write(self._line + "\n")
+            try:
+                self._file.write(self._line + "\n")
+            except OSError as error:
+                raise self._without_file(error) from error
         self._line = ""
         self._on_progress_line = False
+
+    def _without_file(self, cause: OSError) -> OSError:
+        """The error that names the file. Nothing more goes there, so that the error itself can be printed."""
+        file = self._file
+        for stream in (self, *_streams):
+            if stream._file is file:
+                stream._file, stream._line = None, ""
+        return unwritable(file.name, cause)
 
 
 _streams: list[Logger] = []  # what setup_logger put in the places of sys.stdout and sys.stderr

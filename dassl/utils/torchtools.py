@@ -1,5 +1,6 @@
 """Checkpoint files, and counting and switching the parameters of a module."""
 
+import numbers
 import os
 import warnings
 from pathlib import Path
@@ -46,9 +47,19 @@ def load_model_file(fpath: str | os.PathLike) -> dict:
     """
     checkpoint = load_checkpoint(fpath)
     state_dict_in(checkpoint, fpath)
-    if not isinstance(checkpoint.get("epoch"), int):
-        raise ValueError(f"{fpath} is no checkpoint of a training run: it does not say its epoch")
+    if not is_epoch(checkpoint.get("epoch")):
+        raise ValueError(
+            f"{fpath} is no checkpoint of a training run: it does not say how many epochs are finished "
+            "(a number from 0); load another file"
+        )
+    if not isinstance(checkpoint.get("val_result"), (numbers.Real, torch.Tensor, type(None))):
+        raise ValueError(f"{fpath}: val_result is no number; load another file")
     return checkpoint
+
+
+def is_epoch(value: Any) -> bool:
+    """Whether a value is a number of finished epochs."""
+    return type(value) is int and value >= 0
 
 
 def resume_from_checkpoint(
@@ -77,9 +88,14 @@ def resume_from_checkpoint(
 
 
 def load_pretrained_weights(model: nn.Module, weight_path: str | os.PathLike) -> None:
-    """Load the tensors whose name and shape the model has; print the others, warn if none match."""
+    """Load the tensors whose name and shape the model has; print the others, warn if none match.
+
+    Raises: as `load_checkpoint`; ValueError naming the file if it holds no state dict of tensors
+    """
     checkpoint = load_checkpoint(weight_path)
-    loaded = _without_module_prefix(checkpoint.get("state_dict", checkpoint))
+    if isinstance(checkpoint, dict) and "state_dict" not in checkpoint:
+        checkpoint = {"state_dict": checkpoint}
+    loaded = _without_module_prefix(state_dict_in(checkpoint, weight_path))
     own = model.state_dict()
     matched = {name: t for name, t in loaded.items() if name in own and own[name].shape == t.shape}
     model.load_state_dict({**own, **matched})

@@ -4,16 +4,16 @@ Several processes may start at once, and a killed one leaves nothing that could 
 """
 
 import hashlib
-import os
 import shutil
-import uuid
 import zlib
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
+from filelock import FileLock, Timeout
 
+from clipfit.io.files import remove_leftovers, temporary_beside
 from dassl.utils import read_json, write_json
 from datasets.drawing import picture
 
@@ -24,21 +24,52 @@ DIGEST_FILE = "drawn.json"  # the version of the drawing, and the digest of all 
 def draw_once(folder: Path, classes: Sequence[str], condition: str, per_class: Mapping[str, int]) -> None:
     """Make sure that `folder` holds the drawn data set, whole and unchanged.
 
+    Of processes that start at once, one draws and the others wait for it.
+
     Args:   condition, a key of picture.CONDITIONS; per_class, how many pictures of a class each list holds
-    Raises: ValueError if the folder holds anything else; OSError as the file system reports it
+    Raises: ValueError if the folder holds anything else; OSError naming the folder
     """
     if not _is_filled(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
-        fresh = folder.with_name(f".{folder.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}.tmp")
-        try:
-            fresh.mkdir()
-            print(f"drawing {len(classes) * sum(per_class.values()):,} pictures into {folder}")
-            _write(fresh, folder.name, classes, condition, per_class)
-            with suppress(OSError):  # another process was faster: its folder is judged below
-                fresh.rename(folder)
-        finally:
-            shutil.rmtree(fresh, ignore_errors=True)
+        with _alone(folder):
+            if not _is_filled(folder):
+                _draw(folder, classes, condition, per_class)
     check_drawn(folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Keep other processes waiting. Two that draw nevertheless do no harm: the folder appears in one step."""
+    lock = FileLock(folder.with_name(f".{folder.name}.drawing"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"waiting for another process, which draws {folder}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)
+        lock.release()
+
+
+def _draw(folder: Path, classes: Sequence[str], condition: str, per_class: Mapping[str, int]) -> None:
+    remove_leftovers(folder.parent, folder.name)
+    fresh = temporary_beside(folder)
+    try:
+        fresh.mkdir()
+        print(f"drawing {len(classes) * sum(per_class.values()):,} pictures into {folder}")
+        _write(fresh, folder.name, classes, condition, per_class)
+        with suppress(OSError):  # another process was faster: its folder is judged by the caller
+            fresh.rename(folder)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot draw the data set {folder} ({error.strerror or error}); make room, or choose another "
+            "--root",
+        ) from error
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
 
 
 def _is_filled(folder: Path) -> bool:

@@ -1,9 +1,10 @@
 """Unpacking tar and zip files of the outside world: nothing lands outside the target folder."""
 
+import lzma
 import os
 import re
-import shutil
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -12,6 +13,21 @@ from pathlib import Path
 from typing import IO
 
 from tqdm import tqdm
+
+BLOCK = 1 << 20  # bytes
+DEEPEST, LONGEST = 40, 255  # folders in a path, bytes of a name
+ENCRYPTED = 1  # flag of a member of a zip file
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
+_YOURSELF = "; unpack it yourself, as with `7z x`, and put the files where DATASETS.md says"
+_DAMAGE = (
+    tarfile.TarError,
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    UnicodeError,
+    struct.error,
+)
 
 
 def extract(archive: str | os.PathLike | IO[bytes], target: str | os.PathLike, title: str = "") -> int:
@@ -38,10 +54,15 @@ def extract(archive: str | os.PathLike | IO[bytes], target: str | os.PathLike, t
                     continue
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with content, open(path, "wb") as file:
-                    shutil.copyfileobj(content, file, 1 << 20)
+                    while block := content.read(BLOCK):
+                        _write(file, block, path)
                 count += 1
                 bar.update()
-        except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        except NotImplementedError as error:
+            raise ValueError(
+                f"{shown} is a zip file of a kind that is not read here ({error}){_YOURSELF}"
+            ) from error
+        except (*_DAMAGE, OSError) as error:
             if (
                 isinstance(error, OSError) and error.errno is not None
             ):  # the disk is at fault, not the archive
@@ -59,6 +80,7 @@ def _members(archive) -> Iterator[tuple[str, IO[bytes] | None]]:
             yield from _tar_members(tar, archive)
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as file:
+            _check_readable(file, archive)
             yield from _zip_members(file, archive)
     elif tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
@@ -92,8 +114,36 @@ def _zip_members(file: zipfile.ZipFile, shown) -> Iterator[tuple[str, IO[bytes] 
         yield member.filename, None if member.is_dir() else file.open(member)
 
 
+def _check_readable(file: zipfile.ZipFile, shown) -> None:
+    """Raises: ValueError for what Python cannot unpack, before anything is unpacked"""
+    for member in file.infolist():
+        if member.flag_bits & ENCRYPTED:
+            raise ValueError(f"{shown}: {member.filename!r} is encrypted{_YOURSELF}")
+        if member.compress_type not in METHODS:
+            method = zipfile.compressor_names.get(member.compress_type, "an unknown way")
+            raise ValueError(
+                f"{shown}: {member.filename!r} is compressed by {method} (method {member.compress_type})"
+                f"{_YOURSELF}"
+            )
+
+
+def _write(file: IO[bytes], block: bytes, path: Path) -> None:
+    try:
+        file.write(block)
+        file.flush()
+    except OSError as error:
+        raise OSError(
+            error.errno, f"cannot write {path} ({error.strerror}); make room, and start again"
+        ) from error
+
+
 def _inside(target: Path, name: str, shown) -> Path:
     parts = name.replace("\\", "/").split("/")
+    if len(parts) > DEEPEST or any(len(os.fsencode(part)) > LONGEST for part in parts) or "\0" in name:
+        raise ValueError(
+            f"{shown}: {name[:40]!r}... has {len(parts)} folders and {len(name):,} characters, as no file of "
+            "a data set has; nothing is taken from this archive"
+        )
     if ".." in parts or parts[0] == "" or re.match("[A-Za-z]:", name):
         raise ValueError(f"{shown}: {name!r} leaves the folder; nothing is taken from this archive")
     return target.joinpath(*parts)

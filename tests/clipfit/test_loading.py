@@ -209,7 +209,7 @@ def test_bytes_that_are_no_checkpoint_are_refused(tmp_path, content):
 
 def test_a_truncated_checkpoint_is_refused(checkpoint):
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])
-    with pytest.raises(ValueError, match="tiny.pt cannot be read as a checkpoint: it is truncated"):
+    with pytest.raises(ValueError, match="tiny.pt is not a readable checkpoint.*it is cut short"):
         load_clip(str(checkpoint))
 
 

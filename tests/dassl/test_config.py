@@ -338,6 +338,60 @@ def test_anchors_and_merged_keys_are_no_repetitions(tmp_path, recwarn):
     assert not recwarn.list
 
 
+def test_what_is_put_over_one_place_of_an_alias_leaves_the_others_alone(tmp_path):
+    write(tmp_path / "parent.yaml", "A: &a {X: 1}\nB: *a\n")
+    child = write(tmp_path / "child.yaml", "_BASE_: parent.yaml\nA: {X: 5}")
+    assert load_yaml(child) == {"A": {"X": 5}, "B": {"X": 1}}
+
+
+def test_a_parent_of_several_parents_is_read_once_and_counts_where_it_comes_last(tmp_path):
+    write(tmp_path / "0.yaml", "A: {X: 0, Y: 0}")
+    for level in range(1, 41):  # 2**40 paths lead from the last file to the first
+        text = f"_BASE_: [{level - 1}.yaml, ./{level - 1}.yaml]\nA: {{X: {level}}}"
+        write(tmp_path / f"{level}.yaml", text)
+    assert load_yaml(tmp_path / "40.yaml") == {"A": {"X": 40, "Y": 0}}
+    assert len(yaml_files.yaml_layers(tmp_path / "40.yaml")) == 41
+    write(tmp_path / "left.yaml", "_BASE_: 0.yaml\nA: {X: 1}")
+    write(tmp_path / "right.yaml", "_BASE_: 0.yaml")
+    both = write(tmp_path / "both.yaml", "_BASE_: [left.yaml, right.yaml]")
+    assert load_yaml(both) == {"A": {"X": 0, "Y": 0}}  # the right one wins, its parent with it
+
+
+def test_a_long_chain_of_parents_is_refused(tmp_path):
+    for level in range(200):
+        write(tmp_path / f"{level}.yaml", f"_BASE_: {level + 1}.yaml")
+    with pytest.raises(ValueError, match=r"_BASE_ \(.*49\.yaml\): more than 50 files"):
+        load_yaml(tmp_path / "0.yaml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "A0: &a0 [1]\n" + "".join(f"A{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12)),
+        "A0: &a0 {X: 1}\n"
+        + "".join(f"A{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 12)),
+        "A0: &a0 [1]\n" + "".join(f"A{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 2000)),
+        "A: " + "[" * 900 + "]" * 900,
+        "A: " + "{B: " * 900 + "1" + "}" * 900,
+        "A: [" + "1, " * 200_000 + "]",
+        "A: &a {X: *a}",
+    ],
+    ids=["alias bomb", "merge bomb", "alias chain", "deep list", "deep group", "long", "circle"],
+)
+def test_a_file_that_stands_for_more_than_a_configuration_is_refused_at_once(text, tmp_path):
+    with pytest.raises(ValueError, match=r"x\.yaml, line \d+: (more than 200,000 values|\*a holds itself)"):
+        load_yaml(write(tmp_path / "x.yaml", text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["? [1, 2]\n: 3", "? {a: 1}\n: 3", "A: !!python/object:os.system {}", "A: !!int x", "A: 2001-99-99"],
+)
+def test_values_that_yaml_has_and_a_configuration_not_name_the_file(text, tmp_path):
+    with pytest.raises(ValueError, match=r"x\.yaml"):
+        load_yaml(write(tmp_path / "x.yaml", text))
+
+
 def test_files_are_read_as_utf8(tmp_path, cfg):
     cfg.merge_from_file(write(tmp_path / "x.yaml", "OUTPUT_DIR: läufe"))
     assert cfg.OUTPUT_DIR == "läufe"

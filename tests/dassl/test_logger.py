@@ -3,6 +3,7 @@
 import io
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -124,3 +125,14 @@ def test_a_crash_leaves_its_traceback_in_the_log(tmp_path):
     assert lines[:2] == ["started", "Traceback (most recent call last):"]
     assert lines[-1] == "ZeroDivisionError: division by zero"
     assert "ZeroDivisionError" in done.stderr
+
+
+def test_a_full_disk_names_the_log_and_the_console_goes_on():
+    console = io.StringIO()
+    with suppress(OSError), open("/dev/full", "a", buffering=1) as full:  # closing it fails too
+        logger = Logger(full, console)
+        with pytest.raises(OSError, match=r"cannot save /dev/full \(No space left.*make room"):
+            logger.write("a line\n")
+        logger.write("the error\n")
+        logger.close()
+    assert console.getvalue() == "a line\nthe error\n"

@@ -25,6 +25,7 @@ from dassl.run_folder import (
     set_aside,
     settle_records,
     take_over,
+    tidy,
     unrecorded,
     write_result,
 )
@@ -235,6 +236,30 @@ def test_a_pointer_leads_to_a_file_beside_it(tmp_path):
     assert pointed_at(tmp_path) == tmp_path / "model-best.pth.tar"
     (tmp_path / "checkpoint").write_text("../elsewhere\n")
     with pytest.raises(ValueError, match="not a file of its own folder"):
+        pointed_at(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["", "\n", "\0\0\0\n", "model.pth.tar-7\n", "../x\n", b"\xff\xfe"])
+def test_a_pointer_that_names_no_checkpoint_is_repaired(content, tmp_path):
+    pointer = tmp_path / "m/checkpoint"
+    put(tmp_path, "m/model.pth.tar-1", "m/model-best.pth.tar", "m/checkpoint")
+    pointer.write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert tidy(tmp_path) == [f"{pointer} named no checkpoint: it names model.pth.tar-1 now"]
+    assert pointed_at(tmp_path / "m") == tmp_path / "m/model.pth.tar-1" and tidy(tmp_path) == []
+
+    (tmp_path / "m/model.pth.tar-1").unlink()
+    tidy(tmp_path)
+    assert pointed_at(tmp_path / "m").name == "model-best.pth.tar"
+
+    (tmp_path / "m/model-best.pth.tar").unlink()
+    assert tidy(tmp_path) == [f"{pointer} named no checkpoint, and there is none: it was removed"]
+    assert not pointer.exists() and not is_resumable(tmp_path, ["m"])
+
+
+def test_an_empty_pointer_is_told_with_its_cure(tmp_path):
+    put(tmp_path, "checkpoint")
+    (tmp_path / "checkpoint").write_text("")
+    with pytest.raises(ValueError, match="checkpoint names '', .*write the name of a checkpoint into it"):
         pointed_at(tmp_path)
 
 

@@ -3,10 +3,12 @@
 import errno
 import json
 import multiprocessing
+import os
 
 import pytest
 from PIL import Image
 
+from clipfit.io.files import temporary_beside
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets import demo
 from datasets.drawing import folder as drawn
@@ -70,15 +72,35 @@ def _start(cfg, barrier):
     demo.DemoSigns(cfg)
 
 
-def test_two_processes_at_once_leave_one_whole_folder(tmp_path, few_pictures, config):
+def test_of_ten_processes_at_once_one_draws_and_nine_wait(tmp_path, few_pictures, config, monkeypatch):
     context = multiprocessing.get_context("fork")
-    barrier = context.Barrier(2)
-    processes = [context.Process(target=_start, args=(config(tmp_path), barrier)) for _ in range(2)]
+    barrier, drawn_by = context.Barrier(10), context.Value("i", 0)
+    draw = drawn._draw
+
+    def counted(*args):
+        with drawn_by:
+            drawn_by.value += 1
+        draw(*args)
+
+    monkeypatch.setattr(drawn, "_draw", counted)
+    processes = [context.Process(target=_start, args=(config(tmp_path), barrier)) for _ in range(10)]
     for process in processes:
         process.start()
     for process in processes:
         process.join()
-    assert [process.exitcode for process in processes] == [0, 0]
+    assert [process.exitcode for process in processes] == [0] * 10
+    assert drawn_by.value == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["demo_signs"]
+
+
+def test_half_a_folder_of_a_killed_drawing_goes_with_the_next(tmp_path, few_pictures, config):
+    killed = multiprocessing.get_context("fork").Process(target=int)
+    killed.start()
+    killed.join()
+    name = temporary_beside(tmp_path / "demo_signs").name.replace(f".{os.getpid()}-", f".{killed.pid}-")
+    (tmp_path / name / "images").mkdir(parents=True)
+    (tmp_path / ".demo_signs.drawing").touch()
+    demo.DemoSigns(config(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["demo_signs"]
 
 
@@ -87,7 +109,7 @@ def test_an_interrupted_drawing_leaves_nothing_behind(tmp_path, few_pictures, mo
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(drawn, "write_json", full_disk)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OSError, match=r"cannot draw the data set .*demo_signs \(No space left.*make room"):
         demo.DemoSigns(config(tmp_path))
     assert list(tmp_path.iterdir()) == []
 

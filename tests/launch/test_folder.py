@@ -1,10 +1,13 @@
 """Where a run lies, and what an existing folder means."""
 
 import multiprocessing
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from clipfit.io.files import temporary_beside
 from launch import folder as folder_module
 from launch.arguments import parse_args
 from launch.folder import claim, find_trained, run_folder
@@ -159,6 +162,23 @@ def test_an_unfinished_run_is_taken_up_again_and_a_finished_one_returns_its_resu
         folder_module.release()
     (tmp_path / "run/result.json").write_text('{"accuracy": 50.0}')
     assert start(tmp_path / "run")[0] == {"accuracy": 50.0}
+
+
+def test_what_a_killed_process_has_left_goes_with_the_next_start(tmp_path):
+    run = tmp_path / "run"
+    start(run)
+    folder_module.release()
+    (run / "m").mkdir()
+    killed = subprocess.Popen(["true"])
+    killed.wait()
+    for beside in (run / "resume.pt", run / "m" / "model.pth.tar-1"):
+        name = temporary_beside(beside).name
+        beside.with_name(name.replace(f".{os.getpid()}-", f".{killed.pid}-")).write_bytes(b"half")
+    (run / "m/checkpoint").write_text("model.pth.tar-1\n")
+    (run / "m/model-best.pth.tar").touch()
+    _, again = start(run)
+    assert list(run.rglob("*.tmp")) == []
+    assert [note for note in again.notes if "checkpoint: it names model-best.pth.tar now" in note]
 
 
 @pytest.mark.parametrize("state", ["finished", "unfinished"])

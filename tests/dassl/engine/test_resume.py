@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from plugins import make_cfg
 
-from dassl.utils import load_checkpoint, save_checkpoint
+from dassl.engine.resume import read_resume_point
+from dassl.utils import load_checkpoint, save_checkpoint, save_whole
 
 WORKER = Path(__file__).with_name("kill_worker.py")
 
@@ -150,3 +152,32 @@ def test_the_checkpoints_of_an_older_run_are_resumed_without_a_resume_point(fold
     trainer = build(cfg)
     trainer.train()
     assert trainer.start_epoch == 1 and "Resuming after epoch 1" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "part, value",
+    [
+        ("epoch", -1),
+        ("epoch", True),
+        ("epoch", "3"),
+        ("models", []),
+        ("random", None),
+        ("position", {"steps": -2}),
+    ],
+)
+def test_a_resume_point_that_cannot_be_is_named_with_its_cure(part, value, tmp_path):
+    state = {"epoch": 1, "position": None, "models": {}, "optimizers": {}, "schedulers": {}, "random": {}}
+    save_whole(state, tmp_path / "resume.pt")
+    trainer = SimpleNamespace(_models={})
+    assert read_resume_point(trainer, tmp_path)["epoch"] == 1
+    save_whole({**state, part: value}, tmp_path / "resume.pt")
+    with pytest.raises(ValueError, match=r"resume\.pt is no resume point; delete it to go on"):
+        read_resume_point(trainer, tmp_path)
+
+
+def test_half_a_resume_point_is_named_with_its_cure(tmp_path):
+    path = tmp_path / "resume.pt"
+    save_whole({"epoch": 1, "models": {"m": {"w": torch.zeros(999)}}}, path)
+    path.write_bytes(path.read_bytes()[:2000])
+    with pytest.raises(ValueError, match=r"resume\.pt is not a readable checkpoint .*cut short.*remove it"):
+        read_resume_point(SimpleNamespace(_models={}), tmp_path)

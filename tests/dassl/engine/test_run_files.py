@@ -12,7 +12,7 @@ from plugins import Linear, make_cfg
 
 from dassl.config.identity import config_digest, differences
 from dassl.engine import TRAINER_REGISTRY
-from dassl.engine.run_files import peak_memory_mb, reset_peak_memory
+from dassl.engine.run_files import StepLog, peak_memory_mb, reset_peak_memory
 from dassl.run_folder import read_config, write_config
 from dassl.utils import list_digest, load_checkpoint
 
@@ -184,3 +184,38 @@ def test_the_written_config_is_read_back_as_the_same_experiment(folder):
     changed = make_cfg(folder, OPTIM__LR=0.1)
     assert differences(read_config(folder), changed) == {"OPTIM.LR": (0.002, 0.1)}
     assert config_digest(changed) != config_digest(cfg)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        "\0" * 40,
+        '{"epoch": 1',
+        "[1]",
+        '{"epoch": "1", "batch": 2}',
+        '{"batch": 2}',
+        '{"epoch": 1, "\udcff": 1}',
+    ],
+)
+def test_a_damaged_line_of_metrics_is_named_with_file_line_and_cure(damaged, tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    whole = '{"epoch": 1, "batch": 1}\n'
+    path.write_text(whole + damaged + "\n" + whole, errors="surrogateescape")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"metrics\.jsonl, line 2 is damaged .*restore the file, .*--redo"):
+        StepLog(path).keep(1, 0)
+    assert path.read_bytes() == before
+
+
+def test_a_line_that_a_killed_process_cut_is_dropped(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"epoch": 1, "batch": 1}\n' + "\0" * 40)
+    StepLog(path).keep(1, 0)
+    assert path.read_text() == '{"epoch": 1, "batch": 1}\n'
+
+
+def test_a_full_disk_names_the_metrics():
+    log = StepLog("/dev/full")
+    with pytest.raises(OSError, match=r"cannot save /dev/full \(No space left.*make room"):
+        log.append({"epoch": 1})
+    log.close()

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import lzma
 import re
 import sys
 import tarfile
@@ -273,6 +274,57 @@ def test_what_is_no_whole_archive_is_named(content, message, tmp_path):
     (tmp_path / "archive").write_bytes(content)
     with pytest.raises(ValueError, match=message):
         archives.extract(tmp_path / "archive", tmp_path / "out")
+
+
+def marked(flag=0, method=None):
+    """A zip file whose member says that it is encrypted, or of another method."""
+    content = bytearray(zip_of({"good": b"x", "a": b"y" * 100}))
+    at = content.rindex(b"PK\x01\x02")
+    content[at + 8] |= flag
+    if method is not None:
+        content[at + 10 : at + 12] = method.to_bytes(2, "little")
+    return bytes(content)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (marked(flag=1), "'a' is encrypted; unpack it yourself"),
+        (marked(method=9), r"'a' is compressed by deflate64 \(method 9\); unpack it yourself"),
+        (marked(method=77), r"'a' is compressed by an unknown way \(method 77\); unpack it yourself"),
+        (marked(flag=0x20), "of a kind that is not read here .*; unpack it yourself"),
+        (zip_of({"a/" * 3000 + "b": b"x"}), "has 3001 folders .*nothing is taken from"),
+        (tar_of({"a/" * 3000 + "b": b"x"}), "has 3001 folders .*nothing is taken from"),
+        (zip_of({"a" * 3000: b"x"}), "and 3,000 characters.*nothing is taken from"),
+        (
+            lzma.compress(tar_of({"a": np.random.default_rng(1).bytes(99_999)}, "w"))[:50_000],
+            "damaged or cut",
+        ),
+    ],
+    ids=[
+        "encrypted",
+        "deflate64",
+        "unknown method",
+        "patched",
+        "deep zip",
+        "deep tar",
+        "long name",
+        "half xz",
+    ],
+)
+def test_an_archive_that_cannot_be_unpacked_is_told_in_words(content, message, tmp_path):
+    (tmp_path / "archive").write_bytes(content)
+    with pytest.raises(ValueError, match=f"archive.*{message}"):
+        archives.extract(tmp_path / "archive", tmp_path / "out")
+    assert set(files_below(tmp_path)) <= {"archive", "out/good", "out/a"}
+
+
+def test_a_full_disk_names_the_file_that_is_unpacked(tmp_path):
+    with (
+        open("/dev/full", "wb", buffering=0) as full,
+        pytest.raises(OSError, match=r"cannot write one\.jpg \(No space left.*make room"),
+    ):
+        archives._write(full, b"x", Path("one.jpg"))
 
 
 # Data sets

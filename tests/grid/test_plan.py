@@ -153,6 +153,8 @@ def test_a_key_that_was_declared_since_makes_no_run_stale(look):
     "files, reason",
     [
         ({"result.json": "{"}, "not valid JSON"),
+        ({"result.json": "[]"}, "it holds [], no result"),
+        ({"result.json": '{"accuracy": 150}'}, "accuracy is 150, which cannot be"),
         ({"resume.pt": "", "config.yaml": "[1"}, "damaged"),
         ({"metrics.jsonl": "{}"}, "config.yaml"),
     ],

@@ -183,6 +183,33 @@ def test_an_empty_cell_says_why(planned, state, reason):
     assert (ours.mean, ours.sd, ours.seeds, ours.reason) == (None, None, (), reason)
 
 
+def test_a_damaged_run_costs_its_own_cells_which_say_why(planned):
+    selection = Selection(("dtd",), methods=("CoOp", "CLIPFit"), seeds=(1,))
+    outcomes = planned("table1", selection, lambda spec: 80)
+    for spec, run in outcomes.items():
+        if spec.trainer == "CoOp" and spec.eval_only:
+            run.folder.mkdir(parents=True)
+            (run.folder / "result.json").write_text('{"accuracy": NaN}')
+            run.refresh()
+    table = only("table1", selection, outcomes)
+    for metric in ("new", "HM"):
+        ours = cell(table, metric, "CoOp").ours
+        assert ours.mean is None and "accuracy is nan, no number" in ours.reason
+        assert cell(table, metric, "CLIPFit").ours.mean == 80
+    assert cell(table, "base", "CoOp").ours.mean == 80
+
+
+def test_damaged_starts_cost_no_more_than_what_they_tell(planned):
+    selection = Selection(("dtd",), methods=("CLIPFit",), seeds=(1,))
+    outcomes = planned("table1", selection, lambda spec: 50)
+    first, _ = outcomes.values()
+    first.folder.mkdir(parents=True)
+    (first.folder / "starts.jsonl").write_text("[]\n")
+    run, other = reported_runs(PAPER, outcomes)
+    assert run.starts == () and "starts.jsonl, line 1 is no start" in run.reason
+    assert run.result["accuracy"] == other.result["accuracy"] == 50
+
+
 def test_a_run_that_nobody_planned_was_not_run():
     selection = Selection(("dtd",), methods=("CLIPFit",))
     assert cell(only("table1", selection, {}), "base", "CLIPFit").ours.reason == "not run"

@@ -11,6 +11,7 @@ import re
 import sys
 from pathlib import Path
 
+from clipfit.io.commands import PATH, Parser
 from dassl.run_folder import LOG, RESULT, read_result
 from dassl.utils import listdir_nohidden
 
@@ -59,12 +60,13 @@ def summarize(folder: Path, keyword: str, end_signals: tuple[str, ...], ci95: bo
     names = _subfolders(folder)
     width = max(map(len, names))
     print(folder)
-    values = []
+    values, found = [], []
     for name in names:
         value = read_run(folder / name, keyword, end_signals)
         print(f"  {name:<{width}}  " + ("no result, left out" if value is None else f"{value:6.2f}%"))
         if value is not None:
             values.append(value)
+            found.append(name)
     if not values:
         raise FileNotFoundError(
             f"no run in {folder} has a result for {keyword!r}: neither in {RESULT} nor in {LOG} behind "
@@ -77,7 +79,16 @@ def summarize(folder: Path, keyword: str, end_signals: tuple[str, ...], ci95: bo
     of = "" if len(values) == len(names) else f" of {len(names)}"
     kind = "95% confidence" if ci95 else "standard deviation"
     print(f"* {keyword}: {mean:.2f}% +- {spread:.2f}%  ({len(values)}{of} runs, {kind})")
+    print(f"  of {_seeds(found)}")
     return mean
+
+
+def _seeds(names: list[str]) -> str:
+    """``seeds 1, 2, 3`` of folders seed1, seed2, seed3; other names as they are."""
+    numbers = [name.removeprefix("seed") for name in names]
+    if not all(number.isdigit() for number in numbers):
+        return ", ".join(names)
+    return f"seed{'s' if len(numbers) > 1 else ''} {', '.join(sorted(numbers, key=int))}"
 
 
 def _subfolders(folder: Path) -> list[str]:
@@ -90,10 +101,12 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "directory",
+        type=PATH,
+        help="folder whose sub-folders are runs (seed1, seed2, ...)",
     )
-    parser.add_argument("directory", type=Path, help="folder whose sub-folders are runs (seed1, seed2, ...)")
     parser.add_argument("--ci95", action="store_true", help="95%% confidence instead of standard deviation")
     parser.add_argument("--test-log", action="store_true", help="logs of runs that only tested (--eval-only)")
     parser.add_argument(
@@ -101,14 +114,15 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--keyword", choices=FIELDS, default="accuracy", help="what to average")
     args = parser.parse_args(argv)
+    folder = Path(args.directory)
     end_signals = RESULT_BLOCK if args.test_log else END_OF_TRAINING
     try:
         if not args.multi_exp:
-            summarize(args.directory, args.keyword, end_signals, args.ci95)
+            summarize(folder, args.keyword, end_signals, args.ci95)
             return 0
         means = []
-        for name in _subfolders(args.directory):
-            means.append(summarize(args.directory / name, args.keyword, end_signals, args.ci95))
+        for name in _subfolders(folder):
+            means.append(summarize(folder / name, args.keyword, end_signals, args.ci95))
             print()
         print(f"* {args.keyword}: {sum(means) / len(means):.2f}%  (average of {len(means)} experiments)")
     except (FileNotFoundError, ValueError) as error:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from contextlib import suppress
 from pathlib import Path
 
+from clipfit.io.commands import pasted
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.data.datasets.base_dataset import FolderImages, group_by_label, sample_per_label
 from dassl.utils import list_digest, listdir_nohidden, read_json, write_json
@@ -69,9 +70,8 @@ class SplitDataset(DatasetBase):
         name = type(self).__name__
         shipped = Path(__file__).with_name(f"{module}.yaml").is_file()
         layout = f"DATASETS.md, section {name}, shows" if shipped else f"{name} itself ({module}.py) says"
-        doctor = (
-            f"; python -m datasets.doctor {name} looks for what is wrong" if package == "datasets" else ""
-        )
+        doctor = f"; {pasted(['python', '-m', 'datasets.doctor', name])} looks for what is wrong"
+        doctor = doctor if package == "datasets" else ""
         return f"{layout} the layout; --root says where the data lie{doctor}"
 
     def annotation(self, *names: str) -> str:

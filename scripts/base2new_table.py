@@ -15,6 +15,7 @@ from statistics import mean, pstdev
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from clipfit.io.commands import Parser  # noqa: E402
 from dassl.run_folder import read_result  # noqa: E402
 
 ZERO_SHOT = "ZeroshotCLIP"
@@ -22,9 +23,7 @@ HEADERS = ["method", "config", "base", "new", "HM", "gain", "params", "ms", "MB"
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", help="stem of the data set's YAML, e.g. demo")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--shots", type=int, default=16)

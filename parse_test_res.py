@@ -11,6 +11,7 @@ import re
 import sys
 from pathlib import Path
 
+from clipfit.io.commands import PATH, Parser
 from dassl.run_folder import LOG, RESULT, read_result
 from dassl.utils import listdir_nohidden
 
@@ -61,7 +62,7 @@ def summarize(folder: Path, keyword: str, end_signals: tuple[str, ...], ci95: bo
     names = _subfolders(folder)
     width = max(map(len, names))
     print(folder)
-    values = []
+    values, found = [], []
     for name in names:
         value, said = None, "no result, left out"
         try:
@@ -71,6 +72,7 @@ def summarize(folder: Path, keyword: str, end_signals: tuple[str, ...], ci95: bo
         print(f"  {name:<{width}}  " + (said if value is None else f"{value:6.2f}%"))
         if value is not None:
             values.append(value)
+            found.append(name)
     if not values:
         raise FileNotFoundError(
             f"no run in {folder} has a result for {keyword!r}: neither in {RESULT} nor in {LOG} behind "
@@ -83,7 +85,16 @@ def summarize(folder: Path, keyword: str, end_signals: tuple[str, ...], ci95: bo
     of = "" if len(values) == len(names) else f" of {len(names)}"
     kind = "95% confidence" if ci95 else "standard deviation"
     print(f"* {keyword}: {mean:.2f}% +- {spread:.2f}%  ({len(values)}{of} runs, {kind})")
+    print(f"  of {_seeds(found)}")
     return mean
+
+
+def _seeds(names: list[str]) -> str:
+    """``seeds 1, 2, 3`` of folders seed1, seed2, seed3; other names as they are."""
+    numbers = [name.removeprefix("seed") for name in names]
+    if not all(number.isdigit() for number in numbers):
+        return ", ".join(names)
+    return f"seed{'s' if len(numbers) > 1 else ''} {', '.join(sorted(numbers, key=int))}"
 
 
 def _subfolders(folder: Path) -> list[str]:
@@ -96,10 +107,12 @@ def _subfolders(folder: Path) -> list[str]:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "directory",
+        type=PATH,
+        help="folder whose sub-folders are runs (seed1, seed2, ...)",
     )
-    parser.add_argument("directory", type=Path, help="folder whose sub-folders are runs (seed1, seed2, ...)")
     parser.add_argument("--ci95", action="store_true", help="95%% confidence instead of standard deviation")
     parser.add_argument("--test-log", action="store_true", help="logs of runs that only tested (--eval-only)")
     parser.add_argument(
@@ -107,20 +120,21 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--keyword", choices=FIELDS, default="accuracy", help="what to average")
     args = parser.parse_args(argv)
+    folder = Path(args.directory)
     end_signals = RESULT_BLOCK if args.test_log else END_OF_TRAINING
     try:
         if not args.multi_exp:
-            summarize(args.directory, args.keyword, end_signals, args.ci95)
+            summarize(folder, args.keyword, end_signals, args.ci95)
             return 0
-        means, names = [], _subfolders(args.directory)
+        means, names = [], _subfolders(folder)
         for name in names:
             try:
-                means.append(summarize(args.directory / name, args.keyword, end_signals, args.ci95))
+                means.append(summarize(folder / name, args.keyword, end_signals, args.ci95))
             except FileNotFoundError as error:
                 print(f"left out: {error}")
             print()
         if not means:
-            raise FileNotFoundError(f"no experiment in {args.directory} has a result for {args.keyword!r}")
+            raise FileNotFoundError(f"no experiment in {folder} has a result for {args.keyword!r}")
         of = "" if len(means) == len(names) else f" of {len(names)}"
         mean = sum(means) / len(means)
         print(f"* {args.keyword}: {mean:.2f}%  (average of {len(means)}{of} experiments)")

@@ -7,13 +7,13 @@ python reproduce.py run --datasets demo --seeds 1         the whole paper on the
 
 import argparse
 import importlib.util
-import shlex
 import sys
 from collections import Counter
 from pathlib import Path
 
 from tabulate import tabulate
 
+from clipfit.io.commands import PATH, Parser, default_root, pasted
 from dassl.utils import unknown_name
 from grid import scheduler
 from grid.display import Display
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="reproduce.py", description=__doc__.splitlines()[0])
+    parser = Parser(prog="reproduce.py", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, description in COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)
@@ -64,7 +64,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         if name == "run":
             _add_execution(command)
         if name in ("run", "report"):
-            command.add_argument("--report", metavar="DIR", help="default: <output>/report")
+            command.add_argument("--report", type=PATH, metavar="DIR", help="default: <output>/report")
     return parser.parse_args(argv)
 
 
@@ -72,7 +72,11 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
     which = command.add_argument_group("which")
     which.add_argument("what", nargs="*", help="tables and figures, as list names them; default: all")
     which.add_argument(
-        "--paper", metavar="FOLDER", default=SHIPPED, help="another paper; default: the one in paper/"
+        "--paper",
+        type=PATH,
+        metavar="FOLDER",
+        default=SHIPPED,
+        help="another paper; default: the one in paper/",
     )
     which.add_argument(
         "--datasets",
@@ -86,8 +90,13 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
     which.add_argument("--shots", type=int, nargs="+", default=[], help="default: all of a table")
     which.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     where = command.add_argument_group("where and how")
-    where.add_argument("--root", default="data", help="folder of the data sets")
-    where.add_argument("--output", default="output", help="folder of the runs")
+    where.add_argument(
+        "--root",
+        type=PATH,
+        default=default_root(),
+        help="folder of the data sets; default: $DATA, else data",
+    )
+    where.add_argument("--output", type=PATH, default="output", help="folder of the runs")
     where.add_argument(
         "--prec", default="", choices=["", "auto", "fp32", "amp", "fp16"], help="precision of every run"
     )
@@ -152,21 +161,21 @@ def show_plan(args) -> int:
         if not args.commands:
             remarks = "; ".join(filter(None, (run.reason, run.note, *run.remarks)))
             print(f"{run.state:10}  {run.name}" + (f"   ({remarks})" if remarks else ""))
-            print(f"            {shlex.join(run.command)}")
+            print(f"            {pasted(run.command)}")
         elif run.runnable:
             print(_command(run))
     if args.commands:
-        tell_of_missing_data(runs)
+        tell_of_missing_data(runs, args.root)
     return 0
 
 
 def _command(run: Planned) -> str:
     """The command of a run; what is stale in its folder is moved aside first."""
     if run.state != "stale":
-        return shlex.join(run.command)
+        return pasted(run.command)
     aside = scheduler.place_aside(run)
     steps = [["mkdir", "-p", str(aside.parent)], ["mv", str(run.folder), str(aside)], run.command]
-    return " && ".join(map(shlex.join, steps))
+    return " && ".join(map(pasted, steps))
 
 
 def run_all(args) -> int:
@@ -176,7 +185,7 @@ def run_all(args) -> int:
     runs = distinct(planned)
     waiting = [run for run in runs if run.runnable]
     print(f"{len(runs):,} runs, {len(waiting):,} to do")
-    tell_of_missing_data(runs)
+    tell_of_missing_data(runs, args.root)
     summary = scheduler.run(runs, _executor(args), Display()) if waiting else scheduler.Summary()
     write_report(args, what, selection, planned)
     tell_of_failures(summary.failed)
@@ -255,14 +264,15 @@ def write_report(args, what: list, selection: Selection, planned: dict) -> None:
     print(f"\n{page}   and {len(others)} more files there: Markdown, LaTeX, CSV")
 
 
-def tell_of_missing_data(runs: list[Planned]) -> None:
+def tell_of_missing_data(runs: list[Planned], root: str) -> None:
     """Which runs are left out for want of images, and who can help."""
     lacking = [run for run in runs if run.missing_data and run.state != "done"]
     if lacking:
         folders = ", ".join(sorted({run.missing_data for run in lacking}))
+        doctor = ["python", "-m", "datasets.doctor", "all", "--root", root]
         print(
             f"{len(lacking):,} runs are left out, their data are not there: {folders}\n"
-            "(--root is the folder of all; python -m datasets.doctor all --root ... says what is missing)",
+            f"(--root is the folder of all; {pasted(doctor)} says what is missing)",
             file=sys.stderr,
         )
 
@@ -271,7 +281,7 @@ def tell_of_failures(failed: list[Planned]) -> None:
     """Each failed run with its command and the last lines of its log."""
     for run in failed:
         failure = Failure.read(run.output, run.name)
-        print(f"\nfailed: {shlex.join(failure.command)}", *failure.log, f"-> {failure.error}", sep="\n  ")
+        print(f"\nfailed: {pasted(failure.command)}", *failure.log, f"-> {failure.error}", sep="\n  ")
 
 
 def distinct(planned: dict) -> list[Planned]:

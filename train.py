@@ -7,16 +7,16 @@ import sys
 import traceback
 
 from dassl.run_folder import LOG, read_result
-from dassl.utils import log_only, setup_logger
+from dassl.utils import close_logger, log_only, settle_streams, setup_logger
 from dassl.utils.stop_signals import Stopped, obeyed
 from launch.arguments import parse_args
 from launch.bare_errors import described, is_bare
 from launch.errors import message_of_run
 from launch.finished import print_finished
-from launch.folder import claim, finished, release, settle_folders
+from launch.folder import claim, discard, finished, may_discard, release, settle_folders
 from launch.inputs import Inputs, note_tensors, read_inputs
 from launch.resolve import Run, check_replaced, resolve, settle_input_size
-from launch.tested_model import check_tested_classes, check_tested_model
+from launch.tested_model import check_model_dir, check_tested_classes, check_tested_model
 
 ERRORS = (
     ValueError,
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> None:
     SIGTERM and SIGUSR1 end in one line and exit status 143 (dassl/utils/stop_signals.py).
     """
     argv = sys.argv[1:] if argv is None else argv
-    sys.stdout.reconfigure(line_buffering=True)  # lines appear as they are printed, also in a pipe
+    settle_streams()
     try:
         with obeyed():
             run_command(argv)
@@ -68,6 +68,7 @@ def run_command(argv: list[str]) -> None:
 
     from launch.runtime import settle_precision  # torch from here on
 
+    check_model_dir(cfg)
     settle_input_size(cfg)
     settle_precision(cfg)
     if inputs and cfg.RUN.EVAL_ONLY and cfg.RUN.MODEL_DIR:
@@ -79,11 +80,17 @@ def run_command(argv: list[str]) -> None:
         return
     if not args.no_train:
         setup_logger(cfg.OUTPUT_DIR)
+    trainer = None
     try:
-        execute(args, run, inputs)
+        trainer = build(args, run)
+        if not args.no_train:
+            execute(args, trainer, inputs)
     except ERRORS as error:
         if args.no_train:
             traceback.print_exc()  # there is no log to keep it
+        elif trainer is None and says_what_is_wrong(error) and may_discard(run):
+            close_logger()
+            discard(run)
         else:
             log_only(traceback.format_exc())
             print(f"(the traceback of the following error is in {cfg.OUTPUT_DIR}/{LOG})")
@@ -92,8 +99,13 @@ def run_command(argv: list[str]) -> None:
         raise
 
 
-def execute(args, run: Run, inputs: Inputs | None) -> None:
-    """Build the trainer, then train or test."""
+def says_what_is_wrong(error: BaseException) -> bool:
+    """Whether an error is a user's to cure by its text alone, so that nobody needs the traceback."""
+    return isinstance(error, (ValueError, LookupError, OSError)) and not is_bare(error)
+
+
+def build(args, run: Run):
+    """The trainer of a run, with the model that a test loads."""
     import datasets  # noqa: F401 - every file in these two folders registers itself
     import trainers  # noqa: F401
     from dassl.engine import build_trainer
@@ -103,13 +115,32 @@ def execute(args, run: Run, inputs: Inputs | None) -> None:
     for note in run.notes:
         print(note)
     prepare(cfg)
+    if args.no_train:
+        print(f"** Config **\n{cfg}")  # there is no log to keep it
     trainer = build_trainer(cfg)
     check_tested_classes(cfg, run.protocol, trainer.dm.dataset)
-    if args.no_train:
-        return
+    if args.eval_only:
+        epoch = None if cfg.RUN.LOAD_EPOCH < 0 else cfg.RUN.LOAD_EPOCH
+        trainer.load_model(cfg.RUN.MODEL_DIR, epoch=trainer.epoch_to_load(cfg.RUN.MODEL_DIR, epoch))
+    print(summary(trainer, run))
+    return trainer
+
+
+def summary(trainer, run: Run) -> str:
+    """What matters of a run that begins: method, data, what trains, where it is written."""
+    cfg = run.cfg
+    shots = "all images" if cfg.DATASET.NUM_SHOTS < 1 else f"{cfg.DATASET.NUM_SHOTS} shots"
+    return (
+        f"{cfg.TRAINER.NAME} on {cfg.DATASET.NAME}: {trainer.num_classes:,} classes, {shots}, "
+        f"{trainer.count_trained_parameters():,} trained parameters; seed {cfg.SEED}, folder {cfg.OUTPUT_DIR}"
+    )
+
+
+def execute(args, trainer, inputs: Inputs) -> None:
+    """Train or test a trainer that is built."""
+    cfg = trainer.cfg
     trainer.inputs, trainer.train_files = inputs.digests, inputs.train_files
     if args.eval_only:
-        trainer.load_model(cfg.RUN.MODEL_DIR, epoch=trainer.epoch_to_load(cfg.RUN.MODEL_DIR, args.load_epoch))
         note_tensors(trainer.inputs, cfg)
         trainer.final_test()
     else:

@@ -1,17 +1,15 @@
 """The command `clipfit`."""
 
-import argparse
 import platform
 from importlib import metadata
 
 from clipfit import __version__
+from clipfit.io.commands import Parser
 
 
 def main(argv: list[str] | None = None) -> None:
     """Run one command line; without arguments, print the help."""
-    parser = argparse.ArgumentParser(
-        prog="clipfit", description="CLIP adapted with few labels", allow_abbrev=False
-    )
+    parser = Parser(prog="clipfit", description="CLIP adapted with few labels")
     parser.add_argument("--version", action="version", version=versions())
     parser.parse_args(argv)
     parser.print_help()

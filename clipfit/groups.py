@@ -14,17 +14,13 @@ Parameters are found by the roles of their modules, not by their names.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from torch import nn
 
 from clipfit.clip import CLIP
+from clipfit.group_names import parse
 from clipfit.openai import ResidualAttentionBlock
-
-TOWERS = ("text", "image")
-GROUP = re.compile(r"(?P<tower>\w+)\.(?P<kind>\w+)(\[(?P<layers>[^\[\]]*)\])?")
-LAYER = re.compile(r"(?P<index>-?\d+)|(?P<first>-?\d+)?:(?P<last>-?\d+)?")
 
 
 def select(clip: CLIP, groups: Sequence[str] | str) -> dict[str, dict[str, nn.Parameter]]:
@@ -51,11 +47,9 @@ def count(parameters: Iterable[nn.Parameter]) -> int:
 
 
 def _parameters(clip: CLIP, group: str) -> Iterator[nn.Parameter]:
-    tower_name, kind, layers = _parse(group)
+    tower_name, kind, layers = parse(group)
     tower = {"text": clip.text_encoder, "image": clip.image_encoder}[tower_name]
     if kind == "all":
-        if layers is not None:
-            raise ValueError(f"{group}: 'all' is the whole tower and takes no layers; drop [{layers}]")
         yield from tower.parameters()
         return
     module_type, of_module = KINDS[kind]
@@ -70,27 +64,13 @@ def _parameters(clip: CLIP, group: str) -> Iterator[nn.Parameter]:
         yield from of_module(modules[index])
 
 
-def _parse(group: str) -> tuple[str, str, str | None]:
-    """ "text.bias[0:3]" -> ("text", "bias", "0:3")."""
-    match = GROUP.fullmatch(group.strip())
-    if match is None or match["tower"] not in TOWERS or match["kind"] not in (*KINDS, "all"):
-        raise ValueError(
-            f"unknown parameter group {group!r}; a group is tower.kind or tower.kind[layers] with tower "
-            f"{' or '.join(TOWERS)} and kind {', '.join(KINDS)} or all, as in 'image.layernorm[0:3]'"
-        )
-    return match["tower"], match["kind"], match["layers"]
-
-
-def _indices(group: str, layers: str | None, total: int, what: str) -> list[int]:
-    """Positions that a layer list names, in its order and each once."""
+def _indices(group: str, layers: list[dict[str, int]] | None, total: int, what: str) -> list[int]:
+    """Positions that a parsed layer list names, in its order and each once."""
     if layers is None:
         return list(range(total))
     indices: list[int] = []
-    for item in map(str.strip, layers.split(",")):
-        match = LAYER.fullmatch(item)
-        if match is None:
-            raise ValueError(f"{group}: {item!r} is no index or range; write [0], [-1], [0:3] or [0,5,9:]")
-        ends = {name: int(text) for name, text in match.groupdict().items() if text is not None}
+    for ends in layers:
+        item = str(ends["index"]) if "index" in ends else f"{ends.get('first', '')}:{ends.get('last', '')}"
         highest = total - 1 if "index" in ends else total  # the end of a range is not in it
         if any(not -total <= end <= highest for end in ends.values()):
             raise ValueError(f"{group}: {item} is out of range; there are {total} {what}, 0 to {total - 1}")

@@ -351,6 +351,32 @@ def checkpoint_folders(folder: Folder) -> dict[str, Path]:
     return {path.name: path for path in folders if (path / BEST).is_file() or _numbered_checkpoints(path)}
 
 
+def run_folder_of_model(path: str, epoch: int | None = None) -> tuple[str, int | None]:
+    """The run folder, and the epoch, that a user means who may have named a checkpoint or its folder.
+
+    Args:   path, a run folder, the folder of a registered model in one, or a checkpoint there;
+            epoch, None if not given
+    Raises: ValueError for another file, or for a checkpoint of another epoch than the one given
+    """
+    named = Path(path)
+    if path and named.is_file():
+        numbered = epoch_of(named)
+        if numbered is None and named.name != BEST:
+            raise ValueError(
+                f"{path} is a file; give the run folder, or one of its {NUMBERED}<epoch> or {BEST} files"
+            )
+        if epoch not in (None, numbered):
+            raise ValueError(f"{path} is not the model of epoch {epoch}; give the file or the epoch")
+        return _around(named.parent), numbered
+    if path and not has_config(named) and (_numbered_checkpoints(named) or (named / BEST).is_file()):
+        return _around(named), epoch
+    return path, epoch
+
+
+def _around(folder: Path) -> str:
+    return str((folder if folder.name else folder.absolute()).parent)
+
+
 def newest_checkpoint(fdir: Folder) -> Path | None:
     """The file model.pth.tar-<epoch> with the highest epoch in a model's folder; None if there is none."""
     numbered = _numbered_checkpoints(fdir)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from clipfit.io.commands import pasted
 from clipfit.io.digests import file_digest
 from clipfit.io.pictures import image_size
 from dassl.data.datasets import DatasetBase, Datum
@@ -77,9 +78,8 @@ class SplitDataset(DatasetBase):
         name = type(self).__name__
         shipped = Path(__file__).with_name(f"{module}.yaml").is_file()
         layout = f"DATASETS.md, section {name}, shows" if shipped else f"{name} itself ({module}.py) says"
-        doctor = (
-            f"; python -m datasets.doctor {name} looks for what is wrong" if package == "datasets" else ""
-        )
+        doctor = f"; {pasted(['python', '-m', 'datasets.doctor', name])} looks for what is wrong"
+        doctor = doctor if package == "datasets" else ""
         return f"{layout} the layout; --root says where the data lie{doctor}"
 
     def annotation(self, *names: str) -> str:

@@ -1,16 +1,32 @@
 """The command line: CoOp's flags, some of ours, then KEY VALUE pairs."""
 
 import argparse
+import sys
 
+from clipfit.cli import versions
+from clipfit.io.commands import PATH, Parser
 from dassl.run_folder import OLD
 
 from .registered import data_sets, methods, protocols
 
+OTHER_WORDS = {  # flags that other programs have for what is said otherwise here
+    **dict.fromkeys(("--data", "--data-root", "--data-dir", "--data-path"), "did you mean --root?"),
+    **dict.fromkeys(("--lr", "--learning-rate"), "KEY VALUE pairs set it: OPTIM.LR 0.002"),
+    **dict.fromkeys(("--epochs", "--epoch", "--max-epoch"), "KEY VALUE pairs set it: OPTIM.MAX_EPOCH 50"),
+    **dict.fromkeys(("--batch-size", "--bs"), "KEY VALUE pairs set it: DATALOADER.TRAIN_X.BATCH_SIZE 32"),
+    **dict.fromkeys(("--threads", "--num-threads"), "KEY VALUE pairs set it: THREADS 4"),
+    **dict.fromkeys(("--workers", "--num-workers"), "KEY VALUE pairs set it: DATALOADER.NUM_WORKERS 4"),
+}
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    """Parse ``argv`` (default: the process's own). A flag that was not given is None, False or empty."""
+    """Parse ``argv`` (default: the process's own). A flag that was not given is None, False or empty.
+
+    Raises: SystemExit 2 after one line for a mistake; 0 after ``--help`` and ``--version``
+    """
     parser = _Parser(
         prog="train.py",
+        other_words=OTHER_WORDS,
         description="Train and test one method on one data set.",
         epilog="KEY VALUE pairs set config keys and win over everything else: OPTIM.MAX_EPOCH 50",
     )
@@ -18,17 +34,21 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     what.add_argument("--trainer", default="", help="method, e.g. CLIPFit; the last lines name all")
     what.add_argument("--dataset", default="", metavar="NAME", help="data set, e.g. dtd or one of your own")
     what.add_argument(
-        "--dataset-config-file", default="", metavar="YAML", help="instead: its YAML, wherever that lies"
+        "--dataset-config-file",
+        default="",
+        type=PATH,
+        metavar="YAML",
+        help="instead: its YAML, wherever that lies",
     )
     what.add_argument(
         "--protocol", default="", choices=list(protocols()), help="merge the method's recipe for it"
     )
-    what.add_argument("--shots", type=int, help="labelled images per class (DATASET.NUM_SHOTS)")
+    what.add_argument("--shots", type=int, help="labelled images per class (DATASET.NUM_SHOTS); -1: all")
     what.add_argument("--seed", type=int, help="decides the images drawn and the run; negative: draw one")
     what.add_argument(
-        "--backbone", default="", help="ViT-B/16, RN50, ..., a checkpoint, demo, random:ViT-B/16"
+        "--backbone", default="", type=PATH, help="ViT-B/16, RN50, ..., a checkpoint, demo, random:ViT-B/16"
     )
-    what.add_argument("--config-file", default="", metavar="YAML", help="your own settings")
+    what.add_argument("--config-file", default="", type=PATH, metavar="YAML", help="your own settings")
     what.add_argument(
         "--replace",
         action="store_true",
@@ -37,9 +57,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
 
     where = parser.add_argument_group("where")
-    where.add_argument("--root", default="", help="folder of the data sets (DATASET.ROOT)")
-    where.add_argument("--output-dir", default="", help="run folder; default: output/<protocol>/...")
-    where.add_argument("--resume", default="", metavar="DIR", help="continue the run in DIR")
+    where.add_argument(
+        "--root",
+        default="",
+        type=PATH,
+        help="folder of the data sets (DATASET.ROOT); default: $DATA, else data",
+    )
+    where.add_argument(
+        "--output-dir", default="", type=PATH, help="run folder; default: output/<protocol>/..."
+    )
+    where.add_argument("--resume", default="", type=PATH, metavar="DIR", help="continue the run in DIR")
     where.add_argument(
         "--redo",
         action="store_true",
@@ -48,7 +75,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
     test = parser.add_argument_group("test only")
     test.add_argument("--eval-only", action="store_true", help="test a trained model")
-    test.add_argument("--model-dir", default="", metavar="DIR", help="run folder of the trained model")
+    test.add_argument(
+        "--model-dir", default="", type=PATH, metavar="DIR", help="run folder of the trained model"
+    )
     test.add_argument(
         "--load-epoch", type=int, help="epoch to load; default: the best model, else the newest"
     )
@@ -60,11 +89,16 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     family.add_argument("--transforms", nargs="+", default=[], help="INPUT.TRANSFORMS")
     family.add_argument("--head", default="", help="MODEL.HEAD.NAME")
 
+    parser.add_argument("--version", action="store_true", help="print the versions of this and of torch")
     parser.add_argument("pairs", nargs=argparse.REMAINDER, metavar="KEY VALUE", help=argparse.SUPPRESS)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.version:
+        print(versions())
+        sys.exit(0)
+    return args
 
 
-class _Parser(argparse.ArgumentParser):
+class _Parser(Parser):
     """Its help ends with what is registered, which is looked up when it is asked for."""
 
     def format_help(self) -> str:

@@ -1,5 +1,6 @@
 """What train.py shows of a run that is finished already. Imports no torch, but to make a confusion matrix."""
 
+from clipfit.io.commands import pasted
 from dassl.predictions import class_scores, count_pairs, disagreement, print_class_scores, read_predictions
 from dassl.run_folder import PREDICTIONS
 
@@ -44,7 +45,7 @@ def make_what_is_asked(cfg, result: dict) -> None:
         keys = " and ".join(f"TEST.{key}" for key in asked)
         print(
             f"{keys}: this run left no {PREDICTIONS} to make that from; "
-            f"python -m report.run {folder} says how to get one"
+            f"{pasted(['python', '-m', 'report.run', folder])} says how to get one"
         )
         return
     counts = count_pairs(predictions)

@@ -6,17 +6,20 @@ anything to do, and `claim`, once its config is settled, takes the folder.
 """
 
 import shlex
+import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from clipfit.io.commands import pasted
 from dassl.run_folder import (
     CONFIG,
     LOCK,
     OLD,
     files_of_another_program,
+    is_begun,
     read_config,
     read_result,
     set_aside,
@@ -89,7 +92,7 @@ def find_trained(args, run: Run, output: str = "output") -> Path:
             return folder
     raise FileNotFoundError(
         f"this test loads the run in {folder}, which is not there or not finished; train it with\n"
-        f"  {shlex.join(command_line(training))}"
+        f"  {pasted(command_line(training))}"
     )
 
 
@@ -127,6 +130,7 @@ def claim(
         )
     if not redo and (found := finished(run, inputs)):
         return found
+    run.made = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     _lock(folder)
     if redo:
@@ -140,6 +144,22 @@ def claim(
         run.notes += _notes_on_resuming(folder, cfg, found)
     write_config(folder, cfg, command=shlex.join(command))
     return None
+
+
+def may_discard(run: Run) -> bool:
+    """Whether :func:`claim` made the run's folder at this start, and no work was done in it."""
+    folder = Path(run.cfg.OUTPUT_DIR)
+    return folder in run.made and not is_begun(folder)
+
+
+def discard(run: Run) -> None:
+    """Remove the folder of a run that could not begin, and those around it that the start made too."""
+    folder = Path(run.cfg.OUTPUT_DIR)
+    release()
+    shutil.rmtree(folder)
+    for parent in run.made[1:]:
+        with suppress(OSError):  # another run has come to lie there
+            parent.rmdir()
 
 
 # What lies there ------------------------------------------------------------------------------------

@@ -9,17 +9,20 @@ a class that has neither, in the user's own files (:func:`declare_nodes`).
 """
 
 import argparse
+import os
 import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
 from clipfit import backbones
+from clipfit.io.commands import default_root
 from dassl.config import CfgNode, flatten, get_cfg_default, load_yaml
 from dassl.config.identity import NOT_PART_OF_THE_EXPERIMENT, digest, experiment
+from dassl.run_folder import run_folder_of_model
 from dassl.utils import available_cores, unknown_name
 
 from .protocols import Protocol
@@ -37,6 +40,7 @@ from .registered import (
     settled_name,
 )
 from .registered import protocol as registered_protocol
+from .values import check_values, notes_on_values
 
 CONFIGS = PROJECT / "configs"
 DEFAULT_BACKBONE = "ViT-B/16"
@@ -46,17 +50,10 @@ MOST_THREADS = 4  # more rarely make a run faster; ask for them by THREADS
 
 # Keys that the run folder's path spells out, so that they need no place in a variant's digest.
 IN_THE_PATH = {"DATASET.NAME", "DATASET.NUM_SHOTS", "SEED", "TRAINER.NAME"}
-SMALLEST = {  # the least that keys can be
-    **{
-        "OPTIM.MAX_EPOCH": 1,
-        "TRAIN.PRINT_FREQ": 1,
-        "THREADS": 0,
-        "DATALOADER.NUM_WORKERS": 0,
-        "SEED": -(2**31),
-    },
-    **{"DATALOADER.TRAIN_X.BATCH_SIZE": 1, "DATALOADER.TEST.BATCH_SIZE": 1, "DATALOADER.CACHE_GB": 0},
-    **{"RUN.DIGEST_GB": 0},
-}
+PATHS = (  # keys that are paths: ~ is the home folder
+    *("DATASET.ROOT", "DATASET.FEWSHOT_LIST", "OUTPUT_DIR", "RESUME"),
+    *("MODEL.BACKBONE.NAME", "MODEL.INIT_WEIGHTS"),
+)
 
 
 @dataclass
@@ -72,6 +69,7 @@ class Run:
     drew_seed: bool  # nobody gave one
     notes: list[str]  # what the user should read in the log
     declared: dict  # every declared key with its default: of the engine, the family and the trainer
+    made: list[Path] = field(default_factory=list)  # folders that this start made, the run's own first
 
 
 def resolve(args, unregistered: bool = False) -> Run:
@@ -144,13 +142,15 @@ def resolve(args, unregistered: bool = False) -> Run:
     if cfg.RUN.DATASET_FILE:
         cfg.RUN.DATASET_FILE += dataset.removeprefix(plain_name(dataset))
     cfg.RUN.EVAL_ONLY = args.eval_only
-    cfg.RUN.MODEL_DIR = args.model_dir
-    cfg.RUN.LOAD_EPOCH = -1 if args.load_epoch is None else args.load_epoch
+    cfg.RUN.MODEL_DIR, epoch = run_folder_of_model(args.model_dir, args.load_epoch)
+    cfg.RUN.LOAD_EPOCH = -1 if epoch is None else epoch
     cfg.RUN.NEW_CLASSES = args.eval_only and (
         asked.targets == "other" or asked.are_new(cfg.DATASET.SUBSAMPLE_CLASSES)
     )
     _check_classes(cfg, asked)
-    _check_ranges(cfg)
+    _settle_paths(cfg)
+    check_values(cfg)
+    notes += notes_on_values(cfg)
     _name_backbone(cfg)
     cfg.THREADS = cfg.THREADS or min(MOST_THREADS, available_cores())
     drawn = _settle_seed(cfg)
@@ -404,12 +404,13 @@ def _check_classes(cfg, asked: Protocol) -> None:
     )
 
 
-def _check_ranges(cfg) -> None:
+def _settle_paths(cfg) -> None:
+    """The data root where nobody gave one, and ``~`` in every path."""
+    cfg.DATASET.ROOT = cfg.DATASET.ROOT or default_root()
     values = flatten(cfg)
-    for key, smallest in SMALLEST.items():
-        value = values[key]
-        if value is None or value < smallest:
-            raise ValueError(f"{key} is {value}; it must be at least {smallest}")
+    for key in PATHS:
+        if values[key]:
+            _assign(cfg, key, os.path.expanduser(values[key]))
 
 
 def _assign(cfg, key: str, value) -> None:

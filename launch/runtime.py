@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from dassl.utils import set_random_seed
+from dassl.utils import log_only, set_random_seed
 
 
 def settle_precision(cfg) -> None:
@@ -33,7 +33,7 @@ def choose_kernels() -> None:
 
 
 def prepare(cfg) -> None:
-    """Fix threads and kernels, seed every generator, print the config.
+    """Fix threads and kernels, seed every generator, write the whole config to the log.
 
     Each setting is made whatever it was: one process may do many runs.
     """
@@ -44,7 +44,8 @@ def prepare(cfg) -> None:
     torch.backends.cudnn.deterministic = cfg.DETERMINISTIC
     torch.backends.cudnn.benchmark = not cfg.DETERMINISTIC and cfg.USE_CUDA and torch.cuda.is_available()
     choose_kernels()
+    if cfg.USE_CUDA and not torch.cuda.is_available() and torch.backends.mps.is_available():
+        print("Note: the GPU of this Mac (MPS) is not used; the run computes on the CPU")
     print(f"Setting fixed seed: {cfg.SEED}")
     set_random_seed(cfg.SEED)
-    if cfg.VERBOSE:
-        print(f"** Config **\n{cfg}")
+    log_only(f"** Config **\n{cfg}")

@@ -4,10 +4,12 @@ What shapes a model must be equal: its backbone (by content), the form of its in
 Data set, classes, seed, shots, optimizer, precision and weights of losses may differ.
 """
 
+from pathlib import Path
+
 from dassl.config import flatten
 from dassl.config.identity import experiment
 from dassl.predictions import read_predictions
-from dassl.run_folder import CONFIG, has_config, read_config
+from dassl.run_folder import CONFIG, checkpoint_folders, has_config, read_config
 
 from .compare import recorded_inputs, short
 from .inputs import Inputs
@@ -24,6 +26,25 @@ SHAPING = (
     "DATASET.PROMPT_TEMPLATE",
 )
 BACKBONE = "MODEL.BACKBONE.NAME"
+
+
+def check_model_dir(cfg) -> None:
+    """Raises: ValueError, FileNotFoundError if a test of a method that trains has no model to load"""
+    folder = cfg.RUN.MODEL_DIR
+    if not cfg.RUN.EVAL_ONLY or not class_fact("trainers", cfg.TRAINER.NAME, "trains", False):
+        return
+    if not folder:
+        raise ValueError(
+            f"--eval-only tests a trained model, and {cfg.TRAINER.NAME} needs one: give its run folder with "
+            "--model-dir, or a --protocol that trains it"
+        )
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"--model-dir {folder} does not exist; give the run folder of the model")
+    if has_config(folder) or checkpoint_folders(folder):
+        return
+    inside = [str(path) for path in sorted(Path(folder).iterdir()) if path.is_dir() and has_config(path)]
+    hint = f"; did you mean {inside[0]}?" if inside else "; give the run folder of the model"
+    raise FileNotFoundError(f"--model-dir {folder} holds no run and no checkpoint{hint}")
 
 
 def check_tested_model(cfg, declared: dict, inputs: Inputs) -> list[str]:

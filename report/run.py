@@ -5,7 +5,6 @@ python -m report.run output/few_shot/dtd/shots_16/CLIPFit/vit_b16/seed1 --wrong 
 The numbers of classes and images come from the run's predictions, and are checked against its result.
 """
 
-import argparse
 import csv
 import heapq
 import shlex
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from clipfit.io.commands import Parser, pasted
 from clipfit.io.files import atomic_write
 from dassl.config import flatten
 from dassl.predictions import (
@@ -53,7 +53,7 @@ FACTS = (  # of a result: what to call it, key
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m report.run", description=__doc__.split("\n")[0])
+    parser = Parser(prog="python -m report.run", description=__doc__.split("\n")[0])
     parser.add_argument("run", type=Path, help="run folder")
     parser.add_argument("--wrong", type=int, default=WRONG, metavar="N", help="wrong images to show")
     parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table of classes to FILE")
@@ -131,8 +131,8 @@ def _cure(folder: Path) -> str:
     command = shlex.split(read_command(folder) or "")
     if command[:2] != ["python", "train.py"]:
         return "Run it again in another folder."
-    words = " ".join(map(shlex.quote, words_to_test_again(folder, command[2:])))
-    return f"This tests its model in another folder:\n  python train.py {words}"
+    command = pasted(["python", "train.py", *words_to_test_again(folder, command[2:])])
+    return f"This tests its model in another folder:\n  {command}"
 
 
 def words_to_test_again(folder: Path, words: list[str]) -> list[str]:

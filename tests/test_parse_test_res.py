@@ -69,7 +69,7 @@ def test_a_run_without_result_is_named_and_left_out(runs, capsys):
     main([str(runs)])
     out = capsys.readouterr().out
     assert "seed4  no result, left out" in out
-    assert "(3 of 4 runs" in out
+    assert "(3 of 4 runs" in out and "  of seeds 1, 2, 3\n" in out
 
 
 def test_multi_exp_averages_the_experiments(runs, capsys):

@@ -111,7 +111,10 @@ def test_errors_end_in_one_line_and_the_traceback_goes_to_the_log(run_train, tmp
     assert (
         message.startswith("error: ") and "nowhere/dtd does not exist" in message and "DATASETS.md" in message
     )
-    assert "Traceback" in (tmp_path / "out/log.txt").read_text()
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "there").mkdir()
+    run_train(*dtd, "--output-dir", "there", dataset="dtd")
+    assert "Traceback" in (tmp_path / "there/log.txt").read_text()
     (tmp_path / "hostile.pt").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
     message = run_train("--trainer", "ZeroshotCLIP", "--seed", 1, "--backbone", tmp_path / "hostile.pt")
     assert "hostile.pt" in message and not (tmp_path / "pwned").exists()

@@ -44,6 +44,7 @@ class CLIPTrainer(TrainerX):
     version           of its results: raised whenever the same config gives other numbers than before
     reads_template    DATASET.PROMPT_TEMPLATE means something to it
     shapes_the_model  keys of its node in which a test must equal the training of the model that it loads
+    names_groups      keys of its node that name parameter groups (clipfit/groups.py), checked before a run
     """
 
     node = ""
@@ -59,6 +60,7 @@ class CLIPTrainer(TrainerX):
     rate_per_step = False
     reads_template = True
     shapes_the_model: tuple[str, ...] = ()
+    names_groups: tuple[str, ...] = ()
 
     @property
     def hp(self):

@@ -27,6 +27,7 @@ class CLIPFit(CLIPTrainer):
 
     template_column = "kgcoop"
     shapes_the_model = ("UNFREEZE",)
+    names_groups = ("UNFREEZE",)
     contract = {"OPTIM.MAX_EPOCH": 4}
 
     def check_cfg(self, cfg):

@@ -304,6 +304,9 @@ class DataManager:
         self._lab2cname = dataset.lab2cname
         if cfg.VERBOSE:
             self.show_dataset_summary(cfg)
+        if self.num_classes == 1:
+            name = next(iter(self.lab2cname.values()))
+            print(f"Warning: {cfg.DATASET.NAME} has one class only ({name}), so every answer is right")
 
     @property
     def num_classes(self) -> int:

@@ -158,6 +158,7 @@ class SimpleTrainer(TrainerBase):
         else:
             self.refuse_test_images()
             self._warn_of_test_selection()
+            self._note_incomplete_batch()
             self._go_on()
             self._open_training_images()
         self._begun = True
@@ -199,6 +200,20 @@ class SimpleTrainer(TrainerBase):
         if chosen and validates_on_test(self.dm.dataset):
             print(
                 "Warning: the only images to validate on are test images; best_val chooses the epoch on them"
+            )
+
+    def _note_incomplete_batch(self):
+        settings = self.cfg.DATALOADER.TRAIN_X
+        images, size = len(self.dm.dataset.train_x), settings.BATCH_SIZE
+        left = images % size
+        if settings.SAMPLER != "RandomSampler" or not left:
+            return
+        if images < size:
+            print(f"Note: {images:,} training images are fewer than a batch of {size}: each step takes all")
+        elif getattr(self.train_loader_x, "drop_last", False):
+            print(
+                f"Note: {images:,} training images are no multiple of the batch size {size}: each epoch "
+                f"leaves out {left} of them, drawn anew"
             )
 
     def _go_on(self):
@@ -448,7 +463,7 @@ class SimpleTrainer(TrainerBase):
             "split": test.get("split"),
             "num_classes": self.num_classes,
             "template": None,
-            "trainable_params": self._trainable_params(),
+            "trainable_params": self.count_trained_parameters(),
             "epoch": self._tested_epoch,
             "max_epoch": self.max_epoch,
             "budget_steps": None,
@@ -485,7 +500,8 @@ class SimpleTrainer(TrainerBase):
             self.write_run_files()
         write_result(self.output_dir, self.result())
 
-    def _trainable_params(self) -> int:
+    def count_trained_parameters(self) -> int:
+        """Number of values that train, of all registered models."""
         return sum(p.numel() for m in self._models.values() for p in m.parameters() if p.requires_grad)
 
 

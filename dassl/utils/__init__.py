@@ -20,7 +20,7 @@ from dassl.utils.for_plugins import (
     open_all_layers,
     open_specified_layers,
 )
-from dassl.utils.logger import Logger, close_logger, log_only, setup_logger
+from dassl.utils.logger import Logger, close_logger, log_only, settle_streams, setup_logger
 from dassl.utils.meters import AverageMeter, MetricMeter
 from dassl.utils.registry import (
     Registry,
@@ -66,6 +66,7 @@ __all__ = [
     "read_json",
     "seed_without_torch",
     "set_random_seed",
+    "settle_streams",
     "setup_logger",
     "tolist_if_not",
     "unknown_name",

@@ -54,6 +54,13 @@ class Logger:
         for line in lines:
             self.write(line)
 
+    def _print(self, text: str) -> None:
+        """Write to the console; characters that its encoding lacks appear as escapes."""
+        try:
+            self.console.write(text)
+        except UnicodeEncodeError as error:
+            self.console.write(text.encode(error.encoding, "backslashreplace").decode(error.encoding))
+
     def flush(self) -> None:
         """Flush the console; the file is flushed with every line it gets."""
         self.console.flush()
@@ -65,7 +72,7 @@ class Logger:
         if sys.stderr is self:
             sys.stderr = self.console
         if self._held:
-            self.console.write(self._held)
+            self._print(self._held)
         if self._line:
             self._end_line()
         if self._owns_file and self._file is not None:
@@ -86,13 +93,13 @@ class Logger:
     def _show(self, text: str) -> None:
         """Write to the console; while a progress bar is drawn there, whole lines above it."""
         if sys.stdout is not self or not self._held and not getattr(tqdm, "_instances", None):
-            self.console.write(text)
+            self._print(text)
             return
         self._held += text
         lines, newline, self._held = self._held.rpartition("\n")
         if newline:
             with tqdm.external_write_mode(file=self):
-                self.console.write(lines + newline)
+                self._print(lines + newline)
 
     def _add(self, part: str) -> None:
         """Add a part of a line."""
@@ -120,6 +127,21 @@ class Logger:
             if stream._file is file:
                 stream._file, stream._line = None, ""
         return unwritable(file.name, cause)
+
+
+def settle_streams() -> None:
+    """Make the standard streams fit to print on, whatever they are.
+
+    Lines appear as they are printed, also in a pipe, and a character that the encoding lacks as an escape. A
+    stream of a notebook, or one that was redirected in Python, may have neither setting and stays as it is;
+    a process without a console has no stream at all and gets one that leads nowhere.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(line_buffering=True, errors="backslashreplace")
 
 
 _streams: list[Logger] = []  # what setup_logger put in the places of sys.stdout and sys.stderr

@@ -43,10 +43,13 @@ def save_checkpoint(
 def load_model_file(fpath: str | os.PathLike) -> dict:
     """Read a checkpoint that `save_checkpoint`, here or in Dassl, has written.
 
+    Where all names begin with the "module." of DataParallel, they come without it.
     Raises: as `load_checkpoint`; ValueError naming the file if it holds no state dict of tensors or no epoch
     """
     checkpoint = load_checkpoint(fpath)
-    state_dict_in(checkpoint, fpath)
+    state = state_dict_in(checkpoint, fpath)
+    if state and all(name.startswith("module.") for name in state):
+        checkpoint["state_dict"] = _without_module_prefix(state)
     if not is_epoch(checkpoint.get("epoch")):
         raise ValueError(
             f"{fpath} is no checkpoint of a training run: it does not say how many epochs are finished "

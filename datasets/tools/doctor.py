@@ -9,12 +9,11 @@ as a run would construct it; if it writes files while it does, the report names 
 something is wrong: that includes a split file that is not CoOp's, because its numbers compare with nobody's.
 """
 
-import argparse
-import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+from clipfit.io.commands import PATH, Parser, default_root
 from datasets.drawing.folder import check_drawn
 from datasets.tools.findings import NOTE, OK, WRONG, Finding, how_to_get, location
 from datasets.tools.known import Entry, entries, find
@@ -40,14 +39,14 @@ from launch.registered import data_sets
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m datasets.doctor", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m datasets.doctor", description=__doc__.splitlines()[0])
     parser.add_argument("name", help=f"all, or one of {', '.join(one.stem for one in data_sets())}")
     parser.add_argument(
-        "--root", default=os.environ.get("DATA", "data"), help="data root (default: $DATA, else data)"
+        "--root", type=PATH, default=default_root(), help="data root (default: $DATA, else data)"
     )
     parser.add_argument("--deep", action="store_true", help="open every image")
     args = parser.parse_args(argv)
-    root = Path(args.root).expanduser().absolute()
+    root = Path(args.root).absolute()
     try:
         if args.name == "all":
             return 0 if report_all(root, args.deep) else 1

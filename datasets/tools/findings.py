@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipfit.io.commands import pasted
 from datasets.tools.known import Entry
 from launch.registered import PROJECT
 
@@ -23,7 +24,7 @@ def how_to_get(entry: Entry, folder: Path) -> str:
     """The command that gets what is missing in a data set's folder, or what says what belongs there."""
     if entry.sources or entry.drawn:
         root = folder.parents[len(Path(entry.folder).parts) - 1]
-        return f"python -m datasets.prepare {entry.name} --root {root}"
+        return pasted(["python", "-m", "datasets.prepare", entry.name, "--root", str(root)])
     return f"{location(entry.file)} says what belongs into {folder}"
 
 

@@ -7,7 +7,6 @@ archive that was put into the folder by hand is used, and what is unpacked is no
 needs a login or its source is gone, the command says which file to put where and ends with status 1.
 """
 
-import argparse
 import os
 import shutil
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from clipfit.io.commands import PATH, Parser, default_root, pasted
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.tools import doctor, known
@@ -31,13 +31,13 @@ from launch.registered import data_sets
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m datasets.prepare", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python -m datasets.prepare", description=__doc__.splitlines()[0])
     parser.add_argument("name", help=f"data set: {', '.join(one.stem for one in data_sets())}")
     parser.add_argument(
-        "--root", default=os.environ.get("DATA", "data"), help="data root (default: $DATA, else data)"
+        "--root", type=PATH, default=default_root(), help="data root (default: $DATA, else data)"
     )
     args = parser.parse_args(argv)
-    root = Path(args.root).expanduser().absolute()
+    root = Path(args.root).absolute()
     try:
         entry, open_tasks = known.find(args.name), []
         if entry.drawn:
@@ -58,7 +58,8 @@ def main(argv: list[str] | None = None) -> int:
         for reason in dict.fromkeys(reason for _, reason in open_tasks):
             files = [source.file for source, same in open_tasks if same == reason]
             print(f"  {', '.join(files)}\n      {reason}")
-        print(f"Then run this command again: python -m datasets.prepare {entry.name} --root {args.root}")
+        again = ["python", "-m", "datasets.prepare", entry.name, "--root", args.root]
+        print(f"Then run this command again: {pasted(again)}")
     return 0 if healthy and not open_tasks else 1
 
 

@@ -1,0 +1,97 @@
+"""Values of a resolved config that no run can use, refused with the key before torch is imported."""
+
+import math
+
+from clipfit.group_names import parse
+from dassl.config import flatten
+from dassl.utils import available_cores, nearest
+
+from .registered import class_fact, plain_name
+
+SMALLEST = {  # the least that keys can be
+    "SEED": -(2**31),
+    "THREADS": 0,
+    "RUN.DIGEST_GB": 0,
+    "TRAIN.PRINT_FREQ": 1,
+    "TRAIN.CHECKPOINT_FREQ": 0,
+    "DATALOADER.NUM_WORKERS": 0,
+    "DATALOADER.CACHE_GB": 0,
+    "DATALOADER.K_TRANSFORMS": 1,
+    "DATALOADER.TRAIN_X.BATCH_SIZE": 1,
+    "DATALOADER.TEST.BATCH_SIZE": 1,
+    "OPTIM.MAX_EPOCH": 1,
+    "OPTIM.LR": 0,
+    "OPTIM.WEIGHT_DECAY": 0,
+    "OPTIM.MOMENTUM": 0,
+    "OPTIM.GAMMA": 0,
+    "OPTIM.BASE_LR_MULT": 0,
+    "OPTIM.WARMUP_CONS_LR": 0,
+    "OPTIM.WARMUP_MIN_LR": 0,
+    "LOSS.LAMBDA": 0,
+    "TRAINER.CLIPFIT.BETA": 0,
+    "TRAINER.COOP.W": 0,
+}
+CHOICES = {"TEST.SPLIT": ("test", "val"), "TEST.FINAL_MODEL": ("last_step", "best_val")}
+FEW_THREADS = 64  # any machine can start so many; a run may be planned on a smaller machine than it runs on
+THREADS_PER_CORE = 4
+
+
+def check_values(cfg) -> None:
+    """Raises: ValueError with key, value and what is allowed"""
+    values = flatten(cfg)
+    for key, value in values.items():
+        if isinstance(value, float) and not math.isfinite(value):
+            raise ValueError(f"{key} is {value}; give a finite number")
+    for key, smallest in SMALLEST.items():
+        if key in values and (values[key] is None or values[key] < smallest):
+            raise ValueError(f"{key} is {values[key]}; it must be at least {smallest}")
+    for key, choices in CHOICES.items():
+        if values[key] not in choices:
+            guess = nearest(str(values[key]), choices)
+            hint = f"did you mean {guess}? " if guess else ""
+            raise ValueError(f"{key} is {values[key]!r}; {hint}choose {' or '.join(choices)}")
+    most = max(FEW_THREADS, THREADS_PER_CORE * available_cores())
+    if most < cfg.THREADS:
+        raise ValueError(
+            f"THREADS is {cfg.THREADS}, and this machine has {available_cores()} cores; give at most {most}"
+        )
+    _check_shots(cfg)
+    _check_groups(cfg)
+
+
+def _check_shots(cfg) -> None:
+    shots = cfg.DATASET.NUM_SHOTS
+    if shots == 0:
+        raise ValueError(
+            "DATASET.NUM_SHOTS (--shots) is 0, and nothing trains without images: --trainer ZeroshotCLIP "
+            "tests CLIP as it is (without --shots), and --shots -1 takes all images"
+        )
+    if shots is None or shots < -1:
+        raise ValueError(
+            f"DATASET.NUM_SHOTS (--shots) is {shots}; give a number of images per class, or -1 for all"
+        )
+
+
+def _check_groups(cfg) -> None:
+    """The names of parameter groups; whether the backbone has their layers is seen when it is built."""
+    trainer = cfg.TRAINER.NAME
+    node = class_fact("trainers", trainer, "node", "") or plain_name(trainer).upper()
+    for key in class_fact("trainers", trainer, "names_groups", ()):
+        groups = cfg.TRAINER[node][key]
+        for group in [groups] if isinstance(groups, str) else groups:
+            try:
+                parse(str(group))
+            except ValueError as error:
+                raise ValueError(f"TRAINER.{node}.{key}: {error}") from error
+
+
+def notes_on_values(cfg) -> list[str]:
+    """What can be run and is hardly meant, for the log."""
+    trains = not cfg.RUN.EVAL_ONLY and class_fact("trainers", cfg.TRAINER.NAME, "trains", True)
+    warmup, epochs = cfg.OPTIM.WARMUP_EPOCH, cfg.OPTIM.MAX_EPOCH
+    if not trains or warmup is None or warmup < epochs:
+        return []
+    return [
+        f"Warning: OPTIM.WARMUP_EPOCH {warmup} is not less than OPTIM.MAX_EPOCH {epochs}: the whole training "
+        "is warm-up"
+    ]

@@ -88,7 +88,7 @@ def test_a_failed_run_is_told_and_ends_in_status_1(run, tmp_path):
     (place / "demo").write_text("a file in the way")
     status, printed = run("run", "table1")
     assert status == 1
-    told = printed.split("failed: ")[1].partition("python ")[2]
+    told = printed.rpartition("\nfailed: ")[2]
     assert "--trainer ZeroshotCLIP" in told and "Not a directory" in told
 
 

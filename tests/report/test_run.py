@@ -174,7 +174,7 @@ def test_an_old_run_says_which_command_tests_it_again(shown, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     text = shown(f"output/{TRAINED}")
     assert "accuracy: 9" in text and "This run left no predictions.jsonl" in text
-    (command,) = [line for line in text.splitlines() if line.startswith("  python train.py")]
+    (command,) = [line for line in text.splitlines() if line.startswith("  ") and "python train.py" in line]
     words = shlex.split(command)
     assert words[words.index("--model-dir") + 1] == f"output/{TRAINED}" and "--eval-only" in words
     assert words[words.index("--output-dir") + 1] == f"tested/output/{TRAINED}"
@@ -188,7 +188,9 @@ def test_that_command_makes_the_predictions(name, demo_root, tmp_path, monkeypat
     monkeypatch.chdir(tmp_path)
     (tmp_path / "data").symlink_to(demo_root)
     (tmp_path / "configs").symlink_to(PROJECT / "configs")
-    (command,) = [line for line in shown(f"output/{name}").splitlines() if line.startswith("  python")]
+    (command,) = [
+        line for line in shown(f"output/{name}").splitlines() if "python train.py" in line and line[0] == " "
+    ]
     words = shlex.split(command)[1:]
     subprocess.run([sys.executable, PROJECT / words[0], *words[1:]], check=True, capture_output=True)
     before, now = (

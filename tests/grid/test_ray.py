@@ -90,7 +90,7 @@ def test_a_run_on_a_gpu_has_a_process_of_its_own(tmp_path, monkeypatch, short_ru
         def execute_on_node(*_):
             import os
 
-            return {"error": str(os.getpid()), "out_of_memory": True}
+            return {"error": str(os.getpid()), "out_of_memory": True, "elsewhere": False}
 
         return execute_on_node
 

@@ -172,7 +172,7 @@ def test_the_models_of_a_source_are_tested_on_it(photos):
 
 def test_the_example_of_contributing_ships_a_data_set(copy, tmp_path):
     text = (copy.project / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    section = text[text.index("## A new data set\n") : text.index("## A new dependency\n")]
+    section = text[text.index("## A new data set\n") : text.index("## A new protocol\n")]
     blocks = [block for _, block in re.findall(r"^(`{3,})\w*\n(.*?)^\1$", section, re.DOTALL | re.MULTILINE)]
     paths = ("datasets/birds.py", "datasets/birds.yaml", "configs/datasets/birds.yaml")
     test = "tests/datasets/test_birds.py"

@@ -21,7 +21,9 @@ from grid.executors.local import LocalExecutor
 from grid.executors.ray import RayExecutor
 from grid.failures import Failure
 from grid.plan import Planned, plan
+from grid.source import data_sets_with_runs
 from launch.bare_errors import message_of
+from launch.registered import data_sets, remember_data_sets
 from report import definitions, figures, formats
 from report.assemble import assemble
 from report.paper import SHIPPED, Paper
@@ -242,6 +244,8 @@ def select(args) -> tuple[list, Selection]:
 
     Raises: ValueError for a name that there is not, or if nothing is selected
     """
+    known = {one.stem for one in data_sets()}
+    remember_data_sets(data_sets_with_runs(Path(args.output), set(args.datasets) - known))
     paper = Paper.read(args.paper)
     picked = (tuple(words) for words in (args.datasets, args.methods, args.shots, args.seeds))
     what, selection = chosen(args.what, paper), Selection(paper, *picked, output=Path(args.output))

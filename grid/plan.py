@@ -63,7 +63,7 @@ class Planned:
     remarks: tuple[str, ...] = ()  # on what is there, though it counts
     footnotes: tuple[str, ...] = ()  # of its number, wherever that is shown
     verify: bool = False  # a result of a version that did not record its inputs is to be made anew
-    unregistered: bool = False  # no file of trainers/ registers its trainer any more: it can only be read
+    unregistered: str = ""  # whose file is gone, its trainer's or its data set's: it can only be read
     damage: str = ""  # what is wrong with the files in its folder
     result: dict | None = field(default=None, repr=False)  # result.json while it is up to date
 
@@ -183,6 +183,11 @@ class _Planner:
             self._unregistered[trainer] = gone and trainer in trainers_with_runs(self.output)
         return self._unregistered[trainer]
 
+    def _what_is_gone(self, trainer: str, dataset: str) -> str:
+        if self._is_unregistered(trainer):
+            return f"trainers/ registers no {trainer}"
+        return "" if class_source("datasets", dataset) else f"datasets/ registers no {dataset}"
+
     def _planned(self, spec, name, folder, resolved, needs) -> Planned:
         values = {**resolved.values, "SEED": spec.seed}
         return Planned(
@@ -201,7 +206,7 @@ class _Planner:
             missing_data=_missing_data(self.root, values["DATASET.NAME"])
             or (needs.missing_data if needs else ""),
             note="" if has_recipe(spec.trainer, spec.protocol) else NO_RECIPE,
-            unregistered=self._is_unregistered(spec.trainer),
+            unregistered=self._what_is_gone(spec.trainer, values["DATASET.NAME"]),
             verify=self.verify,
         )
 
@@ -281,7 +286,7 @@ def _look(planned: Planned, anew: bool) -> tuple[str, str]:
     result = read_result(planned.folder)
     if planned.unregistered:
         planned.result = result
-        return "todo" if result is None else "done", f"trainers/ registers no {planned.spec.trainer}"
+        return "todo" if result is None else "done", planned.unregistered
     begun = result is not None or is_begun(planned.folder)
     if begun:
         found = planned.current.compare(planned.config(), planned.declared, anew)

@@ -1,10 +1,13 @@
 """What a plan must know of trainers and data sets, read from their source: importing them imports torch."""
 
 import os
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
 from clipfit.io.files import user_cache
+from dassl.config import flatten
+from dassl.run_folder import has_config, read_config
 from launch.registered import class_fact, class_lineage
 
 DRAWN = "DrawnDataset"  # base of the data sets that are drawn on first use
@@ -34,6 +37,16 @@ def data_folder(registered: str, root: str) -> Path | None:
 def is_drawn(registered: str) -> bool:
     """Whether a data set of ``datasets/`` (DATASET.NAME) is drawn on first use: its pictures are embedded."""
     return any(source.name == DRAWN for source in class_lineage("datasets", registered))
+
+
+def data_sets_with_runs(output: Path, stems: Iterable[str]) -> dict[str, str]:
+    """Stem -> DATASET.NAME of those data sets that an output folder has runs of, as their configs say it."""
+    found = {}
+    for stem in stems:
+        folders = (run for place in ("*", "*/*") for run in output.glob(f"{place}/{stem}/shots_*/*/*/*"))
+        if (run := next(filter(has_config, folders), None)) is not None:
+            found[stem] = flatten(read_config(run)).get("DATASET.NAME", stem)
+    return found
 
 
 def trainers_with_runs(output: Path) -> set[str]:

@@ -83,7 +83,7 @@ class DataSet:
 
     stem: str  # what commands and run folders call it
     name: str  # DATASET.NAME
-    file: Path  # that registers it
+    file: Path | None  # that registers it; None if it is gone and only results are left
     facts: Facts  # with no more than the name where it has no file of facts
     config: Path | None  # configs/datasets/<stem>.yaml; it may have none
 
@@ -114,7 +114,18 @@ def data_sets() -> tuple[DataSet, ...]:
         if name not in found:
             problem = unknown_name("data set", name, found)
             raise ValueError(f"{facts.path}, name: no file of datasets/ registers it; {problem}")
+    for stem, name in _remembered.items():
+        if name not in found:
+            found[name] = DataSet(stem, name, None, Facts(name), _config(stem) if stem in configs else None)
     return tuple(found.values())
+
+
+_remembered: dict[str, str] = {}
+
+
+def remember_data_sets(names: dict[str, str]) -> None:
+    """Let data sets whose files are gone be known in this process. Args: stem -> DATASET.NAME"""
+    _remembered.update(names)
 
 
 def data_set(word: str) -> DataSet:

@@ -141,6 +141,12 @@ def test_its_tables_stand_beside_those_of_the_embedded_data(photos):
         assert {cell["data"] for cell in cells} == {data}
     assert "did you mean 'myphotos'" in photos("reproduce.py", "plan", "--datasets", "myphoto", status=1)
 
+    before = (tables / "table1-own.csv").read_bytes()
+    (photos.project / "datasets/myphotos.py").unlink()
+    said = photos("reproduce.py", "run", *words[:3], "--seeds", 1, "--datasets", "myphotos", "--jobs", 1)
+    assert "2 runs, 0 to do" in said
+    assert (tables / "table1-own.csv").read_bytes() == before
+
 
 def test_the_models_of_a_source_are_tested_on_it(photos):
     words = ("table9", "--datasets", "demo_signs", "myphotos", "--seeds", 1, "--methods")

@@ -121,6 +121,7 @@ class _Resolved:
     transfers: bool
     source: str
     threads: int
+    gone: str  # whose file is gone, in words
 
 
 class _Planner:
@@ -173,6 +174,7 @@ class _Planner:
                 transfers=run.protocol.transfers,
                 source=run.cfg.RUN.SOURCE,
                 threads=run.cfg.THREADS,
+                gone=self._what_is_gone(spec.trainer, run.cfg.DATASET.NAME),
             )
         return self._resolved[family]
 
@@ -206,7 +208,7 @@ class _Planner:
             missing_data=_missing_data(self.root, values["DATASET.NAME"])
             or (needs.missing_data if needs else ""),
             note="" if has_recipe(spec.trainer, spec.protocol) else NO_RECIPE,
-            unregistered=self._what_is_gone(spec.trainer, values["DATASET.NAME"]),
+            unregistered=resolved.gone,
             verify=self.verify,
         )
 

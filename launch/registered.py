@@ -96,6 +96,14 @@ def data_sets() -> tuple[DataSet, ...]:
 
     Raises: KeyError, ValueError naming a facts file that is broken, or about a name that no file registers
     """
+    folders = PROJECT / "datasets", PROJECT / "configs/datasets"
+    files = sorted(path for folder in folders for path in folder.glob("*") if path.suffix in (".py", ".yaml"))
+    return _data_sets(tuple((path, path.stat().st_mtime_ns) for path in files), tuple(_remembered.items()))
+
+
+@lru_cache(maxsize=8)
+def _data_sets(files: tuple[tuple[Path, int], ...], remembered: tuple[tuple[str, str], ...]):
+    """As they are while these files are: every run of a plan asks for them."""
     folder = PROJECT / "datasets"
     by_name = {facts.name: (stem, facts) for stem, facts in read_folder(folder).items()}
     configs = _configs()
@@ -114,7 +122,7 @@ def data_sets() -> tuple[DataSet, ...]:
         if name not in found:
             problem = unknown_name("data set", name, found)
             raise ValueError(f"{facts.path}, name: no file of datasets/ registers it; {problem}")
-    for stem, name in _remembered.items():
+    for stem, name in remembered:
         if name not in found:
             found[name] = DataSet(stem, name, None, Facts(name), _config(stem) if stem in configs else None)
     return tuple(found.values())

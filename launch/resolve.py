@@ -50,6 +50,7 @@ MOST_THREADS = 4  # more rarely make a run faster; ask for them by THREADS
 
 # Keys that the run folder's path spells out, so that they need no place in a variant's digest.
 IN_THE_PATH = {"DATASET.NAME", "DATASET.NUM_SHOTS", "SEED", "TRAINER.NAME"}
+BUDGET = "OPTIM.MAX_STEPS"
 PATHS = (  # keys that are paths: ~ is the home folder
     *("DATASET.ROOT", "DATASET.FEWSHOT_LIST", "OUTPUT_DIR", "RESUME"),
     *("MODEL.BACKBONE.NAME", "MODEL.INIT_WEIGHTS"),
@@ -306,6 +307,9 @@ def load_recipe(trainer: str, protocol: str, dataset: str, shots) -> tuple[dict,
 
     A recipe is a YAML with nested config keys and ``WHEN:``, a list of ``{dataset: [...], shots: [...],
     set: {KEY: value}, source: ...}``, applied in order. A method without a recipe runs on its defaults.
+    ``OPTIM.MAX_STEPS: {per_shot: 300}`` is 300 steps for every image per class.
+
+    Raises: KeyError, ValueError naming the recipe; ValueError for steps per shot where all images are taken
     """
     path = _recipe_file(trainer, protocol)
     if not path.is_file():
@@ -314,6 +318,9 @@ def load_recipe(trainer: str, protocol: str, dataset: str, shots) -> tuple[dict,
     recipe = load_yaml(path)
     cases, trained_by = recipe.pop("WHEN", []), recipe.pop("TRAINED_BY", "")
     settings = {"DATASET.NUM_SHOTS": DEFAULT_SHOTS, **flatten(recipe)}
+    if isinstance(budget := recipe.get("OPTIM", {}).get("MAX_STEPS"), dict):
+        settings = {key: value for key, value in settings.items() if not key.startswith(f"{BUDGET}.")}
+        settings[BUDGET] = budget
     shots = shots or settings["DATASET.NUM_SHOTS"]
     if not str(shots).lstrip("-").isdigit():
         raise ValueError(f"DATASET.NUM_SHOTS is {shots!r}; give a whole number of images per class")
@@ -324,7 +331,21 @@ def load_recipe(trainer: str, protocol: str, dataset: str, shots) -> tuple[dict,
             raise KeyError(f"{path}: WHEN knows dataset, shots, set and source, not {sorted(unknown)}")
         if dataset in case.get("dataset", [dataset]) and shots in case.get("shots", [shots]):
             settings.update(case["set"])
+    if isinstance(budget := settings.get(BUDGET), dict):
+        settings[BUDGET] = _steps(budget, shots, path)
     return settings, trained_by
+
+
+def _steps(budget: dict, shots: int, path: Path) -> int:
+    """Steps of a budget that is stated per shot."""
+    if budget.keys() != {"per_shot"} or type(budget["per_shot"]) is not int:
+        raise ValueError(f"{path}: {BUDGET} is {budget}; write a number of steps or {{per_shot: 300}}")
+    if shots < 1:
+        raise ValueError(
+            f"{BUDGET} of {path} is {budget['per_shot']} steps per image of a class; --shots {shots} takes "
+            "all images: give a number of --shots"
+        )
+    return budget["per_shot"] * shots
 
 
 # The last steps -------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ SMALLEST = {  # the least that keys can be
     "DATALOADER.TRAIN_X.BATCH_SIZE": 1,
     "DATALOADER.TEST.BATCH_SIZE": 1,
     "OPTIM.MAX_EPOCH": 1,
+    "OPTIM.MAX_STEPS": 0,
     "OPTIM.LR": 0,
     "OPTIM.WEIGHT_DECAY": 0,
     "OPTIM.MOMENTUM": 0,

@@ -36,7 +36,9 @@ def harmonic_mean(base: float, new: float) -> float:
 
 
 def milliseconds_per_image(result: dict) -> float | None:
-    """Training time per training image and epoch; None where nothing was trained."""
+    """Training time per training image and epoch; None where nothing was trained, or not in epochs."""
+    if result.get("budget_steps"):
+        return None
     seen = (result.get("train_images") or 0) * (result.get("max_epoch") or 0)
     return 1000 * result["seconds_train"] / seen if seen and result.get("seconds_train") else None
 

@@ -167,7 +167,7 @@ class TipAdapter(CLIPTrainer):
         """The rate falls from step to step along half a cosine, to zero after the last."""
         optim = build_optimizer(parameters, self.cfg.OPTIM)
         optim.param_groups[0]["eps"] = ADAMW_EPS
-        steps = self.max_epoch * len(self.train_loader_x)
+        steps = self.budget_steps or self.max_epoch * len(self.train_loader_x)
         return optim, LambdaLR(optim, lambda step: (1 + math.cos(math.pi * step / steps)) / 2)
 
     @torch.no_grad()

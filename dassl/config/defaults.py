@@ -104,6 +104,7 @@ def engine_defaults() -> CfgNode:
     cfg.OPTIM.STEPSIZE = (-1,)  # single_step: period (-1: MAX_EPOCH); multi_step: milestones [epochs]
     cfg.OPTIM.GAMMA = 0.1  # factor of a step
     cfg.OPTIM.MAX_EPOCH = 10
+    cfg.OPTIM.MAX_STEPS = 0  # length of training in steps, over which the schedule of MAX_EPOCH is stretched
     cfg.OPTIM.WARMUP_EPOCH = (
         -1
     )  # length of the warm-up, after which the schedule begins; below 1: none [epochs]

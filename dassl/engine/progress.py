@@ -12,15 +12,16 @@ class Progress:
     """Shows every step. On a terminal: one bar for the whole training, the plain lines go to the log only."""
 
     def __init__(self, done: int, total: int):
-        self._bar = None
+        self._bar, self._left = None, total - done
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, leave=True)
 
     def step(self, trainer, losses, batch_time, data_time, line_due: bool) -> None:
         """Report a finished step; ``line_due`` says whether the log gets a line for it."""
         lr = trainer.get_current_lr()
+        self._left -= 1
         if line_due:
-            line = progress_line(trainer, losses, batch_time, data_time, lr)
+            line = progress_line(trainer, losses, batch_time, data_time, lr, self._left)
             if self._bar is None:
                 print(line)
             else:
@@ -36,10 +37,8 @@ class Progress:
             self._bar.close()
 
 
-def progress_line(trainer, losses, batch_time, data_time, lr: float) -> str:
+def progress_line(trainer, losses, batch_time, data_time, lr: float, steps_left: int) -> str:
     """One line of the family's log: current value and epoch average; ``eta`` to the end of training."""
-    steps_left = trainer.num_batches - trainer.batch_idx - 1
-    steps_left += (trainer.max_epoch - trainer.epoch - 1) * trainer.num_batches
     eta = datetime.timedelta(seconds=int(batch_time.avg * steps_left))
     return (
         f"epoch [{trainer.epoch + 1}/{trainer.max_epoch}] "

@@ -44,6 +44,8 @@ class StepWatch:
         summary = self._step(batch)
         self.done += 1
         self._note_skipped_step()
+        if trainer.budget_steps:
+            trainer.step_schedules()
         if trainer.metrics_log is not None:
             step = {"epoch": trainer.epoch + 1, "batch": self.done, "lr": lr}
             trainer.metrics_log.append({**step, **_plain_numbers(summary)})

@@ -90,7 +90,7 @@ class SimpleTrainer(TrainerBase):
         self.check_cfg(cfg)
         self.device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
         self.start_epoch = self.epoch = 0
-        self.max_epoch = cfg.OPTIM.MAX_EPOCH
+        self.max_epoch, self.budget_steps = cfg.OPTIM.MAX_EPOCH, cfg.OPTIM.MAX_STEPS
         self.output_dir = cfg.OUTPUT_DIR
         self.cfg = cfg
         self._progress = None
@@ -104,6 +104,8 @@ class SimpleTrainer(TrainerBase):
         self._starts = 0  # of this run, counted once this one is written down
         reset_peak_memory(self.device)
         self.build_data_loader()
+        if self.budget_steps and self.train_loader_x:
+            self.max_epoch = math.ceil(self.budget_steps / len(self.train_loader_x))
         self.build_model()
         self.evaluator = build_evaluator(cfg, lab2cname=self.lab2cname)
 
@@ -156,6 +158,7 @@ class SimpleTrainer(TrainerBase):
             print(f"{self.cfg.TRAINER.NAME} has nothing to train")
             self.start_epoch = self.max_epoch
         else:
+            self._check_budget()
             self.refuse_test_images()
             self._warn_of_test_selection()
             self._note_incomplete_batch()
@@ -194,6 +197,13 @@ class SimpleTrainer(TrainerBase):
         if not self.resumed and self.start_epoch < self.max_epoch:
             limit = self.cfg.RUN.DIGEST_GB * 1e9
             open_images(self.train_loader_x, self.dm.dataset.train_x, limit)
+
+    def _check_budget(self):
+        if self.budget_steps and not self._is_engines("run_epoch"):
+            raise ValueError(
+                f"OPTIM.MAX_STEPS is {self.budget_steps:,}, and {self.cfg.TRAINER.NAME} runs its epochs by "
+                "itself, so nobody can end one where the budget ends; leave it 0 and give OPTIM.MAX_EPOCH"
+            )
 
     def _warn_of_test_selection(self):
         chosen = self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
@@ -466,7 +476,7 @@ class SimpleTrainer(TrainerBase):
             "trainable_params": self.count_trained_parameters(),
             "epoch": self._tested_epoch,
             "max_epoch": self.max_epoch,
-            "budget_steps": None,
+            "budget_steps": self.budget_steps or None,
             "skipped_steps": self.skipped_steps,
             "train_images": len(self.dm.dataset.train_x),
             "total": self.evaluator._total if tested else None,
@@ -511,14 +521,15 @@ class TrainerX(SimpleTrainer):
     def run_epoch(self):
         self.set_model_mode("train")
         losses, batch_time, data_time = MetricMeter(), AverageMeter(), AverageMeter()
-        self.num_batches = len(self.train_loader_x)
+        whole = len(self.train_loader_x)
+        total = self.budget_steps or self.max_epoch * whole
+        self.num_batches = min(whole, total - self.epoch * whole)  # a budget may end in the middle
         done = self._go_on_in_epoch(losses)
         if self._progress is None:
-            total = self.max_epoch * self.num_batches
-            self._progress = Progress(self.epoch * self.num_batches + done, total)
+            self._progress = Progress(self.epoch * whole + done, total)
 
         end = time.monotonic()
-        for self.batch_idx, batch in enumerate(self.train_loader_x, start=done):
+        for batch, self.batch_idx in zip(self.train_loader_x, range(done, self.num_batches), strict=False):
             data_time.update(time.monotonic() - end)
             summary = self.forward_backward(batch)
             batch_time.update(time.monotonic() - end)
@@ -554,7 +565,7 @@ class TrainerX(SimpleTrainer):
 
     def _write_averages(self, losses: MetricMeter):
         """TensorBoard: averages over the epoch."""
-        step = self.epoch * self.num_batches + self.batch_idx
+        step = self.epoch * len(self.train_loader_x) + self.batch_idx
         for name, meter in losses.meters.items():
             self.write_scalar(f"train/{name}", meter.avg, step)
         self.write_scalar("train/lr", self.get_current_lr(), step)

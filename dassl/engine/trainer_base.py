@@ -31,6 +31,7 @@ class TrainerBase:
         self._writer = None
         self.metrics_log = None
         self.recorder = None  # of TRAIN.RECORD
+        self.budget_steps = 0  # length of training in steps; 0: epochs count
         self.best_result = -np.inf
         self.seconds_train = 0.0
         self.skipped_steps = None  # steps that the gradient scaler left out, None while unknown
@@ -352,7 +353,15 @@ class TrainerBase:
         self.model_update(names)
 
     def update_lr(self, names=None):
-        """One step of each schedule: plugins call it in the last step of an epoch."""
+        """One step of each schedule: plugins call it in the last step of an epoch.
+
+        With a budget in steps the engine does it behind every step (steps.py), and their call does nothing.
+        """
+        if not (self.budget_steps and self._step_watch):
+            self.step_schedules(names)
+
+    def step_schedules(self, names=None):
+        """One step of each schedule, whoever asks for it."""
         for name in self.get_model_names(names):
             if self._scheds[name] is not None:
                 self._scheds[name].step()

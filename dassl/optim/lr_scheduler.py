@@ -1,7 +1,8 @@
 """build_lr_scheduler: warm-up, then the schedule that cfg.OPTIM names. One step per epoch.
 
 A schedule is a function of the epoch, so the whole state of the scheduler is its epoch: a resumed run has the
-learning rates of an uninterrupted one.
+learning rates of an uninterrupted one. With a budget of OPTIM.MAX_STEPS it takes one step per step of the
+optimizer, each MAX_EPOCH / MAX_STEPS of an epoch: the same curve, stretched over the budget.
 """
 
 import bisect
@@ -31,7 +32,7 @@ def build_lr_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: Any) -> "Epo
     if warmup_epochs and optim_cfg.WARMUP_TYPE not in WARMUPS:
         raise ValueError(unknown_name("warm-up (OPTIM.WARMUP_TYPE)", optim_cfg.WARMUP_TYPE, WARMUPS))
 
-    def rate(base_lr: float, epoch: int) -> float:
+    def rate(base_lr: float, epoch: float) -> float:
         if epoch >= warmup_epochs:
             if optim_cfg.WARMUP_RECOUNT:
                 return base_lr * factor(epoch - warmup_epochs)
@@ -42,6 +43,11 @@ def build_lr_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: Any) -> "Epo
             return optim_cfg.WARMUP_CONS_LR
         return base_lr * epoch / warmup_epochs if epoch else optim_cfg.WARMUP_MIN_LR
 
+    budget = optim_cfg.get("MAX_STEPS", 0)  # plugins bring configs made of Dassl's keys only
+    if budget:
+        return EpochScheduler(
+            optimizer, lambda base_lr, step: rate(base_lr, step * optim_cfg.MAX_EPOCH / budget)
+        )
     return EpochScheduler(optimizer, rate)
 
 
@@ -79,7 +85,7 @@ class EpochScheduler(LRScheduler):
             group["lr"] = lr
 
 
-def _main_schedule(optim_cfg: Any) -> Callable[[int], float]:
+def _main_schedule(optim_cfg: Any) -> Callable[[float], float]:
     """Epoch, counted from 0 without warm-up -> factor on the base rate."""
     name, gamma = optim_cfg.LR_SCHEDULER, optim_cfg.GAMMA
     if name == "single_step":

@@ -97,6 +97,31 @@ def test_recipes_choose_by_data_set_and_shots_and_apply_cases_in_order(tmp_path,
         settings("EuroSAT", 4)
 
 
+def test_a_recipe_may_state_its_budget_per_shot(tmp_path, monkeypatch):
+    folder = tmp_path / "recipes/CLIPFit"
+    folder.mkdir(parents=True)
+    recipe = folder / "few_shot.yaml"
+    write(
+        recipe,
+        "OPTIM: {MAX_STEPS: {per_shot: 300}}\n"
+        "WHEN:\n"
+        "  - {dataset: [EuroSAT], set: {OPTIM.MAX_STEPS: {per_shot: 20}}}\n"
+        "  - {dataset: [ImageNet], set: {OPTIM.MAX_STEPS: 7}}\n",
+    )
+    monkeypatch.setattr(resolve_module, "CONFIGS", tmp_path)
+
+    def steps(dataset, shots):
+        return load_recipe("CLIPFit", "few_shot", dataset, shots)[0]["OPTIM.MAX_STEPS"]
+
+    assert [steps("Food101", 4), steps("EuroSAT", 4), steps("ImageNet", 4)] == [1200, 80, 7]
+    assert steps("Food101", "") == 4800
+    with pytest.raises(ValueError, match=r"300 steps per image of a class; --shots -1 takes all"):
+        steps("Food101", -1)
+    write(recipe, "OPTIM: {MAX_STEPS: {per_shots: 300}}\n")
+    with pytest.raises(ValueError, match=r"few_shot.yaml: OPTIM.MAX_STEPS.*write a number of steps or"):
+        steps("Food101", 4)
+
+
 def test_every_recipe_resolves_for_its_trainer():
     recipes = list((PROJECT / "configs/recipes").glob("*/*.yaml"))
     assert recipes

@@ -1,5 +1,6 @@
 """Makes plugins.py importable and gives each test a folder with its images."""
 
+import signal
 import sys
 from pathlib import Path
 
@@ -10,7 +11,17 @@ sys.path.insert(0, str(Path(__file__).parent))
 import plugins  # noqa: E402
 
 from dassl.engine import build_trainer  # noqa: E402
-from dassl.utils import set_random_seed  # noqa: E402
+from dassl.utils import set_random_seed, stop_signals  # noqa: E402
+
+
+@pytest.fixture
+def handlers_are_restored():
+    """A stopped run keeps its handlers, as its process is about to end; this one is not."""
+    before = {number: signal.getsignal(number) for number in stop_signals.SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    stop_signals._request, stop_signals._deferring = None, False
 
 
 @pytest.fixture

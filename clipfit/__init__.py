@@ -6,3 +6,10 @@ torchvision.
 """
 
 __version__ = "0.1.0"
+
+
+def load(folder, device="cpu", backbone=""):
+    """A trained model from its folder fit/, or from the run folder that holds it (clipfit/fit/model.py)."""
+    from clipfit.fit.model import load as load_fit
+
+    return load_fit(folder, device=device, backbone=backbone)

@@ -1,18 +1,116 @@
 """The command `clipfit`."""
 
+from __future__ import annotations
+
+import argparse
+import json
+import os
 import platform
+import subprocess
+import sys
 from importlib import metadata
+from pathlib import Path
 
 from clipfit import __version__
-from clipfit.io.commands import Parser
+from clipfit.fit import files, predict
+from clipfit.io.commands import PATH, Parser
+
+CLONE = Path(__file__).parents[1]  # of the project, where this is no installed wheel
+PREDICTS = "launch/predict.py"  # of a clone: what predicts with a method's own trainer
 
 
-def main(argv: list[str] | None = None) -> None:
-    """Run one command line; without arguments, print the help."""
-    parser = Parser(prog="clipfit", description="CLIP adapted with few labels")
+def main(argv: list[str] | None = None) -> int:
+    """Run one command line; without arguments, print the help. Returns: the exit status"""
+    parser = Parser(prog="clipfit", description="CLIP adapted with few labels: use what training has left")
     parser.add_argument("--version", action="version", version=versions())
-    parser.parse_args(argv)
-    parser.print_help()
+    commands = parser.add_subparsers(dest="command", parser_class=Parser, metavar="COMMAND")
+    predict.add_arguments(commands.add_parser("predict", help="say what pictures show"))
+    for name, says in (("info", "what a fit is"), ("diff", "which tensors training changed most")):
+        _with_fit(commands.add_parser(name, help=says))
+    averaging = commands.add_parser("average", help="the mean of several fits, as a new one")
+    averaging.add_argument("fits", nargs="+", type=PATH, help="folders of fits or of their runs")
+    averaging.add_argument("--to", required=True, type=PATH, help="folder of the new fit")
+    averaging.add_argument(
+        "--backbone", type=PATH, default="", help="where the file of the backbone lies now"
+    )
+    args = parser.parse_args(argv)
+    if args.command is None:
+        parser.print_help()
+        return 0
+    try:
+        return COMMANDS[args.command](args)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # who reads our output has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, KeyError, OSError, ImportError, MemoryError) as error:
+        said = error.args[0] if isinstance(error, KeyError) and error.args else error
+        print(f"error: {said}", file=sys.stderr)
+        return 1
+
+
+def _with_fit(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("fit", type=PATH, help="the folder fit of a run, or the run's folder")
+    parser.add_argument("--backbone", type=PATH, default="", help="where the file of the backbone lies now")
+
+
+def run_predict(args: argparse.Namespace) -> int:
+    predict.check_arguments(args)
+    if files.read_facts(args.fit).get("needs_trainer"):
+        return _predict_in_clone()
+    from clipfit.fit.model import load
+
+    return predict.run(args, load(args.fit, "cuda" if args.cuda else "cpu", args.backbone))
+
+
+def _predict_in_clone() -> int:
+    """The same command line, run by the clone whose trainers know the method. Raises: FileNotFoundError"""
+    clone = next((folder for folder in (Path.cwd(), CLONE) if (folder / PREDICTS).is_file()), None)
+    if clone is None:
+        raise FileNotFoundError(
+            "this model needs the trainer of its method: run the command in the clone that trained it"
+        )
+    module = PREDICTS.removesuffix(".py").replace("/", ".")
+    words = sys.argv[sys.argv.index("predict") + 1 :]
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(clone), os.environ.get("PYTHONPATH", "")]),
+    }
+    return subprocess.call([sys.executable, "-m", module, *words], env=environment)
+
+
+def run_info(args: argparse.Namespace) -> int:
+    """What a fit is, read without torch."""
+    facts = files.read_facts(args.fit)
+    many = len(facts["classes"]) > SHOWN_CLASSES
+    shown = {**facts, "classes": facts["classes"][:SHOWN_CLASSES] + (["..."] if many else [])}
+    shown["seen"] = f"{len(facts.get('seen', [])):,} of {len(facts['classes']):,} classes"
+    for key, value in shown.items():
+        print(f"{key:16}{value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)}")
+    return 0
+
+
+def run_diff(args: argparse.Namespace) -> int:
+    from clipfit.fit.compare import changes
+
+    print(f"{'mean square':>12}{'largest':>12}  tensor")
+    for change in changes(args.fit, args.backbone):
+        print(f"{change.mean_square:12.3e}{change.largest:12.3e}  {change.name}")
+    return 0
+
+
+def run_average(args: argparse.Namespace) -> int:
+    from clipfit.fit.compare import average
+
+    average(args.fits, args.to, args.backbone)
+    print(f"the mean of {len(args.fits)} fits is in {args.to}")
+    return 0
+
+
+SHOWN_CLASSES = 20
+COMMANDS = {"predict": run_predict, "info": run_info, "diff": run_diff, "average": run_average}
 
 
 def versions() -> str:

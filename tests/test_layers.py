@@ -32,6 +32,7 @@ ONLY = {"clipfit": {"clipfit.io"}}  # it is installed alone: of what is below, i
 # The doctor and prepare are programs over data folders, of which training knows nothing.
 PROGRAMS = ["datasets.tools", "datasets.doctor", "datasets.prepare"]
 BESIDE = ["benchmarks", "parse_test_res", "scripts", "tests", *PROGRAMS]
+AFTER_THE_START = ("launch.runtime", "launch.predict")  # of launch/, what works with torch
 
 LEVEL = {room: number for number, line in enumerate(LAYERS.split("\n")) for room in line.split()}
 
@@ -158,7 +159,7 @@ def test_every_folder_with_code_has_its_place():
 
 def test_whatever_comes_before_a_run_begins_imports_no_torch():
     rooms = ("reproduce", "report", "grid", "train", "launch")
-    quick = [name for name in modules(PROJECT) if room_of(name) in rooms and name != "launch.runtime"]
+    quick = [name for name in modules(PROJECT) if room_of(name) in rooms and name not in AFTER_THE_START]
     code = f"import sys, {', '.join(quick)}; sys.exit('torch' in sys.modules)"
     assert len(quick) > 40
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 0

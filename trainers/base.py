@@ -4,6 +4,7 @@ A method subclasses :class:`CLIPTrainer` and says which parameters train (``setu
 plain CLIP: its ``text_features``, its ``image_features`` or its ``loss``.
 """
 
+import os
 from collections.abc import Sequence
 from contextlib import nullcontext
 
@@ -13,12 +14,15 @@ from torch.nn import functional as F
 
 from clipfit import chunks, groups, prompts
 from clipfit.clip import normalize
+from clipfit.fit.files import FOLDER, write_fit
 from clipfit.loading import load_clip
 from clipfit.text import Prompts
 from dassl.data.datasets import validates_on_test
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
+
+from .fit import fit_of
 
 PRECISIONS = ("fp32", "amp", "fp16")
 AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
@@ -44,6 +48,9 @@ class CLIPTrainer(TrainerX):
     version           of its results: raised whenever the same config gives other numbers than before
     reads_template    DATASET.PROMPT_TEMPLATE means something to it
     shapes_the_model  keys of its node in which a test must equal the training of the model that it loads
+    needs_trainer     to predict takes more than CLIP's own tensors and one feature per class, so that its
+                      fit/ is of no use without the trainer
+    learns_words      of the prompts: its classes are more than names in a template
     names_groups      keys of its node that name parameter groups (clipfit/groups.py), checked before a run
     """
 
@@ -61,6 +68,8 @@ class CLIPTrainer(TrainerX):
     reads_template = True
     shapes_the_model: tuple[str, ...] = ()
     names_groups: tuple[str, ...] = ()
+    needs_trainer = False
+    learns_words = False
 
     @property
     def hp(self):
@@ -285,6 +294,15 @@ class CLIPTrainer(TrainerX):
         frozen = len(state.keys() - trained.keys())
         left = f"; {frozen} frozen ones in the file are left aside" if frozen else ""
         print(f"  {len(trained)} trained tensors taken, {groups.count(trained.values()):,} parameters{left}")
+
+    @property
+    def fit_template(self) -> str | list[str] | None:
+        """The prompts that stand for a class, several for an ensemble; None where their words are learned."""
+        return None if self.learns_words else getattr(self, "templates", self.template)
+
+    def save_result(self):
+        write_fit(os.path.join(self.output_dir, FOLDER), fit_of(self))
+        super().save_result()
 
     def describe(self):
         return {

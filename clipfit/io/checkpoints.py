@@ -93,6 +93,24 @@ def load_published(fpath: str | os.PathLike, digests: Collection[str]) -> dict[s
         return dict(torch.jit.load(io.BytesIO(content), map_location="cpu").state_dict())
 
 
+def load_safetensors(fpath: str | os.PathLike) -> dict[str, torch.Tensor]:
+    """Name -> tensor of a .safetensors file, on the CPU. The format holds nothing that could run.
+
+    Raises: FileNotFoundError; ValueError naming the file for what is no file, and for damage
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    open_regular(fpath).close()
+    try:
+        return load_file(fpath)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"{fpath} is not a readable .safetensors file ({printable(str(error))}); it is cut short, "
+            "damaged, or another kind of file: get it again"
+        ) from error
+
+
 def state_dict_in(checkpoint: Any, path: str | os.PathLike) -> dict[str, torch.Tensor]:
     """The state dict in what a checkpoint file holds. Raises: ValueError naming the file if there is none"""
     state = checkpoint.get("state_dict") if isinstance(checkpoint, dict) else None

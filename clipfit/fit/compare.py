@@ -1,0 +1,78 @@
+"""Fits as plain values: how far training moved each tensor, and the average of several fits."""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+import torch
+
+from clipfit.fit.files import CLASS_FEATURES, CLIP, Fit, fit_folder, read_fit, write_fit
+from clipfit.fit.model import load
+from clipfit.fit.names import parameters_by_name
+from clipfit.loading import load_clip
+
+SAME = ("method", "backbone", "classes", "template", "input")  # in fits that are averaged
+
+
+class Change(NamedTuple):
+    """How far one tensor is from the backbone's."""
+
+    name: str  # OpenAI's
+    mean_square: float  # mean of (value - value before)^2, as Figure 3 of the CLIPFit paper has it per layer
+    largest: float  # largest |value - value before|
+
+
+def changes(folder: str | os.PathLike, backbone: str = "") -> list[Change]:
+    """Every replaced tensor, what changed most first.
+
+    Raises: as clipfit.fit.model.load; ValueError for a fit that replaces nothing
+    """
+    place = fit_folder(folder)
+    fit = read_fit(place)
+    if not fit.replaced:
+        raise ValueError(f"{place} of {fit.facts['method']} changes no tensor of CLIP")
+    before = parameters_by_name(load_clip(backbone or fit.facts["backbone"]["name"]))
+    found = []
+    for name, tensor in fit.replaced.items():
+        difference = (tensor.float() - before[name].detach().float()).abs()
+        found.append(Change(name, difference.square().mean().item(), difference.max().item()))
+    return sorted(found, key=lambda change: -change.mean_square)
+
+
+def average(folders: list[str], target: str | os.PathLike, backbone: str = "") -> None:
+    """Write the fit whose tensors are the mean of those of several fits; class features are made from them.
+
+    Raises: ValueError for fits that are not of one method, backbone and set of classes, and for those whose
+            weights are not all there is (learned prompts, trained heads)
+    """
+    places = [fit_folder(folder) for folder in folders]
+    fits = [read_fit(place) for place in places]
+    first = fits[0]
+    for place, fit in zip(places, fits, strict=True):
+        if not fit.facts["open_vocabulary"] or not fit.replaced:
+            raise ValueError(
+                f"{place} is of {fit.facts['method']}, which is more than changed tensors of CLIP, so an "
+                "average of such fits is no model; average fits of CLIPFit and its like"
+            )
+        for key in SAME:
+            if fit.facts[key] != first.facts[key]:
+                raise ValueError(
+                    f"{places[0]} and {place} differ in {key}: {first.facts[key]!r} and {fit.facts[key]!r}"
+                )
+        if fit.replaced.keys() != first.replaced.keys():
+            raise ValueError(
+                f"{places[0]} and {place} train other tensors; only the same ones have an average"
+            )
+    mean = {
+        name: torch.stack([fit.tensors[name].float() for fit in fits]).mean(dim=0)
+        for name in first.tensors
+        if name.startswith(CLIP)
+    }
+    facts = {
+        key: value for key, value in first.facts.items() if key not in ("accuracy", "identity", "format")
+    }
+    facts["averaged"] = [str(place) for place in places]
+    write_fit(target, Fit(facts, {**mean, CLASS_FEATURES: first.tensors[CLASS_FEATURES]}))
+    model = load(target, backbone=backbone).with_classes(first.classes)
+    write_fit(target, Fit(facts, {**mean, CLASS_FEATURES: model.class_features}))

@@ -87,9 +87,8 @@ def _check_groups(cfg) -> None:
 
 def notes_on_values(cfg) -> list[str]:
     """What can be run and is hardly meant, for the log."""
-    trains = not cfg.RUN.EVAL_ONLY and class_fact("trainers", cfg.TRAINER.NAME, "trains", True)
     warmup, epochs = cfg.OPTIM.WARMUP_EPOCH, cfg.OPTIM.MAX_EPOCH
-    if not trains or warmup is None or warmup < epochs:
+    if cfg.RUN.TEST_ONLY or warmup is None or warmup < epochs:
         return []
     return [
         f"Warning: OPTIM.WARMUP_EPOCH {warmup} is not less than OPTIM.MAX_EPOCH {epochs}: the whole training "

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from clipfit import backbones
 from clipfit.io.digests import Digests, list_digest
+from clipfit.io.files import no_regular_file
 from dassl.config.identity import experiment
 from dassl.data.datasets import build_dataset
 from dassl.data.datasets.paths import relative_paths
@@ -127,6 +128,15 @@ def model_files(folder: str | os.PathLike, epoch: int | None = None) -> dict[str
     if not folders:
         raise FileNotFoundError(f"there is no checkpoint of a model in {folder}")
     return {name: find_checkpoint(path, epoch) for name, path in folders.items()}
+
+
+def check_init_weights(cfg) -> None:
+    """Raises: FileNotFoundError if MODEL.INIT_WEIGHTS is no file"""
+    path = cfg.MODEL.INIT_WEIGHTS
+    if path and not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"MODEL.INIT_WEIGHTS: {path} {no_regular_file(path)}; give a checkpoint, or leave it out"
+        )
 
 
 def note_tensors(digests: dict, cfg) -> None:

@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = Parser(prog="reproduce.py", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python reproduce.py", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, description in COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)
@@ -233,9 +233,10 @@ def check_drawing(what: list) -> None:
     missing = [package for module, package in DRAWING.items() if importlib.util.find_spec(module) is None]
     drawn = [definition.id for definition in what if not isinstance(definition, definitions.Definition)]
     if missing and drawn:
+        install = pasted(["python", "-m", "pip", "install", "-r", "requirements-report.txt"])
         raise RuntimeError(
             f"not installed: {', '.join(missing)}, which drawing {', '.join(drawn)} needs; "
-            "pip install -r requirements-report.txt, or name tables only"
+            f"{install}, or name tables only"
         )
 
 

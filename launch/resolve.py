@@ -143,6 +143,7 @@ def resolve(args, unregistered: bool = False) -> Run:
     if cfg.RUN.DATASET_FILE:
         cfg.RUN.DATASET_FILE += dataset.removeprefix(plain_name(dataset))
     cfg.RUN.EVAL_ONLY = args.eval_only
+    cfg.RUN.TEST_ONLY = args.eval_only or not class_fact("trainers", trainer, "trains", True)
     cfg.RUN.MODEL_DIR, epoch = run_folder_of_model(args.model_dir, args.load_epoch)
     cfg.RUN.LOAD_EPOCH = -1 if epoch is None else epoch
     cfg.RUN.NEW_CLASSES = args.eval_only and (

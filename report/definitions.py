@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
 
+from clipfit.io.files import no_regular_file
 from dassl.config import flatten, load_yaml
 from dassl.utils import unknown_name
 from grid.spec import Spec
@@ -292,7 +293,7 @@ def _check(content: dict, path: Path, paper: Paper) -> None:
         raise ValueError(f"{path} has {unknown[0]} shots, which are not among the shots of {paper.file}")
     name = content.get("printed")
     if name and not (print_file := paper.folder / f"printed/{name}.csv").is_file():
-        raise FileNotFoundError(f"{path}, printed: {print_file} does not exist")
+        raise FileNotFoundError(f"{path}, printed: {print_file} {no_regular_file(print_file)}")
 
 
 @cache

@@ -275,7 +275,7 @@ def test_overrides_touch_only_what_no_release_says():
         for dataset in PAPER.every
         if SHIPPED_PAPER.overrides(method, dataset, 16)
     }
-    assert touched == {"CLIPAdapter"}
+    assert touched == {"CLIPAdapter", "TipAdapter"}
 
 
 def test_embedded_data_are_never_overridden():
@@ -296,6 +296,14 @@ def test_a_transfer_test_is_overridden_as_the_training_that_it_loads(tmp_path):
     trained = Row("a", "CLIPAdapter").spec(SHIPPED_PAPER, "imagenet", "few_shot", 16, 1)
     planned = plan([(spec, ()), (trained, ())], tmp_path, "data")
     assert planned[spec].needs is planned[trained]
+
+
+def test_tip_adapter_has_one_prompt_on_imagenet_and_on_the_shifted_images_that_its_model_meets(tmp_path):
+    wanted = [run for run in TABLES["table3"].specs(Selection(methods=("TipAdapter",), seeds=(1,)))]
+    planned = set(plan(wanted, tmp_path, "data").values())
+    prompts = {run.config().DATASET.NAME: run.config().DATASET.PROMPT_TEMPLATE for run in planned}
+    assert prompts == dict.fromkeys(["ImageNet", "ImageNetV2", "ImageNetSketch"], "a photo of a {}.")
+    assert SHIPPED_PAPER.overrides("TipAdapter", "dtd", 16) == {}
 
 
 def test_every_override_has_a_source_and_known_keys(tmp_path):

@@ -48,11 +48,12 @@ class Found:
     different: list[str] = field(default_factory=list)  # what makes it another run: a line each, both values
     changed_code: list[str] = field(default_factory=list)  # of a shipped method whose version is as before
     not_compared: list[str] = field(default_factory=list)  # what could not be, as it is not here
+    elsewhere: str = ""  # under which other protocol its model was trained
 
     @property
     def notes(self) -> list[str]:
         """What the user should read, where nothing makes it another run."""
-        return [*self.changed_code, *self.not_compared]
+        return [*filter(None, [self.elsewhere]), *self.changed_code, *self.not_compared]
 
     @property
     def words(self) -> str:

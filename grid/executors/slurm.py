@@ -24,7 +24,7 @@ from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
-from clipfit.io.commands import PATH, Parser, default_root
+from clipfit.io.commands import PATH, Parser, default_root, pasted
 from dassl.utils import atomic_write
 from dassl.utils.stop_signals import STATUS
 from grid import scheduler
@@ -79,7 +79,7 @@ def write_files(
              runs_per_job, about so many, more where there would be too many jobs; at_once, jobs that may run
              at the same time (0: any); sbatch, its options without dashes; setup, lines of shell
     Returns: the script, and the number of jobs
-    Raises:  ValueError for counts, options or setup lines that cannot be
+    Raises:  ValueError for counts or options that cannot be
     """
     if min(runs_per_job, most_jobs) < 1 or at_once < 0:
         raise ValueError(
@@ -231,8 +231,13 @@ class _Signals:
 def _requeue(job: int) -> None:
     """Put this job back into the queue. SLURM ends it for that."""
     array = os.environ.get("SLURM_ARRAY_JOB_ID")
-    if array:  # the number of the task belongs to it: without, all jobs of the array might be meant
-        subprocess.run(["scontrol", "requeue", f"{array}_{job}"], check=True)
+    if not array:
+        return
+    command = ["scontrol", "requeue", f"{array}_{job}"]  # without the number: all jobs of the array
+    try:
+        subprocess.run(command, check=True)
+    except (OSError, subprocess.SubprocessError) as error:
+        print(f"{pasted(command)} failed ({error}); `reproduce.py plan` again lists what is not done")
 
 
 if __name__ == "__main__":

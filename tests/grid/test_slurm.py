@@ -71,12 +71,13 @@ def test_tests_of_a_finished_training_are_jobs_of_their_own(transfers):
 
 
 def test_jobs_become_longer_until_the_array_is_small_enough(short_runs, tmp_path):
-    runs = short_runs(tmp_path, range(1, 3002))
-    assert [len(job) for job in slurm.into_jobs(runs, 8, 1000)] == [8] * 375 + [1]
-    jobs = slurm.into_jobs(runs, 1, 1000)
-    assert len(jobs) == 751 and [run for job in jobs for run in job] == runs
-    script, count = slurm.write_files(runs, tmp_path / "jobs", "data", [], runs_per_job=1, at_once=20)
-    assert count == 751 and "#SBATCH --array=0-750%20" in lines(script)
+    runs = short_runs(tmp_path, range(1, 302))
+    assert [len(job) for job in slurm.into_jobs(runs, 8, 100)] == [8] * 37 + [5]
+    jobs = slurm.into_jobs(runs, 1, 100)
+    assert len(jobs) == 76 and [run for job in jobs for run in job] == runs
+    options = {"runs_per_job": 1, "most_jobs": 100, "at_once": 20}
+    script, count = slurm.write_files(runs, tmp_path / "jobs", "data", [], **options)
+    assert count == 76 and "#SBATCH --array=0-75%20" in lines(script)
 
 
 AWKWARD = "a b'c$HOME%A"
@@ -196,6 +197,17 @@ def test_a_job_that_is_asked_to_end_goes_on_at_its_step_in_the_same_bits(
     (other,) = short_runs(tmp_path / "undisturbed", [1], EPOCHS)
     subprocess.run([sys.executable, *other.command[1:]], check=True, capture_output=True)
     equal_bits(runs[0].folder, other.folder)
+
+
+@pytest.mark.parametrize("scontrol", [None, "exit 1"])
+def test_a_cluster_that_refuses_to_requeue_is_told_and_what_to_do(scontrol, tmp_path, monkeypatch, capsys):
+    if scontrol:
+        (tmp_path / "scontrol").write_text(f"#!/bin/sh\n{scontrol}\n")
+        (tmp_path / "scontrol").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "4711")
+    slurm._requeue(3)
+    assert "scontrol requeue 4711_3 failed" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -17,6 +17,7 @@ from clipfit.io.commands import PATH, Parser, default_root, pasted
 from dassl.utils import unknown_name
 from grid import scheduler
 from grid.display import Display
+from grid.executors import slurm
 from grid.executors.local import LocalExecutor
 from grid.executors.ray import RayExecutor
 from grid.failures import Failure
@@ -54,15 +55,13 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = Parser(prog="reproduce.py", description=__doc__.splitlines()[0])
+    parser = Parser(prog="python reproduce.py", description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
     for name, description in COMMANDS.items():
         command = commands.add_parser(name, help=description, description=description)
         _add_selection(command)
         if name == "plan":
-            command.add_argument(
-                "--commands", action="store_true", help="only commands, one a line, in an order that works"
-            )
+            _add_formats(command)
         if name == "run":
             _add_execution(command)
         if name in ("run", "report"):
@@ -105,6 +104,61 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
     where.add_argument("--threads", type=int, default=0, help="CPU threads of every run")
 
 
+def _add_formats(command: argparse.ArgumentParser) -> None:
+    form = command.add_mutually_exclusive_group()
+    form.add_argument(
+        "--commands", action="store_true", help="only commands, one a line, in an order that works"
+    )
+    form.add_argument(
+        "--format",
+        nargs=2,
+        metavar=("slurm", "DIR"),
+        help="files in DIR for SLURM: what is to do, and array.sh for sbatch",
+    )
+    jobs = command.add_argument_group("jobs of SLURM")
+    jobs.add_argument(
+        "--runs-per-job",
+        type=int,
+        default=8,
+        help="about so many; a training and its tests stay together; default: %(default)s",
+    )
+    jobs.add_argument(
+        "--max-jobs",
+        type=int,
+        default=slurm.MOST_JOBS,
+        help="else a job gets more runs; below the cluster's MaxArraySize; default: %(default)s",
+    )
+    jobs.add_argument("--jobs-at-once", type=int, default=0, help="default: what the cluster allows")
+    jobs.add_argument(
+        "--sbatch",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="options of sbatch: partition=gpu gres=gpu:1 time=4:00:00 account=lab",
+    )
+    jobs.add_argument(
+        "--setup",
+        nargs="+",
+        default=[],
+        metavar="LINE",
+        help="lines of shell before the runs: 'module load cuda'",
+    )
+    _add_places(jobs, "in a job")
+
+
+def _add_places(group, where: str) -> None:
+    """How many runs share a machine."""
+    group.add_argument(
+        "--jobs",
+        type=int,
+        default=0,
+        help=f"{where}: runs at once, with GPUs within --per-gpu; default: what cores or GPUs allow",
+    )
+    group.add_argument(
+        "--per-gpu", type=int, default=1, help=f"{where}: at most so many runs on a GPU, memory permitting"
+    )
+
+
 def _add_execution(command: argparse.ArgumentParser) -> None:
     how = command.add_argument_group("execution")
     how.add_argument(
@@ -113,15 +167,7 @@ def _add_execution(command: argparse.ArgumentParser) -> None:
         help="do anew, too, what earlier versions finished without recording its inputs",
     )
     how.add_argument("--executor", default="local", choices=["local", "ray"])
-    how.add_argument(
-        "--jobs",
-        type=int,
-        default=0,
-        help="local: runs at once, with GPUs within --per-gpu; default: what cores or GPUs allow",
-    )
-    how.add_argument(
-        "--per-gpu", type=int, default=1, help="local: at most so many runs on a GPU, memory permitting"
-    )
+    _add_places(how, "local")
     how.add_argument("--ray-address", default="auto", help="ray: address of the cluster")
     how.add_argument("--cpus-per-run", type=float, default=0, help="ray: default: a run's threads")
     how.add_argument("--gpus-per-run", type=float, help="ray: e.g. 0.5; default: 1 if there are GPUs")
@@ -159,6 +205,9 @@ def _counts(runs: set[Planned]) -> list[str]:
 def show_plan(args) -> int:
     what, selection = select(args)
     runs = distinct(runs_of(what, args, selection))
+    if args.format:
+        write_jobs(args, runs)
+        return 0
     for run in runs:
         if not args.commands:
             remarks = "; ".join(filter(None, (run.reason, run.note, *run.remarks)))
@@ -178,6 +227,33 @@ def _command(run: Planned) -> str:
     aside = scheduler.place_aside(run)
     steps = [["mkdir", "-p", str(aside.parent)], ["mv", str(run.folder), str(aside)], run.command]
     return " && ".join(map(pasted, steps))
+
+
+def write_jobs(args, runs: list[Planned]) -> None:
+    """Files for a batch scheduler. Raises: ValueError for a format that there is not"""
+    form, folder = args.format
+    if form != "slurm":
+        raise ValueError(unknown_name("format", form, ["slurm"]))
+    waiting = sum(run.runnable for run in runs)
+    tell_of_missing_data(runs, args.root)
+    if not waiting:
+        print(f"{len(runs):,} runs, 0 to do")
+        return
+    script, jobs = slurm.write_files(
+        *(runs, PATH(folder), args.root, _words_of_jobs(args)),
+        runs_per_job=args.runs_per_job,
+        most_jobs=args.max_jobs,
+        at_once=args.jobs_at_once,
+        sbatch=args.sbatch,
+        setup=args.setup,
+    )
+    print(f"{len(runs):,} runs, {waiting:,} to do, in {jobs:,} jobs:\n{pasted(['sbatch', str(script)])}")
+
+
+def _words_of_jobs(args) -> list[str]:
+    flags = {"--prec": args.prec, "--threads": args.threads, "--jobs": args.jobs}
+    given = [word for flag, value in flags.items() if value for word in (flag, str(value))]
+    return ["--output", args.output, *given, "--per-gpu", str(args.per_gpu)]
 
 
 def run_all(args) -> int:
@@ -233,9 +309,10 @@ def check_drawing(what: list) -> None:
     missing = [package for module, package in DRAWING.items() if importlib.util.find_spec(module) is None]
     drawn = [definition.id for definition in what if not isinstance(definition, definitions.Definition)]
     if missing and drawn:
+        install = pasted(["python", "-m", "pip", "install", "-r", "requirements-report.txt"])
         raise RuntimeError(
             f"not installed: {', '.join(missing)}, which drawing {', '.join(drawn)} needs; "
-            "pip install -r requirements-report.txt, or name tables only"
+            f"{install}, or name tables only"
         )
 
 
@@ -284,8 +361,7 @@ def tell_of_missing_data(runs: list[Planned], root: str) -> None:
 def tell_of_failures(failed: list[Planned]) -> None:
     """Each failed run with its command and the last lines of its log."""
     for run in failed:
-        failure = Failure.read(run.output, run.name)
-        print(f"\nfailed: {pasted(failure.command)}", *failure.log, f"-> {failure.error}", sep="\n  ")
+        print(f"\n{Failure.read(run.output, run.name)}")
 
 
 def distinct(planned: dict) -> list[Planned]:

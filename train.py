@@ -14,7 +14,7 @@ from launch.bare_errors import described, is_bare
 from launch.errors import message_of_run
 from launch.finished import print_finished
 from launch.folder import claim, discard, finished, may_discard, release, settle_folders
-from launch.inputs import Inputs, note_tensors, read_inputs
+from launch.inputs import Inputs, check_init_weights, note_tensors, read_inputs
 from launch.resolve import Run, check_replaced, resolve, settle_input_size
 from launch.tested_model import check_model_dir, check_tested_classes, check_tested_model
 
@@ -69,6 +69,7 @@ def run_command(argv: list[str]) -> None:
     from launch.runtime import settle_precision  # torch from here on
 
     check_model_dir(cfg)
+    check_init_weights(cfg)
     settle_input_size(cfg)
     settle_precision(cfg)
     if inputs and cfg.RUN.EVAL_ONLY and cfg.RUN.MODEL_DIR:

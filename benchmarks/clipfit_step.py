@@ -31,6 +31,7 @@ from torch import Tensor
 
 from clipfit.clip import CLIP
 from clipfit.groups import select
+from clipfit.io.commands import PATH
 from clipfit.loading import load_clip
 from clipfit.prompts import PLAIN, fill, tokenize
 
@@ -72,7 +73,7 @@ def main() -> None:
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="Time and memory of one CLIPFit step.")
-    parser.add_argument("--backbone", default="random:ViT-B/16")
+    parser.add_argument("--backbone", type=PATH, default="random:ViT-B/16")
     parser.add_argument("--classes", type=int, default=100)
     parser.add_argument("--images", type=int, default=32, help="batch size")
     parser.add_argument("--repeat", type=int, default=2, help="steps timed of each kind (default 2)")

@@ -26,6 +26,7 @@ from contextlib import redirect_stderr, redirect_stdout
 from io import StringIO
 from pathlib import Path
 
+from clipfit.io.commands import PATH
 from dassl.config import get_cfg_default
 from datasets.food101 import Food101
 from datasets.imagenet import ImageNet
@@ -40,7 +41,7 @@ def main() -> None:
     """Lay out, measure, print."""
     parser = argparse.ArgumentParser(description="Time of listing large data sets.")
     parser.add_argument("--files", type=int, default=200_000, help="files of the tree (default 200000)")
-    parser.add_argument("--folder", help="where the temporary tree is made (default: the system's choice)")
+    parser.add_argument("--folder", type=PATH, help="of the temporary tree (default: the system's choice)")
     parser.add_argument("--repeat", type=int, default=3, help="warm runs of each kind (default 3)")
     args = parser.parse_args()
     if args.files < CLASSES * (VAL_IMAGES + 16):

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 from clipfit.io.digests import content_digest
+from clipfit.io.files import no_regular_file
 from clipfit.io.names import unknown_name
 
 DEMO = "demo"
@@ -63,9 +64,9 @@ def check_name(name: str) -> None:
     """
     if is_name(name) or os.path.isfile(name):
         return
-    if looks_like_path(name):
+    if looks_like_path(name) or os.path.exists(name):
         raise FileNotFoundError(
-            f"MODEL.BACKBONE.NAME: there is no checkpoint file {name!r} (seen from {os.getcwd()}); "
+            f"MODEL.BACKBONE.NAME: {name!r} {no_regular_file(name)} (seen from {os.getcwd()}); "
             f"give an existing file or one of {', '.join([DEMO, *OPENAI_INPUT_SIZES])}"
         )
     names = [DEMO, *OPENAI_INPUT_SIZES]

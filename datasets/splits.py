@@ -17,9 +17,16 @@ from tqdm import tqdm
 
 from clipfit.io.commands import pasted
 from clipfit.io.digests import file_digest
+from clipfit.io.files import no_regular_file
 from clipfit.io.pictures import image_size
 from dassl.data.datasets import DatasetBase, Datum
-from dassl.data.datasets.base_dataset import FolderImages, check_files, group_by_label, sample_per_label
+from dassl.data.datasets.base_dataset import (
+    FolderImages,
+    check_files,
+    group_by_label,
+    only_list_read,
+    sample_per_label,
+)
 from dassl.utils import list_digest, read_json, write_json
 from datasets.listing import list_class_folders, no_pictures
 
@@ -70,7 +77,8 @@ class SplitDataset(DatasetBase):
     def require_folder(self, folder: str) -> None:
         """Raise FileNotFoundError unless there is this folder."""
         if not os.path.isdir(folder):
-            raise FileNotFoundError(f"{folder} does not exist{_near_miss(folder)}; {self.advice()}")
+            what = "is no folder" if os.path.exists(folder) else "does not exist"
+            raise FileNotFoundError(f"{folder} {what}{_near_miss(folder)}; {self.advice()}")
 
     def advice(self) -> str:
         """Where a user reads on when something is missing."""
@@ -89,10 +97,8 @@ class SplitDataset(DatasetBase):
         """
         path = os.path.join(self.dataset_dir, *names)
         if not os.path.isfile(path):
-            instead = (
-                f", and neither does {self.split_file}, which would do instead" if self.split_file else ""
-            )
-            raise FileNotFoundError(f"{path} does not exist{instead}; {self.advice()}")
+            instead = f", nor is there {self.split_file}, which would do instead" if self.split_file else ""
+            raise FileNotFoundError(f"{path} {no_regular_file(path)}{instead}; {self.advice()}")
         return path
 
     def make_split(self, rng: random.Random) -> tuple[list, list, list]:
@@ -107,7 +113,7 @@ class SplitDataset(DatasetBase):
         path, name = os.path.join(self.dataset_dir, self.split_file), type(self).__name__
         if os.path.isfile(path):
             lists = read_split(path, self.image_dir)
-            if is_made_here(path):
+            if is_made_here(path) and not only_list_read():  # a test needs no folder but its images
                 self._compare_with_what_is_there(path, lists)
             return lists
         lists = self.make_split(generator(seed))
@@ -529,7 +535,7 @@ def read_image_list(path: str) -> list[str]:
         paths.
     """
     if not os.path.isfile(path):
-        raise FileNotFoundError(f"DATASET.FEWSHOT_LIST: {path} does not exist")
+        raise FileNotFoundError(f"DATASET.FEWSHOT_LIST: {path} {no_regular_file(path)}")
     if not path.endswith(".json"):
         return list(map(_plain, read_lines(path)))
     content = read_json(path)

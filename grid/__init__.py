@@ -5,7 +5,7 @@ plan.py        wanted runs -> every run that must be there, with its folder, its
 current.py     what the runs read, as it is on this machine now
 scheduler.py   runs what is left: order, one retry, why a run failed, a clean stop
 display.py     how far the grid is, on a terminal or in a log
-executors/     where runs are executed: this machine, a Ray cluster
+executors/     where runs are executed: this machine, a Ray cluster, jobs of SLURM
 worker.py      a warm process that executes one run after another
 
 It knows train.py's run folder and config and nothing of what the runs are for. Only worker processes import

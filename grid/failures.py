@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from clipfit.io.commands import pasted
 from dassl.utils import read_json, write_json
 
 LOG_LINES = 20
@@ -26,6 +27,9 @@ class Failure:
     def read(cls, output: Path, name: str) -> "Failure | None":
         path = cls.path(output, name)
         return cls(**read_json(path)) if path.is_file() else None
+
+    def __str__(self) -> str:
+        return "\n  ".join([f"failed: {pasted(self.command)}", *self.log, f"-> {self.error}"])
 
     def write(self, output: Path, name: str) -> None:
         write_json(asdict(self), self.path(output, name))

@@ -12,6 +12,8 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from clipfit.io.commands import pasted
+
 from .plan import Planned
 
 CONTEXT_MB = 600  # what a process takes on a GPU beside the tensors it allocates
@@ -119,7 +121,7 @@ def _memory_by_torch(visible: str | None = None) -> list[float]:
     except ValueError:
         warnings.warn(
             "there is an NVIDIA driver, but torch cannot say which GPUs there are, so none is used; "
-            '`python -c "import torch; torch.cuda.init()"` may tell why'
+            f"{pasted(['python', '-c', 'import torch; torch.cuda.init()'])} may tell why"
         )
         return []
 

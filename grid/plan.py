@@ -22,11 +22,11 @@ from pathlib import Path
 
 from dassl.config import CfgNode
 from dassl.config.identity import digest, experiment
-from dassl.run_folder import is_begun, read_result, unrecorded
+from dassl.run_folder import RESULT, is_begun, read_result, unrecorded
 from launch.arguments import parse_args
 from launch.compare import AUTO, NOT_RECORDED, Found
-from launch.folder import run_folder
-from launch.registered import class_source, explicit_name
+from launch.folder import folders_alike, run_folder
+from launch.registered import class_source, explicit_name, protocols
 from launch.resolve import NO_RECIPE, has_recipe, resolve, trainer_defaults
 
 from .current import Current
@@ -98,7 +98,8 @@ def plan(
     Args: wanted, specs with what is to be recorded in their training; root, folder of the data sets;
           prec, TRAINER.<NODE>.PREC of every run ("" or "auto": leave it); threads, CPU threads of every run
           (0: leave it); verify, make results anew that do not say what their runs have read
-    Returns: a run by every spec that asked for it: specs that lead to one folder share one run
+    Returns: a run by every spec that asked for it: specs that lead to one folder share one run, and so do
+             trainings that differ in the protocol's name only
     Raises: what launch.resolve.resolve raises for a spec that is no valid run
     """
     planner = _Planner(Path(output), root, prec, threads, verify)
@@ -113,7 +114,7 @@ def plan(
 class _Resolved:
     """What all seeds of a spec have in common."""
 
-    parent: Path  # of the run folders
+    parents: dict[str, Path]  # of the run folders: protocol -> folder; its own, then those that train alike
     cfg: CfgNode
     values: dict[str, object]  # the experiment, with PREC auto unsettled
     declared: dict[str, object]  # every declared key with its default
@@ -137,11 +138,15 @@ class _Planner:
         """The run of a spec, new or known; its training run comes first."""
         if spec not in self.runs:
             resolved = self._resolve(spec)
+            protocol = _protocol_of(resolved, f"seed{spec.seed}")
+            if protocol != spec.protocol:
+                self.runs[spec] = self.add(replace(spec, protocol=protocol), record)
+                return self.runs[spec]
             needs = None
             if resolved.trained_by:
                 source = resolved.source if resolved.transfers else spec.dataset
-                needs = self.add(spec.trained(resolved.trained_by, source))
-            folder = resolved.parent / f"seed{spec.seed}"
+                needs = self.add(spec.trained(spec.trained_by or resolved.trained_by, source))
+            folder = resolved.parents[protocol] / f"seed{spec.seed}"
             name = folder.relative_to(self.output).as_posix()
             planned = self._planned(spec, name, folder, resolved, needs)
             self.runs[spec] = self._by_name.setdefault(name, planned)
@@ -165,8 +170,12 @@ class _Planner:
             pairs = self._precision(spec.trainer)
             args = parse_args(arguments(family, self.root, pairs=pairs))
             run = resolve(args, unregistered=self._is_unregistered(spec.trainer))
+            if spec.eval_only:
+                folders = {spec.protocol: run_folder(run, str(self.output))}
+            else:
+                folders = folders_alike(run, str(self.output))
             self._resolved[family] = _Resolved(
-                parent=run_folder(run, str(self.output)).parent,
+                parents={name: folder.parent for name, folder in folders.items()},
                 cfg=run.cfg,
                 values=experiment(run.cfg),
                 declared=run.declared,
@@ -215,6 +224,7 @@ class _Planner:
     def _words(self, planned: Planned) -> list[str]:
         """Folders are spelled out only where train.py would not find them by itself."""
         elsewhere = self.output != Path(DEFAULT_OUTPUT)
+        told = elsewhere or planned.spec.trained_by
         pairs = [*self._precision(planned.spec.trainer)]
         if planned.record:
             pairs += ["TRAIN.RECORD", str(sorted(planned.record))]
@@ -224,7 +234,7 @@ class _Planner:
             planned.spec,
             self.root,
             output_dir=str(planned.folder) if elsewhere else "",
-            model_dir=str(planned.needs.folder) if elsewhere and planned.needs else "",
+            model_dir=str(planned.needs.folder) if planned.needs and told else "",
             pairs=pairs,
         )
 
@@ -242,6 +252,17 @@ def _node_with_precision(trainer: str) -> str:
         if isinstance(keys, dict) and "PREC" in keys:
             return node
     raise ValueError(f"{name} has no key PREC; leave the precision to it")
+
+
+def _protocol_of(resolved: _Resolved, seed: str) -> str:
+    """The protocol under which a run is done: of those that train alike one with a result, its own before
+    others; where there is none, the first that is registered, so that all of them share one training.
+    """
+    own, *others = resolved.parents
+    if not others:
+        return own
+    done = (name for name, parent in resolved.parents.items() if (parent / seed / RESULT).is_file())
+    return next(done, None) or next(name for name in protocols() if name in resolved.parents)
 
 
 def _digests(values: dict[str, object]) -> frozenset[str]:

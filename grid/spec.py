@@ -20,6 +20,7 @@ class Spec:
     seed: int
     eval_only: bool = False  # a test of a trained model (new classes, transfer targets)
     source: str = ""  # of a transfer test: stem of the data set trained on; "": what the data set's YAML says
+    trained_by: str = ""  # of a test: protocol that trained its model; "": what the method's recipe says
     config_file: str = ""  # relative to the project, e.g. "configs/ablations/bias_a.yaml"
     pairs: tuple[str, ...] = ()  # KEY VALUE KEY VALUE
 
@@ -27,7 +28,8 @@ class Spec:
         """The run that trained the model of this test."""
         pairs = zip(self.pairs[::2], self.pairs[1::2], strict=True)
         lasting = tuple(word for pair in pairs if pair[0] not in ONLY_FOR_TESTS for word in pair)
-        return replace(self, protocol=protocol, dataset=dataset, eval_only=False, source="", pairs=lasting)
+        where = {"protocol": protocol, "dataset": dataset, "source": "", "trained_by": ""}
+        return replace(self, eval_only=False, pairs=lasting, **where)
 
 
 def arguments(

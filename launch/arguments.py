@@ -25,7 +25,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     Raises: SystemExit 2 after one line for a mistake; 0 after ``--help`` and ``--version``
     """
     parser = _Parser(
-        prog="train.py",
+        prog="python train.py",
         other_words=OTHER_WORDS,
         description="Train and test one method on one data set.",
         epilog="KEY VALUE pairs set config keys and win over everything else: OPTIM.MAX_EPOCH 50",

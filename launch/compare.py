@@ -48,11 +48,12 @@ class Found:
     different: list[str] = field(default_factory=list)  # what makes it another run: a line each, both values
     changed_code: list[str] = field(default_factory=list)  # of a shipped method whose version is as before
     not_compared: list[str] = field(default_factory=list)  # what could not be, as it is not here
+    elsewhere: str = ""  # under which other protocol its model was trained
 
     @property
     def notes(self) -> list[str]:
         """What the user should read, where nothing makes it another run."""
-        return [*self.changed_code, *self.not_compared]
+        return [*filter(None, [self.elsewhere]), *self.changed_code, *self.not_compared]
 
     @property
     def words(self) -> str:
@@ -155,7 +156,7 @@ class _Comparison:
     def known_by_content(self, changed: dict) -> list[str]:
         """Of the keys that differ, those whose files are compared by content: their paths do not matter."""
         contents = {
-            "DATASET.FEWSHOT_LIST": self.cfg.RUN.EVAL_ONLY or self._both_lists("train"),
+            "DATASET.FEWSHOT_LIST": self.cfg.RUN.TEST_ONLY or self._both_lists("train"),
             "MODEL.BACKBONE.NAME": self._both("backbone") and self._is_path(changed),
             "MODEL.INIT_WEIGHTS": self._both("init_weights"),
             "RUN.MODEL_DIR": self._both("model"),
@@ -213,7 +214,7 @@ class _Comparison:
         same = {name: self._list(name) for name in LISTS}
         if same["train"] and same["train_u"]:
             self._train_images()
-        if same["test"] and same["val"] and self._other("test_images"):
+        if same["test"] and same["val"] and self._same_parts() and self._other("test_images"):
             self._differ("the test images, their sizes or contents:", "test_images")
         if all(same.values()) and self._other("classes"):
             self._differ("the classes, their names or labels:", "classes")
@@ -223,10 +224,18 @@ class _Comparison:
         if "lists" not in self.there:
             return self._old_list(name)
         there, now = (side["lists"].get(name) for side in (self.there, self.now))
-        if there == now:
+        if there == now or (now is None and self.cfg.RUN.TEST_ONLY):
             return True
         self.found.different.append(f"{LISTS[name]}: {self._of_list(name, there, now)}")
         return False
+
+    def _same_parts(self) -> bool:
+        """Whether the test images are of the same lists: earlier versions read more than a test needs."""
+        parts = [
+            {name for name in ("test", "val") if side.get("lists", {}).get(name)}
+            for side in (self.there, self.now)
+        ]
+        return parts[0] == parts[1]
 
     def _old_list(self, name: str) -> bool:
         """As :meth:`_list`, where only the paths are recorded."""

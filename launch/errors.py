@@ -13,6 +13,8 @@ SHARED_MEMORY = re.compile(
     r"killed by signal: Bus error|shared memory|/dev/shm|(?:write to|mmap|truncate) .*file </torch_"
 )
 # An allocator of torch for GPU or CPU, the CUDA driver, or a CUDA library that could not get its workspace.
+LESS = "needs less memory, with many classes also a smaller ROWS in clipfit/chunks.py"
+READERS = {("checkpoints.py", "load_checkpoint"), ("checkpoints.py", "load_published")}
 OUT_OF_MEMORY = re.compile(r"out of memory|DefaultCPUAllocator|_STATUS_ALLOC_FAILED")
 
 
@@ -25,7 +27,7 @@ def message_of_run(error: BaseException) -> str:
         )
     if not ran_out_of_memory(error):
         return message_of(error)
-    return f"{message_of(error)}; {_what_needs_less(error)}"
+    return "; ".join(filter(None, [message_of(error), _what_needs_less(error)]))
 
 
 def lacks_shared_memory(error: BaseException) -> bool:
@@ -64,10 +66,12 @@ def causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _what_needs_less(error: BaseException) -> str:
-    in_test = any(
-        frame.f_code.co_name == "test"  # of the trainer, also for a plugin's own
-        for one in causes(error)
-        for frame, _ in traceback.walk_tb(one.__traceback__)
-    )
-    key = "DATALOADER.TEST.BATCH_SIZE" if in_test else "DATALOADER.TRAIN_X.BATCH_SIZE"
-    return f"a smaller {key} needs less memory, with many classes also a smaller ROWS in clipfit/chunks.py"
+    """What to change, by what the program did; "" where a file was read, whose reader has said what helps."""
+    frames = [frame for one in causes(error) for frame, _ in traceback.walk_tb(one.__traceback__)]
+    names = {frame.f_code.co_name for frame in frames}  # of methods of the trainer, also a plugin's own
+    if READERS & {(Path(frame.f_code.co_filename).name, frame.f_code.co_name) for frame in frames}:
+        return ""
+    if "build_model" in names:
+        return f"a smaller --backbone {LESS}"
+    key = "DATALOADER.TEST.BATCH_SIZE" if "test" in names else "DATALOADER.TRAIN_X.BATCH_SIZE"
+    return f"a smaller {key} {LESS}"

@@ -9,6 +9,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -31,7 +32,8 @@ from dassl.run_folder import (
 from .arguments import command_line
 from .compare import Found, compare, compare_resumed
 from .inputs import Inputs
-from .resolve import Run, resolve_training, variant_suffix
+from .registered import plain_name, protocol
+from .resolve import Run, resolve_training, trained_alike, variant_suffix
 
 # Keys that a training run may lack when its model is tested with them.
 ONLY_FOR_TESTS = {"DATASET.SUBSAMPLE_CLASSES", "RUN.SOURCE", "TEST.SPLIT"}
@@ -75,10 +77,23 @@ def run_folder(run: Run, output: str = "output") -> Path:
     )
 
 
+def folders_alike(run: Run, output: str = "output") -> dict[str, Path]:
+    """Protocol -> folder that a training has or would have under it, of those that train the same model.
+
+    Its own comes first.
+    """
+    cfg, own = run.cfg, run.protocol.name
+    dataset = plain_name(cfg.DATASET.NAME)
+    alike = trained_alike(cfg.TRAINER.NAME, own, dataset, cfg.DATASET.NUM_SHOTS)
+    names = [own, *(name for name in alike if name != own)]
+    return {name: run_folder(replace(run, protocol=protocol(name)), output) for name in names}
+
+
 def find_trained(args, run: Run, output: str = "output") -> Path:
     """Folder of the finished training run that the test ``run`` loads.
 
-    It was started with the same pairs, or with those of them that do not only concern the test.
+    It was started with the same pairs, or with those of them that do not only concern the test; under the
+    protocol that trains its model, or under one that differs from it in the name only.
     Raises: FileNotFoundError with the command that trains the model; ValueError if no seed says which one
     """
     if run.drew_seed:
@@ -87,9 +102,10 @@ def find_trained(args, run: Run, output: str = "output") -> Path:
     lasting = [pair for pair in pairs if pair[0] not in ONLY_FOR_TESTS]
     for chosen in ([pair for pair in pairs if pair[0] != "RUN.SOURCE"], lasting):
         training, trained = resolve_training(args, run, [word for pair in chosen for word in pair])
-        folder = run_folder(trained, output)
-        if read_result(folder) is not None:
-            return folder
+        folder, *others = folders_alike(trained, output).values()
+        for there in (folder, *others):
+            if read_result(there) is not None:
+                return there
     raise FileNotFoundError(
         f"this test loads the run in {folder}, which is not there or not finished; train it with\n"
         f"  {pasted(command_line(training))}"
@@ -99,10 +115,32 @@ def find_trained(args, run: Run, output: str = "output") -> Path:
 def finished(run: Run, inputs: Inputs | None) -> Found | None:
     """What lies in the run's folder if it is a finished run of this experiment; None if there is work to do.
 
+    Where nothing is begun there, a finished training of the same model under another protocol is this run's,
+    and its folder is written into the config.
     Raises: ValueError if the folder holds another experiment, which no start would go on with
     """
     found = _compared(run, inputs)
-    return found if found.result is not None else None
+    if found.result is not None:
+        return found
+    return None if found.begun else _finished_alike(run, inputs)
+
+
+def _finished_alike(run: Run, inputs: Inputs | None) -> Found | None:
+    cfg = run.cfg
+    if cfg.RUN.EVAL_ONLY or cfg.RESUME or run.has_folder:
+        return None
+    _, *others = folders_alike(run).items()
+    for name, folder in others:
+        try:
+            found = compare(folder, cfg, run.declared, inputs, apart=["RUN.PROTOCOL"])
+        except (ValueError, FileNotFoundError):  # it is damaged: no reason not to train here
+            continue
+        if found.result is None or found.different or unrecorded(folder, cfg.TRAIN.RECORD):
+            continue
+        found.elsewhere = f"Note: the {name} protocol trains the same model; this run need not do it again"
+        cfg.OUTPUT_DIR = str(folder)
+        return found
+    return None
 
 
 def claim(
@@ -128,7 +166,7 @@ def claim(
             f"{folder} holds {', '.join(foreign[:3])} but no {CONFIG}, so it is not a run of this program; "
             "choose another --output-dir"
         )
-    if not redo and (found := finished(run, inputs)):
+    if not redo and (found := _compared(run, inputs)).result is not None:
         return found
     run.made = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from clipfit import backbones
 from clipfit.io.digests import Digests, list_digest
+from clipfit.io.files import no_regular_file
 from dassl.config.identity import experiment
 from dassl.data.datasets import build_dataset
 from dassl.data.datasets.paths import relative_paths
@@ -61,8 +62,8 @@ def read_inputs(cfg, tensors: bool = False, memory: dict | None = None, without_
     trainer_version   the class attribute ``version``, read from the source; None for a class elsewhere
     code           file -> digest: the trainer's file, and the files in ``trainers/`` that it imports
 
-    A test of a trained model (``RUN.EVAL_ONLY``) reads the images that it tests on and no others: test, or
-    validation images (``TEST.SPLIT``). Which classes there are, it knows from the whole data set.
+    A run that trains nothing (``RUN.TEST_ONLY``) reads the images that it tests on and no others: test, or
+    validation images (``TEST.SPLIT``). Which classes there are, it knows from the lists.
 
     Python's `random`, NumPy's generator, and torch's where torch is imported already, are seeded, as the run
     does before it makes its lists. What a data set prints goes to standard error: the run prints it again.
@@ -129,6 +130,15 @@ def model_files(folder: str | os.PathLike, epoch: int | None = None) -> dict[str
     return {name: find_checkpoint(path, epoch) for name, path in folders.items()}
 
 
+def check_init_weights(cfg) -> None:
+    """Raises: FileNotFoundError if MODEL.INIT_WEIGHTS is no file"""
+    path = cfg.MODEL.INIT_WEIGHTS
+    if path and not os.path.isfile(path):
+        raise FileNotFoundError(
+            f"MODEL.INIT_WEIGHTS: {path} {no_regular_file(path)}; give a checkpoint, or leave it out"
+        )
+
+
 def note_tensors(digests: dict, cfg) -> None:
     """Add the digest of the tested model's tensors, where there is a model in files that we can read."""
     if digests["model"]:
@@ -138,7 +148,9 @@ def note_tensors(digests: dict, cfg) -> None:
 
 def data_key(cfg) -> tuple:
     """What decides the images of a run: two configs with equal keys read the same."""
-    values = {**experiment(cfg), "DATASET.ROOT": cfg.DATASET.ROOT, "RUN.DIGEST_GB": cfg.RUN.DIGEST_GB}
+    values = experiment(cfg)
+    values |= {"DATASET.ROOT": cfg.DATASET.ROOT, "RUN.DIGEST_GB": cfg.RUN.DIGEST_GB}
+    values |= {"RUN.TEST_ONLY": cfg.RUN.TEST_ONLY}
     return tuple(
         sorted((key, repr(value)) for key, value in values.items() if not key.startswith(NOT_FOR_DATA))
     )
@@ -172,7 +184,7 @@ class _Data:
     def lists(self) -> dict:
         self.dataset = dataset = _build(self.cfg)
         test = {"test": dataset.test, "val": dataset.val}
-        if self.cfg.RUN.EVAL_ONLY:
+        if self.cfg.RUN.TEST_ONLY:
             split = "val" if self.cfg.TEST.SPLIT == "val" and dataset.val else "test"
             train, test = {}, {split: test[split]}
         else:

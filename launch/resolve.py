@@ -143,6 +143,7 @@ def resolve(args, unregistered: bool = False) -> Run:
     if cfg.RUN.DATASET_FILE:
         cfg.RUN.DATASET_FILE += dataset.removeprefix(plain_name(dataset))
     cfg.RUN.EVAL_ONLY = args.eval_only
+    cfg.RUN.TEST_ONLY = args.eval_only or not class_fact("trainers", trainer, "trains", True)
     cfg.RUN.MODEL_DIR, epoch = run_folder_of_model(args.model_dir, args.load_epoch)
     cfg.RUN.LOAD_EPOCH = -1 if epoch is None else epoch
     cfg.RUN.NEW_CLASSES = args.eval_only and (
@@ -346,6 +347,31 @@ def _steps(budget: dict, shots: int, path: Path) -> int:
             "all images: give a number of --shots"
         )
     return budget["per_shot"] * shots
+
+
+def trained_alike(trainer: str, protocol: str, dataset: str, shots: int) -> list[str]:
+    """The protocols under which a method is trained in the same way, ``protocol`` among them.
+
+    Their recipes agree, and so do the classes: they differ in the name only, and one training serves all.
+
+    Args:    dataset, DATASET.NAME
+    Returns: names in the order of the registered protocols, so that the first is the same for all of them
+    """
+    known = protocols()
+    if protocol not in known or not class_fact("trainers", trainer, "trains", True):
+        return [protocol]
+    asked = known[protocol]
+    names = [
+        one.name
+        for one in known.values()
+        if (one.picks_classes, one.train.classes) == (asked.picks_classes, asked.train.classes)
+    ]
+    if names == [protocol]:
+        return names
+    recipes = {name: load_recipe(trainer, name, dataset, shots) for name in names}
+    settings = {name: {**recipe, "DATASET.NUM_SHOTS": shots} for name, (recipe, _) in recipes.items()}
+    trains = [name for name in names if name == protocol or recipes[name][1] in ("", name)]
+    return [name for name in trains if settings[name] == settings[protocol]]
 
 
 # The last steps -------------------------------------------------------------------------------------

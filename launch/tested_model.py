@@ -39,7 +39,8 @@ def check_model_dir(cfg) -> None:
             "--model-dir, or a --protocol that trains it"
         )
     if not Path(folder).is_dir():
-        raise FileNotFoundError(f"--model-dir {folder} does not exist; give the run folder of the model")
+        what = "is no folder" if Path(folder).exists() else "does not exist"
+        raise FileNotFoundError(f"--model-dir {folder} {what}; give the run folder of the model")
     if has_config(folder) or checkpoint_folders(folder):
         return
     inside = [str(path) for path in sorted(Path(folder).iterdir()) if path.is_dir() and has_config(path)]

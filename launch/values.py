@@ -18,12 +18,17 @@ SMALLEST = {  # the least that keys can be
     "DATALOADER.CACHE_GB": 0,
     "DATALOADER.K_TRANSFORMS": 1,
     "DATALOADER.TRAIN_X.BATCH_SIZE": 1,
+    "DATALOADER.TRAIN_X.N_INS": 1,
     "DATALOADER.TEST.BATCH_SIZE": 1,
     "OPTIM.MAX_EPOCH": 1,
     "OPTIM.MAX_STEPS": 0,
     "OPTIM.LR": 0,
     "OPTIM.WEIGHT_DECAY": 0,
     "OPTIM.MOMENTUM": 0,
+    "OPTIM.SGD_DAMPNING": 0,
+    "OPTIM.RMSPROP_ALPHA": 0,
+    "OPTIM.ADAM_BETA1": 0,
+    "OPTIM.ADAM_BETA2": 0,
     "OPTIM.GAMMA": 0,
     "OPTIM.BASE_LR_MULT": 0,
     "OPTIM.WARMUP_CONS_LR": 0,
@@ -32,6 +37,7 @@ SMALLEST = {  # the least that keys can be
     "TRAINER.CLIPFIT.BETA": 0,
     "TRAINER.COOP.W": 0,
 }
+BELOW_ONE = ("OPTIM.MOMENTUM", "OPTIM.ADAM_BETA1", "OPTIM.ADAM_BETA2")  # shares of a running mean
 CHOICES = {"TEST.SPLIT": ("test", "val"), "TEST.FINAL_MODEL": ("last_step", "best_val")}
 FEW_THREADS = 64  # any machine can start so many; a run may be planned on a smaller machine than it runs on
 THREADS_PER_CORE = 4
@@ -46,6 +52,9 @@ def check_values(cfg) -> None:
     for key, smallest in SMALLEST.items():
         if key in values and (values[key] is None or values[key] < smallest):
             raise ValueError(f"{key} is {values[key]}; it must be at least {smallest}")
+    for key in BELOW_ONE:
+        if values[key] >= 1:
+            raise ValueError(f"{key} is {values[key]}; it must be less than 1")
     for key, choices in CHOICES.items():
         if values[key] not in choices:
             guess = nearest(str(values[key]), choices)
@@ -88,9 +97,8 @@ def _check_groups(cfg) -> None:
 
 def notes_on_values(cfg) -> list[str]:
     """What can be run and is hardly meant, for the log."""
-    trains = not cfg.RUN.EVAL_ONLY and class_fact("trainers", cfg.TRAINER.NAME, "trains", True)
     warmup, epochs = cfg.OPTIM.WARMUP_EPOCH, cfg.OPTIM.MAX_EPOCH
-    if not trains or warmup is None or warmup < epochs:
+    if cfg.RUN.TEST_ONLY or warmup is None or warmup < epochs:
         return []
     return [
         f"Warning: OPTIM.WARMUP_EPOCH {warmup} is not less than OPTIM.MAX_EPOCH {epochs}: the whole training "

@@ -24,6 +24,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
 
+from clipfit.io.files import no_regular_file
 from dassl.config import flatten, load_yaml
 from dassl.utils import unknown_name
 from grid.spec import Spec
@@ -51,18 +52,22 @@ class Row:
     group: str = ""  # common head of neighbouring rows
     printed: str = ""  # what printed/ calls it
     gain: bool = False  # show the difference to the same method without its config file
+    trained_by: str = ""  # protocol whose model and settings transfers have; "": what the recipe says
 
     @classmethod
     def read(cls, entry: dict, where: str) -> "Row":
         """A row from YAML: name and trainer; optional config, set ({KEY: value}), group, printed (default:
-        the name) and gain.
+        the name), gain, and trained_by.
 
         Raises: KeyError, ValueError naming ``where`` for an entry that is no row
         """
-        known = ("name", "trainer", "config", "set", "group", "printed", "gain")
+        known = ("name", "trainer", "config", "set", "group", "printed", "gain", "trained_by")
         check_keys(entry, known, where, "key of a row")
         if lacking := [key for key in ("name", "trainer") if not entry.get(key)]:
             raise ValueError(f"{where}: a row lacks {' and '.join(lacking)}: {entry}")
+        protocols = registered.protocols()
+        if (protocol := entry.get("trained_by", "")) not in ("", *protocols):
+            raise ValueError(f"{where}, trained_by: {unknown_name('protocol', str(protocol), protocols)}")
         settings = {key: value for key, value in entry.items() if key != "set"}
         pairs = _words(flatten(entry.get("set", {})))
         return cls(**{"printed": entry["name"], **settings, "pairs": pairs})
@@ -85,6 +90,9 @@ class Row:
         transferred = eval_only and registered.protocol(protocol).transfers
         trained_on = (source or paper.family_of(dataset).source) if transferred else dataset
         settings = self._backbone_of(source) if source else {}
+        trained_by = self.trained_by if transferred else ""
+        if trained_by:
+            settings |= self._settings_of(trained_by, protocol, trained_on, shots)
         settings |= paper.overrides(self.trainer, trained_on, shots)
         settings |= zip(self.pairs[::2], self.pairs[1::2], strict=True)
         return Spec(
@@ -95,9 +103,16 @@ class Row:
             seed=THE_SEED if self.settled else seed,
             eval_only=eval_only,
             source=source,
+            trained_by=trained_by,
             config_file=self.config,
             pairs=_words(settings),
         )
+
+    def _settings_of(self, trained_by: str, protocol: str, trained_on: str, shots: int) -> dict[str, object]:
+        """What the recipe of a training says otherwise than that of a test of another protocol's models."""
+        dataset = registered_name(trained_on)
+        training, test = (load_recipe(self.trainer, one, dataset, shots)[0] for one in (trained_by, protocol))
+        return {key: value for key, value in training.items() if test.get(key) != value}
 
     def _backbone_of(self, source: str) -> dict[str, object]:
         """The key of the backbone that models of a data set have: a test on another one needs the same."""
@@ -219,7 +234,7 @@ class Definition:
         trained_by = self.protocol
         if self.kind.transfers or self.kind.trained_by:
             of_recipe = load_recipe(row.trainer, self.protocol, registered_name(trained_on), shots)[1]
-            trained_by = of_recipe or self.protocol
+            trained_by = row.trained_by or of_recipe or self.protocol
         return row.spec(paper, trained_on, trained_by, shots, seed)
 
     def content(self, paper: Paper) -> Content:
@@ -292,7 +307,7 @@ def _check(content: dict, path: Path, paper: Paper) -> None:
         raise ValueError(f"{path} has {unknown[0]} shots, which are not among the shots of {paper.file}")
     name = content.get("printed")
     if name and not (print_file := paper.folder / f"printed/{name}.csv").is_file():
-        raise FileNotFoundError(f"{path}, printed: {print_file} does not exist")
+        raise FileNotFoundError(f"{path}, printed: {print_file} {no_regular_file(print_file)}")
 
 
 @cache

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from pathlib import Path
 
+from clipfit.io.files import no_regular_file
 from dassl.config import load_yaml
 from dassl.config.facts import OWN
 from dassl.utils import unknown_name
@@ -92,8 +93,8 @@ class Paper:
         path = Path(folder).expanduser() / FILE
         if not path.is_file():
             raise FileNotFoundError(
-                f"{path} does not exist; a paper's folder has {FILE}, tables/ and, if the paper has them, "
-                "figures.yaml, printed/ and overrides.yaml (docs/reproduction.md, Another paper)"
+                f"{path} {no_regular_file(path)}; a paper's folder has {FILE}, tables/ and, if the paper has "
+                "them, figures.yaml, printed/ and overrides.yaml (docs/reproduction.md, Another paper)"
             )
         content = load_yaml(path)
         check_keys(content, [key.name for key in fields(cls) if key.name != "folder"], path)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
-from clipfit.io.commands import Parser, pasted
+from clipfit.io.commands import PATH, Parser, pasted
 from clipfit.io.files import atomic_write
 from dassl.config import flatten
 from dassl.predictions import (
@@ -54,13 +54,13 @@ FACTS = (  # of a result: what to call it, key
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m report.run", description=__doc__.split("\n")[0])
-    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("run", type=PATH, help="run folder")
     parser.add_argument("--wrong", type=int, default=WRONG, metavar="N", help="wrong images to show")
-    parser.add_argument("--csv", type=Path, metavar="FILE", help="write the table of classes to FILE")
+    parser.add_argument("--csv", type=PATH, metavar="FILE", help="write the table of classes to FILE")
     args = parser.parse_args(argv)
     sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold what a terminal cannot show
     try:
-        show(args.run, args.wrong, args.csv)
+        show(Path(args.run), args.wrong, Path(args.csv) if args.csv else None)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -10,7 +10,7 @@ FOLDER=$(cd -L "$(dirname "$0")" && pwd -L)
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] || [ ! -x .venv/bin/python ]; then
-    PYTHON=python
+    PYTHON=$(command -v python || command -v python3 || echo python3)
 else
     PYTHON=.venv/bin/python
 fi

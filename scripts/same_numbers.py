@@ -14,6 +14,7 @@ import argparse
 import csv
 import difflib
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -123,18 +124,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     commands = parser.add_subparsers(dest="command", required=True)
     recording = commands.add_parser("record")
-    recording.add_argument("folder", type=Path)
+    recording.add_argument("folder", type=os.path.expanduser)
     recording.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     comparison = commands.add_parser("compare")
-    comparison.add_argument("before", type=Path)
-    comparison.add_argument("after", type=Path)
+    comparison.add_argument("before", type=os.path.expanduser)
+    comparison.add_argument("after", type=os.path.expanduser)
     args = parser.parse_args()
     if args.command == "compare":
-        return int(bool(compare(args.before, args.after)))
+        return int(bool(compare(Path(args.before), Path(args.after))))
+    folder = Path(args.folder)
     for part in args.only:
         with tempfile.TemporaryDirectory() as scratch:
-            PARTS[part](args.folder.absolute() / part, Path(scratch))
-        print(f"{part} recorded in {args.folder / part}")
+            PARTS[part](folder.absolute() / part, Path(scratch))
+        print(f"{part} recorded in {folder / part}")
     return 0
 
 

@@ -3,7 +3,8 @@
 Gao et al., "CLIP-Adapter: Better Vision-Language Models with Feature Adapters", IJCV 2024,
 https://arxiv.org/abs/2110.04544.
 Departures from the authors' code: the adapter has the width of the backbone's features (there: that of RN50);
-the mixing ratio and the bottleneck are settings.
+the mixing ratio and the bottleneck are settings; precision is that of PREC, by default mixed on a GPU (there:
+all of it in single precision, here PREC fp32). The adapter's weights are in single precision in every case.
 """
 
 from torch import Tensor, nn

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from benchmarks.gpu.context import Context
 from benchmarks.gpu.harness import Check, dump, run
+from clipfit.io.commands import PATH
 from dassl.utils import atomic_write, available_cores
 
 FORMAT = 1
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run, print and write; returns the exit status: 0 if no check failed."""
     args = parse_arguments(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the checks' processes end too
-    report = ReportFile(args.out, quick=args.quick)
+    report = ReportFile(Path(args.out), quick=args.quick)
     folder = Path(tempfile.mkdtemp(prefix="clipfit-gpu-"))
     settings = Context(args.device, args.quick, available_cores(), folder, folder / "data", folder / "none")
     until = time.monotonic() + args.limit
@@ -60,7 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="Checks what needs a GPU.")
     parser.add_argument("--quick", action="store_true", help="shortened recipes, under three minutes")
-    parser.add_argument("--out", type=Path, default=Path("output/gpu.json"), help="(default output/gpu.json)")
+    parser.add_argument("--out", type=PATH, default="output/gpu.json", help="(default output/gpu.json)")
     parser.add_argument("--limit", type=float, help="seconds for everything; a check gets half of them")
     parser.add_argument("--device", default="", choices=["cuda", "cpu"], help="default: a GPU, if any")
     args = parser.parse_args(argv)

@@ -59,14 +59,17 @@ def load_checkpoint(fpath: str | os.PathLike) -> Any:
             if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
                 raise OSError(error.errno, f"{fpath} cannot be read ({error.strerror}); try again") from error
             if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error):
-                raise MemoryError(
-                    f"{fpath} ({size >> 20:,} MiB) does not fit into memory; end other programs, or use a "
-                    "machine with more"
-                ) from error
+                raise _too_large(fpath, size) from error
             raise ValueError(
                 f"{fpath} is not a readable checkpoint ({type(error).__name__}: {printable(str(error))}); it "
                 "is cut short, damaged, or another kind of file: remove it, get it again, load another epoch"
             ) from error
+
+
+def _too_large(path: str | os.PathLike, size: int) -> MemoryError:
+    return MemoryError(
+        f"{path} ({size >> 20:,} MiB) does not fit into memory; end other programs, or use a larger machine"
+    )
 
 
 def load_published(fpath: str | os.PathLike, digests: Collection[str]) -> dict[str, torch.Tensor] | None:
@@ -81,7 +84,10 @@ def load_published(fpath: str | os.PathLike, digests: Collection[str]) -> dict[s
         if not tensor_files.is_program(file):
             return None
         file.seek(0)
-        content = file.read(LARGEST_PROGRAM)
+        try:
+            content = file.read(LARGEST_PROGRAM)
+        except MemoryError as error:
+            raise _too_large(fpath, os.fstat(file.fileno()).st_size) from error
     if hashlib.sha256(content).hexdigest() not in digests:
         raise ValueError(
             f"{fpath} is a JIT archive, which can hold any program, and its SHA256 is none of those OpenAI "

@@ -23,11 +23,13 @@ def default_root() -> str:
 class Parser(argparse.ArgumentParser):
     """Flags are given in full. A mistake ends in one line, exit status 2; a wrong flag gets its nearest.
 
-    Args: other_words, flag of other programs -> what to do here instead; beside those of argparse
+    Args: prog, the command, such as ``python train.py``, which messages show as it can be pasted;
+          other_words, flag of other programs -> what to do here instead; beside those of argparse
     """
 
-    def __init__(self, *args, other_words: Mapping[str, str] | None = None, **kwargs):
-        super().__init__(*args, **{"allow_abbrev": False, **kwargs})
+    def __init__(self, prog: str, *args, other_words: Mapping[str, str] | None = None, **kwargs):
+        prog = pasted(prog.split()) if prog.startswith("python ") else prog
+        super().__init__(prog, *args, **{"allow_abbrev": False, **kwargs})
         self.other_words = {**dict.fromkeys(GPU_FLAGS, CHOOSES_A_GPU), **(other_words or {})}
 
     def parse_known_args(self, args=None, namespace=None):

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from clipfit.io.files import user_cache
+from clipfit.io.files import open_regular, user_cache
 
 BLOCK = 1 << 20  # bytes
 LONG = 1 << 28  # bytes: reading so many takes long enough for a progress bar
@@ -36,7 +36,7 @@ def file_digest(path: str | os.PathLike, kind: str = "sha256") -> str:
     """Hexadecimal digest of a file's bytes; a progress bar shows where that takes long."""
     path, digest = Path(path), hashlib.new(kind, usedforsecurity=False)
     size = path.stat().st_size
-    with open(path, "rb") as file, _progress(f"checking {path.name}", size, shown=size >= LONG) as bar:
+    with open_regular(path) as file, _progress(f"checking {path.name}", size, shown=size >= LONG) as bar:
         while block := file.read(BLOCK):
             digest.update(block)
             bar.update(len(block))
@@ -107,7 +107,7 @@ class Digests:
     def read(self, path: str | os.PathLike) -> tuple[bytes, str]:
         """A file's bytes and their digest: one pass for both. Raises: OSError"""
         begun = time.time_ns()
-        with open(path, "rb") as file:
+        with open_regular(path) as file:
             before, content, after = os.fstat(file.fileno()), file.read(), os.fstat(file.fileno())
         digest = hashlib.sha256(content).hexdigest()
         self._memory.keep(path, before, after, digest, begun)

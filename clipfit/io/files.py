@@ -122,6 +122,15 @@ def open_regular(path: str | os.PathLike) -> IO[bytes]:
     raise ValueError(f"{path} is a pipe or a device, no file; give the path of a file")
 
 
+def no_regular_file(path: str | os.PathLike) -> str:
+    """What a path is that is no file on a disk: ``does not exist``, ``is a folder, no file``, ..."""
+    try:
+        kind = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return "does not exist"
+    return "is a folder, no file" if stat.S_ISDIR(kind) else "is a pipe, a socket or a device, no file"
+
+
 def unwritable(path: str | os.PathLike, cause: OSError) -> OSError:
     """The error that says which file could not be written, and what became of the old one."""
     return OSError(

@@ -24,6 +24,7 @@ def engine_defaults() -> CfgNode:
     cfg.RUN.DATASET_FILE = ""  # stem of the data set's YAML
     cfg.RUN.SOURCE = ""  # stem of the YAML of the data set that a tested model was trained on; "": the same
     cfg.RUN.EVAL_ONLY = False  # the model is loaded, not trained
+    cfg.RUN.TEST_ONLY = False  # nothing trains: of the images only those of TEST.SPLIT are read
     cfg.RUN.NEW_CLASSES = False  # the test has classes that the model was not trained on
     cfg.RUN.MODEL_DIR = ""  # run folder it is loaded from
     cfg.RUN.LOAD_EPOCH = -1  # the epoch asked for; -1: none

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from clipfit.io.files import no_regular_file
 from dassl.utils.registry import nearest
 
 BASE_KEY = "_BASE_"
@@ -66,7 +67,7 @@ def _layers(path: Path, children: tuple[Path, ...], known: dict) -> dict[Path, t
     layers: dict[Path, tuple[Path, dict]] = {}
     for base in bases:
         for key, layer in _layers(
-            Path(os.path.normpath(path.parent / base)), (*children, path), known
+            Path(os.path.normpath(path.parent / os.path.expanduser(base))), (*children, path), known
         ).items():
             layers.pop(key, None)  # it counts where it comes last
             layers[key] = layer
@@ -79,7 +80,7 @@ def _read(path: Path, named_by: Path | None) -> dict:
         by = f", which {named_by} names in {BASE_KEY}," if named_by else ""
         guess = nearest(path.name, [file.name for file in path.parent.glob("*.y*ml")])
         hint = f"; did you mean {path.parent / guess}?" if guess else ""
-        raise FileNotFoundError(f"the configuration file {path}{by} does not exist{hint}")
+        raise FileNotFoundError(f"the configuration file {path}{by} {no_regular_file(path)}{hint}")
     now = path.stat()
     content, repeated = _parse(path, now.st_mtime_ns, now.st_size)
     if repeated and is_shipped(path):

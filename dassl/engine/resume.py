@@ -10,6 +10,8 @@ It stands behind an epoch, or, with a position, behind a step in the middle of o
 """
 
 import random
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,18 @@ import torch
 from dassl.run_folder import RESUME_POINT
 from dassl.utils import load_checkpoint, save_whole
 from dassl.utils.torchtools import is_epoch
+
+OUT_OF_MEMORY = re.compile(r"out of memory|DefaultCPUAllocator")
+# What torch's optimizers keep per value of a parameter.
+LIKE_PARAMETERS = {
+    "momentum_buffer",
+    "exp_avg",
+    "exp_avg_sq",
+    "max_exp_avg_sq",
+    "square_avg",
+    "grad_avg",
+    "sum",
+}
 
 
 def save_resume_point(trainer, folder: str, finished_epochs: int, position: dict | None = None) -> None:
@@ -72,8 +86,61 @@ def _is_resume_point(state) -> bool:
     return all(map(is_epoch, counts)) and (position is None or isinstance(position, dict))
 
 
-def restore(trainer, state: dict) -> None:
-    """Bring ``trainer`` back to a state that was read."""
+def restore(trainer, state: dict, folder: str) -> None:
+    """Bring ``trainer`` back to a state that was read from ``folder``.
+
+    Raises: ValueError naming the file, and the first tensor of another shape, if the state is not one of
+            this run; an error that says that memory ran out as it is
+    """
+    try:
+        _restore(trainer, state)
+        # An optimizer takes tensors of any shape, and fails at its next step.
+        if misfit := next(_misfits(_of_optimizers(trainer, state)), ""):
+            raise ValueError(misfit)
+    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
+        if OUT_OF_MEMORY.search(str(error)):
+            raise
+        what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        what = next(_misfits(_of_models(trainer, state)), " ".join(what.split()))
+        raise ValueError(
+            f"{Path(folder) / RESUME_POINT} does not fit this run: {what}; remove that file to go on from "
+            "the newest checkpoint, or start anew with --redo, which moves the run aside"
+        ) from error
+
+
+def _misfits(pairs: Iterable[tuple]) -> Iterator[str]:
+    """A line for every tensor of another shape. Args: pairs, (what it is, as saved, as in this run)"""
+    for what, there, here in pairs:
+        both = isinstance(there, torch.Tensor) and isinstance(here, torch.Tensor)
+        if both and there.shape != here.shape:
+            yield f"{what} has shape {tuple(there.shape)} there, {tuple(here.shape)} in this run"
+
+
+def _of_models(trainer, state: dict) -> Iterator[tuple]:
+    """What is saved of tensors of models and random generators, and how it is here."""
+    gradients = (state["position"] or {}).get("gradients")
+    for name, model in trainer._models.items():
+        saved = state["models"][name]
+        for key, tensor in trainer.model_state(name).items():
+            yield f"{key} of {name}", saved.get(key) if isinstance(saved, dict) else None, tensor
+        trained = {key: one for key, one in model.named_parameters() if one.requires_grad}
+        ours = gradients.get(name) if isinstance(gradients, dict) else None
+        for (key, parameter), gradient in zip(trained.items(), ours or [], strict=False):
+            yield f"the gradient of {key} of {name}", gradient, parameter
+    yield "the state of torch's random generator", state["random"].get("torch"), torch.get_rng_state()
+
+
+def _of_optimizers(trainer, state: dict) -> Iterator[tuple]:
+    """What optimizers keep of each parameter, and the parameter."""
+    for name, optimizer in trainer._optims.items():
+        if optimizer is not None:
+            for index, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"]):
+                for key, tensor in optimizer.state.get(parameter, {}).items():
+                    if key in LIKE_PARAMETERS:
+                        yield f"{key} of parameter {index} in the optimizer of {name}", tensor, parameter
+
+
+def _restore(trainer, state: dict) -> None:
     for name in trainer._models:
         trainer.load_model_state(name, state["models"][name])
     for objects, saved in ((trainer._optims, "optimizers"), (trainer._scheds, "schedulers")):

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -30,11 +31,12 @@ class LocalExecutor:
     A run that is out of memory beside others on its GPU is tried again with the GPU to itself.
 
     Args: jobs, runs at once (0: as many as the cores allow with their threads; on GPUs never more than
-          per_gpu allows); per_gpu, runs that may share a GPU, as far as their memory is known to fit
+          per_gpu allows); per_gpu, runs that may share a GPU, as far as their memory is known to fit;
+          patience, seconds that `close` gives runs in progress to stop behind their step and save it
     """
 
-    def __init__(self, jobs: int = 0, per_gpu: int = 1):
-        self._jobs, self._per_gpu = jobs, per_gpu
+    def __init__(self, jobs: int = 0, per_gpu: int = 1, patience: float = 0.0):
+        self._jobs, self._per_gpu, self._patience = jobs, per_gpu, patience
         self._peaks = PeakMemory([])
         self._alone: set[Planned] = set()  # runs that take more than is known
         self._slots: list[_Slot] = []
@@ -74,6 +76,14 @@ class LocalExecutor:
         return [self._outcome(slot) for slot in (*answered, *dead)]
 
     def close(self) -> None:
+        going = [slot for slot in self._slots if slot.planned is not None]
+        if self._patience:
+            deadline = time.monotonic() + self._patience
+            for slot in going:
+                slot.process.terminate()
+            for slot in going:
+                with suppress(subprocess.TimeoutExpired):
+                    slot.process.wait(max(0.0, deadline - time.monotonic()))
         for slot in self._slots:
             slot.kill()
 

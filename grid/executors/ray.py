@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterable
 from pathlib import Path
 
+from clipfit.io.commands import pasted
 from grid.plan import Planned
 from launch.resolve import PROJECT
 
@@ -112,7 +113,8 @@ def _import_ray():
     try:
         import ray
     except ImportError as error:
-        raise RuntimeError(f"Ray is not installed ({error}); pip install -r requirements-ray.txt") from error
+        install = pasted(["python", "-m", "pip", "install", "-r", "requirements-ray.txt"])
+        raise RuntimeError(f"Ray is not installed ({error}); {install}") from error
     return ray
 
 

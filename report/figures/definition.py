@@ -161,7 +161,7 @@ class RunFigure(FigureDefinition):
                 embedded=family.embedded,
                 tag=family.tag,
                 where=where,
-                note=f"{self.shots} shots, seed {selection.seeds[0]}.",
+                note=f"{self.protocol}, {self.shots} shots, seed {selection.seeds[0]}.",
                 inputs=fingerprints(planned.values()),
                 panels=lambda family=family, planned=planned: self.panels_of(family, planned),
             )

@@ -16,6 +16,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from clipfit.io.commands import PATH  # noqa: E402
 from datasets.demo import CLOTH, DEMO, GARDEN, SIGNS, Demo, DemoSketch, DemoV2  # noqa: E402
 from datasets.drawing.picture import draw  # noqa: E402
 
@@ -81,7 +82,7 @@ def _wrapped(name: str) -> str:
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--output", type=PATH, required=True)
     path = parser.parse_args().output
     contact_sheet().quantize(255, dither=Image.Dither.NONE).save(path, optimize=True)
 

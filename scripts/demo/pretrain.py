@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from clipfit.io.commands import PATH  # noqa: E402
 from clipfit.openai import CONTEXT_LENGTH, VOCABULARY_SIZE, OpenAIModel, package  # noqa: E402
 from clipfit.prompts import ENSEMBLE, PLAIN  # noqa: E402
 from datasets.demo import HELD_OUT  # noqa: E402
@@ -208,7 +209,7 @@ def save_deflated(state: dict[str, Tensor], path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, required=True, help="file to write")
+    parser.add_argument("--output", type=PATH, required=True, help="file to write")
     parser.add_argument("--steps", type=int, default=1500)
     parser.add_argument("--classes", type=int, default=128, help="captions per step")
     parser.add_argument("--per-class", type=int, default=2, help="pictures per caption and step")
@@ -228,8 +229,9 @@ def main(argv: list[str] | None = None) -> None:
     print(f"{len(names):,} classes, {pictures.shape[1]} pictures each, {len(known)} tokens", flush=True)
     model = new_model(len(known))
     train(model, batches(names, pictures, known, args), args)
-    save_deflated(openai_state(model, known), args.output)
-    print(f"{args.output}: {args.output.stat().st_size / 1e6:.2f} MB")
+    output = Path(args.output)
+    save_deflated(openai_state(model, known), output)
+    print(f"{output}: {output.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

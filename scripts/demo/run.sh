@@ -10,4 +10,4 @@ for method in zsclip clipfit; do
     bash "scripts/$method/base2new_train.sh" demo "$SEED"
     bash "scripts/$method/base2new_test.sh" demo "$SEED"
 done
-python scripts/base2new_table.py demo --shots "${SHOTS:-16}"
+"$(command -v python || command -v python3)" scripts/base2new_table.py demo --shots "${SHOTS:-16}"

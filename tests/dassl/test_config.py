@@ -29,6 +29,7 @@ OURS = {
     "RUN.SOURCE": "",
     "RUN.EVAL_ONLY": False,
     "RUN.NEW_CLASSES": False,
+    "RUN.TEST_ONLY": False,
     "RUN.MODEL_DIR": "",
     "RUN.LOAD_EPOCH": -1,
     "RUN.DIGEST_GB": 8.0,

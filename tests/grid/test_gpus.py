@@ -1,10 +1,12 @@
 """Which GPUs there are, and which runs fit on one."""
 
+import re
 import sys
 from types import SimpleNamespace
 
 import pytest
 
+from clipfit.io.commands import pasted
 from grid import gpus
 from grid.executors import Outcome, local
 from grid.executors.local import LocalExecutor
@@ -88,7 +90,8 @@ def test_where_nvidia_smi_says_nothing_torch_is_asked(machine, answer):
 
 @pytest.mark.parametrize("torch", [["no-such-program"], [sys.executable, "-c", "raise RuntimeError"]])
 def test_a_torch_that_fails_beside_a_driver_is_told(machine, torch):
-    with pytest.warns(UserWarning, match=r"torch.cuda.init\(\)"):
+    command = re.escape(pasted(["python", "-c", "import torch; torch.cuda.init()"]))
+    with pytest.warns(UserWarning, match=f"{command} may tell why"):
         assert machine(None, torch=torch) == {}
 
 

@@ -231,6 +231,34 @@ def test_the_training_of_a_transfer_is_that_of_its_source(look):
     assert look(Spec("ZeroshotCLIP", "base2new", "dtd", 16, 1, eval_only=True)).needs is None
 
 
+FEW_SHOT, CROSS = (Spec("KgCoOp", protocol, "demo", 16, 1) for protocol in ("few_shot", "cross_dataset"))
+CROSS_TEST = Spec("KgCoOp", "cross_dataset", "demo_signs", 16, 1, eval_only=True, source="demo")
+
+
+def both(output):
+    planned = plan([(spec, ()) for spec in (CROSS, CROSS_TEST, FEW_SHOT)], output, "data")
+    return planned[FEW_SHOT], planned[CROSS], planned[CROSS_TEST].needs
+
+
+def test_trainings_that_differ_in_the_protocols_name_only_are_one_run(tmp_path):
+    few_shot, cross, tested = both(tmp_path)
+    assert few_shot is cross is tested and few_shot.spec == FEW_SHOT
+
+
+def test_a_result_under_either_protocol_is_found_by_both(tmp_path):
+    folder = tmp_path / "cross_dataset/train/demo/shots_16/KgCoOp/demo/seed1"
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text("{}")
+    few_shot, cross, tested = both(tmp_path)
+    assert few_shot is cross is tested and few_shot.folder == folder
+
+    other = tmp_path / "few_shot/demo/shots_16/KgCoOp/demo/seed1"
+    other.mkdir(parents=True)
+    (other / "result.json").write_text("{}")
+    few_shot, cross, tested = both(tmp_path)  # earlier versions made both: each keeps its own
+    assert few_shot.folder == other and cross is tested and cross.folder == folder
+
+
 def test_requests_for_one_folder_are_one_run(tmp_path):
     plain = Spec("CLIPFit", "few_shot", "demo", 4, 1)
     spelled_out = replace(plain, pairs=("OPTIM.MAX_EPOCH", "30"))  # the recipe's own

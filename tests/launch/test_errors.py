@@ -1,12 +1,15 @@
 """What is said where memory runs out, and what counts as that."""
 
 import errno
+import io
 import multiprocessing
+import os
 import sys
 
 import pytest
 import torch
 
+from clipfit.io import checkpoints
 from dassl.config import get_cfg_default
 from dassl.data import build_data_loader
 from dassl.data.datasets import Datum
@@ -112,6 +115,36 @@ def test_a_loader_workers_error_is_the_line_that_it_would_be_without_workers(con
     assert texts[1].startswith(message.format(path=path))
 
 
+def test_a_file_that_does_not_fit_into_memory_is_named_with_what_helps(monkeypatch, tmp_path):
+    torch.save({"w": torch.zeros(9)}, tmp_path / "large.pt")
+
+    def refuse(*words):
+        raise MemoryError
+
+    monkeypatch.setattr(checkpoints.tensor_files, "read", refuse)
+    with pytest.raises(MemoryError) as caught:
+        checkpoints.load_checkpoint(tmp_path / "large.pt")
+    message = message_of_run(caught.value)
+    assert message.startswith(f"{tmp_path / 'large.pt'} (0 MiB) does not fit into memory; end other programs")
+    assert "BATCH_SIZE" not in message
+
+
+def test_a_program_that_does_not_fit_into_memory_is_named_too(monkeypatch, tmp_path):
+    class Large(io.BytesIO):
+        def read(self, *words):
+            raise MemoryError
+
+        def fileno(self):
+            return descriptor
+
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    monkeypatch.setattr(checkpoints, "open_regular", lambda path: Large())
+    monkeypatch.setattr(checkpoints.tensor_files, "is_program", lambda file: True)
+    with pytest.raises(MemoryError, match=r"archive\.pt \(\d+ MiB\) does not fit into memory"):
+        checkpoints.load_published("archive.pt", [])
+    os.close(descriptor)
+
+
 def test_every_error_has_a_message():
     assert (
         message_of_run(KeyError("no such name")) == "no such name"
@@ -120,9 +153,15 @@ def test_every_error_has_a_message():
 
 
 @pytest.mark.parametrize(
-    "method, key", [("forward_backward", "TRAIN_X"), ("model_inference", "TEST"), ("test", "TEST")]
+    "method, key",
+    [
+        ("forward_backward", "DATALOADER.TRAIN_X.BATCH_SIZE"),
+        ("model_inference", "DATALOADER.TEST.BATCH_SIZE"),
+        ("test", "DATALOADER.TEST.BATCH_SIZE"),
+        ("setup", "--backbone"),
+    ],
 )
-def test_the_advice_names_the_batch_that_was_too_large(run_train, monkeypatch, method, key):
+def test_the_advice_names_what_was_too_large(run_train, monkeypatch, method, key):
     def test(*args, **kwargs):
         raise torch.OutOfMemoryError(CUDA)
 
@@ -131,5 +170,5 @@ def test_the_advice_names_the_batch_that_was_too_large(run_train, monkeypatch, m
 
     monkeypatch.setattr(CLIPFit, method, test if method == "test" else step)
     message = run_train(*SHORT)
-    assert message.startswith(f"error: {CUDA}; a smaller DATALOADER.{key}.BATCH_SIZE ")
+    assert message.startswith(f"error: {CUDA}; a smaller {key} ")
     assert "clipfit/chunks.py" in message and "\n" not in message

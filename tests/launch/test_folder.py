@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from clipfit.io.files import temporary_beside
+from dassl.run_folder import write_config
 from launch import folder as folder_module
 from launch.arguments import parse_args
-from launch.folder import claim, find_trained, run_folder
+from launch.folder import claim, find_trained, finished, run_folder
 from launch.resolve import resolve
 
 PROJECT = Path(__file__).parents[2]
@@ -113,6 +114,62 @@ def test_a_transfer_test_loads_the_model_of_its_source(protocol, trains, epochs,
     assert run_folder(resolved(*test)).parts[:4] == ("output", protocol, "test", "dtd")
     with pytest.raises(FileNotFoundError, match=f"--protocol {trains} .*caltech101.yaml"):
         trained(*test, "RUN.SOURCE", "caltech101")
+
+
+@pytest.mark.parametrize("trainer", ["CoCoOp", "ProGrad", "KgCoOp"])
+@pytest.mark.parametrize("training", ["few_shot", "cross_dataset"])
+@pytest.mark.parametrize("protocol, target", [("cross_dataset", "dtd"), ("domain_shift", "imagenetv2")])
+def test_a_transfer_test_finds_the_model_under_either_protocol_that_trains_it(
+    protocol, target, training, trainer, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    words = ["--trainer", trainer, "--shots", "16", "--seed", "1"]
+    folder = finish(resolve(parse_args([*words, "--protocol", training, "--dataset", "imagenet"])))
+    args = parse_args([*words, "--protocol", protocol, "--dataset", target, "--eval-only"])
+    assert find_trained(args, resolve(args)) == folder
+
+
+def test_the_model_of_the_recipes_own_protocol_comes_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--trainer", "KgCoOp", "--seed", "1"]
+    folders = {
+        one: finish(resolve(parse_args([*words, "--protocol", one, "--dataset", "imagenet"])))
+        for one in ("few_shot", "cross_dataset")
+    }
+    for protocol, target, training in (
+        ("cross_dataset", "dtd", "cross_dataset"),
+        ("domain_shift", "imagenetv2", "few_shot"),
+    ):
+        args = parse_args([*words, "--protocol", protocol, "--dataset", target, "--eval-only"])
+        assert find_trained(args, resolve(args)) == folders[training]
+
+
+def test_a_training_that_another_protocol_has_finished_is_not_done_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--trainer", "KgCoOp", "--seed", "1", "--dataset", "demo", "--protocol"]
+    few_shot, cross, otherwise = (
+        resolve(parse_args([*words, *more]))
+        for more in (["few_shot"], ["cross_dataset"], ["cross_dataset", "OPTIM.MAX_EPOCH", "3"])
+    )
+    for run in (cross, otherwise):
+        run.cfg.OUTPUT_DIR = str(run_folder(run))
+    assert finished(cross, None) is None
+    folder = finish(few_shot)
+    write_config(folder, few_shot.cfg, "python train.py")
+    assert finished(otherwise, None) is None  # that one has other epochs
+
+    found = finished(cross, None)
+    assert found.result is not None and str(folder) == cross.cfg.OUTPUT_DIR
+    assert "the few_shot protocol trains the same model" in found.notes[0]
+
+
+def test_a_damaged_run_of_another_protocol_is_no_reason_not_to_train(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ["--trainer", "KgCoOp", "--seed", "1", "--dataset", "demo", "--protocol"]
+    few_shot, cross = (resolve(parse_args([*words, one])) for one in ("few_shot", "cross_dataset"))
+    (finish(few_shot) / "result.json").write_text("[]")
+    cross.cfg.OUTPUT_DIR = str(run_folder(cross))
+    assert finished(cross, None) is None
 
 
 def test_a_finished_test_needs_no_training_run_any_more(tmp_path, monkeypatch):

@@ -11,11 +11,12 @@ import pytest
 import yaml
 
 from dassl.config import load_yaml
+from dassl.config.identity import digest, experiment
 from grid.plan import plan
 from grid.spec import Spec
 from launch.registered import data_sets
 from launch.resolve import PROJECT
-from report import definitions, selection
+from report import definitions, figures, selection
 from report.definitions import Row, load
 from report.paper import FILE, SHIPPED, Paper
 
@@ -67,6 +68,53 @@ def test_the_shift_model_of_clipfit_is_its_few_shot_run_and_the_cross_dataset_mo
     assert source == [Spec("CLIPFit", "cross_dataset", "imagenet", 16, 1)]
 
 
+@pytest.mark.parametrize("datasets, source", [("paper", "imagenet"), ("demo", "demo")])
+def test_coop_of_the_shift_table_is_the_four_vector_model_of_the_cross_dataset_table(
+    datasets, source, tmp_path
+):
+    wanted = {
+        table: TABLES[table].specs(Selection((datasets,), ("CoOp",), seeds=(1,)))
+        for table in ("table3", "table9")
+    }
+    planned = {table: plan(runs, tmp_path, "data") for table, runs in wanted.items()}
+    trained = [[run for run in set(runs.values()) if not run.needs] for runs in planned.values()]
+    (shift,), (cross,) = trained
+    assert shift.name == cross.name and shift.spec == Spec("CoOp", "cross_dataset", source, 16, 1)
+    tests = [run for run in set(planned["table3"].values()) if run.needs]
+    assert len(tests) == 2 and all(run.needs is shift for run in tests)
+    for run in (shift, *tests):
+        assert (run.config().TRAINER.COOP.N_CTX, run.config().TRAINER.COOP.CTX_INIT) == (4, "a photo of a")
+    notes = " ".join(TABLES["table3"].notes + TABLES["table3"].printed_notes)
+    assert "CoOp is the four-vector model" in notes and "71.51" in notes
+
+
+def test_a_test_of_another_protocols_model_is_given_its_folder(monkeypatch):
+    monkeypatch.chdir(PROJECT)
+    wanted = TABLES["table3"].specs(Selection(("demo",), ("CoOp",), seeds=(1,)))
+    tests = [run for run in set(plan(wanted, "output", "data").values()) if run.needs]
+    for run in tests:
+        given = run.command[run.command.index("--model-dir") + 1]
+        assert given == str(run.needs.folder) == "output/cross_dataset/train/demo/shots_16/CoOp/demo/seed1"
+
+
+@pytest.mark.parametrize(
+    "datasets, shots",
+    [(("imagenet", "demo"), (16,)), pytest.param(("paper", "demo"), (), marks=pytest.mark.slow)],
+    ids=["as transfers train", "all"],
+)
+def test_no_two_trainings_differ_in_the_name_of_their_protocol_only(datasets, shots, tmp_path):
+    every = Selection(datasets, shots=shots, seeds=(1,))
+    shown = [*TABLES.values(), *figures.load(SHIPPED_PAPER).values()]
+    wanted = [run for one in shown for run in one.specs(every)]
+    trained = {}
+    for run in dict.fromkeys(plan(wanted, tmp_path, "data").values()):
+        if not run.spec.eval_only:
+            settings = experiment(run.family)  # all are of one seed
+            del settings["RUN.PROTOCOL"]
+            trained.setdefault(digest(settings), []).append(run.name)
+    assert [names for names in trained.values() if len(names) > 1] == []
+
+
 def test_transfer_is_tested_on_the_familys_targets():
     tested = {spec.dataset for spec in specs("table3") if spec.eval_only}
     assert tested == {"imagenetv2", "imagenet_sketch"}
@@ -100,7 +148,7 @@ def test_every_run_of_every_table_is_a_valid_run_with_a_folder_of_its_own(tmp_pa
     wanted = {spec: record for table in TABLES.values() for spec, record in table.specs(some)}
     planned = plan(wanted.items(), tmp_path, "data")
     assert set(wanted) <= set(planned)
-    assert len({run.name for run in planned.values()}) == len(set(planned))
+    assert len({run.name for run in planned.values()}) == len(set(planned.values()))
 
 
 def test_naming_runs_needs_no_torch():
@@ -233,6 +281,11 @@ def test_a_list_survives_the_command_line(tmp_path):
     [
         ({"trainer": "CLIPFit"}, ValueError, "there: a row lacks name"),
         ({"name": "x", "trainer": "CLIPFit", "confg": "a.yaml"}, KeyError, "did you mean 'config'"),
+        (
+            {"name": "x", "trainer": "CoOp", "trained_by": "cross_data"},
+            ValueError,
+            "there, trained_by: .* did you mean 'cross_dataset'",
+        ),
     ],
 )
 def test_a_broken_row_is_named_with_its_place(entry, error, message):
@@ -275,12 +328,12 @@ def test_overrides_touch_only_what_no_release_says():
         for dataset in PAPER.every
         if SHIPPED_PAPER.overrides(method, dataset, 16)
     }
-    assert touched == {"CLIPAdapter"}
+    assert touched == {"CLIPAdapter", "TipAdapter"}
 
 
 def test_embedded_data_are_never_overridden():
     for table in TABLES.values():
-        assert not any(spec.pairs for spec, _ in table.specs(Selection(("demo",))))
+        assert not any(spec.pairs for spec, _ in table.specs(Selection(("demo",))) if not spec.trained_by)
 
 
 def test_later_overrides_win_and_a_row_wins_over_them():
@@ -296,6 +349,14 @@ def test_a_transfer_test_is_overridden_as_the_training_that_it_loads(tmp_path):
     trained = Row("a", "CLIPAdapter").spec(SHIPPED_PAPER, "imagenet", "few_shot", 16, 1)
     planned = plan([(spec, ()), (trained, ())], tmp_path, "data")
     assert planned[spec].needs is planned[trained]
+
+
+def test_tip_adapter_has_one_prompt_on_imagenet_and_on_the_shifted_images_that_its_model_meets(tmp_path):
+    wanted = [run for run in TABLES["table3"].specs(Selection(methods=("TipAdapter",), seeds=(1,)))]
+    planned = set(plan(wanted, tmp_path, "data").values())
+    prompts = {run.config().DATASET.NAME: run.config().DATASET.PROMPT_TEMPLATE for run in planned}
+    assert prompts == dict.fromkeys(["ImageNet", "ImageNetV2", "ImageNetSketch"], "a photo of a {}.")
+    assert SHIPPED_PAPER.overrides("TipAdapter", "dtd", 16) == {}
 
 
 def test_every_override_has_a_source_and_known_keys(tmp_path):

@@ -18,6 +18,7 @@ from dassl.utils import close_logger
 from grid.spec import Spec
 from report import figures, selection
 from report.figures import features, plots
+from report.figures.definition import RunFigure
 from report.figures.from_tables import BaseNewScatter, FewShotCurves, Gains
 from report.figures.panels import Bars, Cloud, Curve, LinePlot, Scatter
 from report.figures.training import Training
@@ -62,6 +63,15 @@ def few_shot(dataset, config=""):
 def test_every_figure_of_the_paper_that_shows_numbers_is_defined():
     assert [name for name in FIGURES if name.startswith("figure")] == NUMBERED
     assert all(figure.title and figure.caption and figure.source for figure in FIGURES.values())
+
+
+def test_captions_say_which_settings_of_a_figure_are_our_reading():
+    runs = {name: figure for name, figure in FIGURES.items() if isinstance(figure, RunFigure)}
+    assert set(runs) == {f"figure{number}" for number in (3, 4, 5, 7, 8, 9, 10, 11)}
+    for figure in runs.values():
+        assert figure.caption.endswith("Protocol, shots and seed are our reading; the paper gives none.")
+    places = {int(name.removeprefix("figure")): figure.source.split(", ")[1] for name, figure in runs.items()}
+    assert [number for number, place in places.items() if place == "appendix H"] == [7, 8, 9, 10, 11]
 
 
 @pytest.mark.parametrize(
@@ -246,7 +256,7 @@ def outcomes(demo_root, tmp_path_factory):
 
 def panels_of(name, outcomes):
     (sketch,) = FIGURES[name].sketches(DEMO, outcomes)
-    assert sketch.embedded and sketch.note == "4 shots, seed 1."
+    assert sketch.embedded and sketch.note == "few_shot, 4 shots, seed 1."
     return sketch.panels()
 
 

@@ -6,10 +6,32 @@ import os
 import random
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import NamedTuple
 
 from dassl.data.datasets import for_plugins
 from dassl.data.datasets.same_images import warnings_of_lists, warnings_of_names
+
+_list_read = ContextVar("the list whose images are read", default="")
+
+
+@contextmanager
+def reading_only(split: str) -> Iterator[None]:
+    """Construct data sets for a run that reads the images of one list: "test" or "val"; "": of all lists.
+
+    A context, because data sets of plugins are constructed with a config and nothing else.
+    """
+    token = _list_read.set(split)
+    try:
+        yield
+    finally:
+        _list_read.reset(token)
+
+
+def only_list_read() -> str:
+    """The list whose images a run reads; "": it reads all."""
+    return _list_read.get()
 
 
 class Datum:
@@ -153,7 +175,7 @@ class DatasetBase:
     A subclass makes the lists in its constructor and hands them to this one. `val` and `train_u` may be None.
 
     Raises: ValueError if `train_x` is empty or gives one label two names;
-        FileNotFoundError if a listed image does not exist.
+        FileNotFoundError if a listed image does not exist; in a test (`reading_only`) one that is tested on.
     """
 
     dataset_dir = ""  # folder of the data set below DATASET.ROOT
@@ -172,7 +194,8 @@ class DatasetBase:
         self._lab2cname, self._classnames = self.get_lab2cname(train_x)
         name = type(self).__name__
         if not self.lists_folders:
-            check_files(name, train_x, train_u, val, test, advice=self.advice_on_missing())
+            read = {"": (train_x, train_u, val, test), "val": (val or test,), "test": (test,)}
+            check_files(name, *read[only_list_read()], advice=self.advice_on_missing())
         lists = {"train": train_x, "val": val, "test": test}
         listed = {part: None if isinstance(items, FolderImages) else items for part, items in lists.items()}
         for line in (*warnings_of_names(self._lab2cname), *warnings_of_lists(listed)):

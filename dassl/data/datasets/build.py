@@ -1,6 +1,7 @@
 """The registry of data sets and the way from a config to one of them."""
 
 from dassl.config import completed
+from dassl.data.datasets.base_dataset import reading_only
 from dassl.utils import Registry, unknown_name
 
 DATASET_REGISTRY = Registry("DATASET")
@@ -8,6 +9,8 @@ DATASET_REGISTRY = Registry("DATASET")
 
 def build_dataset(cfg):
     """Construct the data set called `cfg.DATASET.NAME`.
+
+    Where nothing trains (`RUN.TEST_ONLY`), only the images of `TEST.SPLIT` need to be there.
 
     Raises: ValueError for a name that no imported module has registered.
     """
@@ -18,7 +21,8 @@ def build_dataset(cfg):
         raise ValueError(unknown_name("data set", name, available))
     if cfg.VERBOSE:
         print(f"Loading dataset: {name}")
-    return DATASET_REGISTRY.get(name)(cfg)
+    with reading_only(cfg.TEST.SPLIT if cfg.RUN.TEST_ONLY else ""):
+        return DATASET_REGISTRY.get(name)(cfg)
 
 
 def stands_upright(name: str) -> bool:

@@ -4,6 +4,7 @@ import os
 import tarfile
 import zipfile
 
+from clipfit.io.commands import pasted
 from dassl.utils import download_url
 
 
@@ -24,7 +25,7 @@ def _download_from_drive(url: str, dst: str) -> None:
     except ImportError as error:
         raise ImportError(
             f"downloading {url} from Google Drive needs the package gdown; "
-            f"pip install gdown, or download it by hand to {dst}"
+            f"{pasted(['python', '-m', 'pip', 'install', 'gdown'])}, or download it by hand to {dst}"
         ) from error
     gdown.download(url, dst, quiet=False)
 

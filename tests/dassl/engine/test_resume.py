@@ -181,3 +181,52 @@ def test_half_a_resume_point_is_named_with_its_cure(tmp_path):
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(ValueError, match=r"resume\.pt is not a readable checkpoint .*cut short.*remove it"):
         read_resume_point(SimpleNamespace(_models={}), tmp_path)
+
+
+def _reshape_model(state):
+    state["models"]["linear"]["weight"] = torch.zeros(7, 3)
+    return "weight of linear", (7, 3)
+
+
+def _reshape_optimizer(state):
+    state["optimizers"]["linear"]["state"][0]["momentum_buffer"] = torch.zeros(7, 3)
+    return "momentum_buffer of parameter 0 in the optimizer of linear", (7, 3)
+
+
+def _reshape_random(state):
+    state["random"]["torch"] = torch.zeros(5, dtype=torch.uint8)
+    return "the state of torch's random generator", (5,)
+
+
+@pytest.mark.parametrize("change", [_reshape_model, _reshape_optimizer, _reshape_random])
+def test_a_tensor_of_another_shape_is_named_with_file_shapes_and_cure(folder, build, interrupt, change):
+    cfg = make_cfg(folder, TRAIN__CHECKPOINT_FREQ=1)
+    interrupt(cfg, epoch=2)
+    path = Path(cfg.OUTPUT_DIR, "resume.pt")
+    state = load_checkpoint(path)
+    key, shape = change(state)
+    save_whole(state, path)
+    held = {file: file.read_bytes() for file in Path(cfg.OUTPUT_DIR).rglob("*.pt*")}
+
+    with pytest.raises(ValueError) as caught:
+        build(cfg).train()
+    message = str(caught.value)
+    assert message.startswith(f"{path} does not fit this run: {key} has shape {shape} there, (")
+    assert "remove that file" in message and "--redo" in message and "\n" not in message
+    assert {file: file.read_bytes() for file in held} == held
+
+    path.unlink()
+    trainer = build(cfg)
+    trainer.train()
+    assert trainer.start_epoch == 2
+
+
+def test_a_resume_point_without_a_tensor_is_named_with_its_cure(folder, build, interrupt):
+    cfg = make_cfg(folder)
+    interrupt(cfg, epoch=1)
+    path = Path(cfg.OUTPUT_DIR, "resume.pt")
+    state = load_checkpoint(path)
+    del state["models"]["linear"]["weight"]
+    save_whole(state, path)
+    with pytest.raises(ValueError, match=r'resume\.pt does not fit this run: .*"weight".*remove that file'):
+        build(cfg).train()

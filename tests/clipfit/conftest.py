@@ -5,7 +5,7 @@ import torch
 
 from clipfit.clip import CLIP
 from clipfit.loading import architecture_arguments, empty_model
-from clipfit.openai import OpenAIModel
+from clipfit.modules import OpenAIModel
 
 
 def small_model(width: int, layers: int) -> OpenAIModel:

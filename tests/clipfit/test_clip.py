@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clipfit.clip import CLIP, normalize
-from clipfit.openai import convert_weights
+from clipfit.modules import convert_weights
 
 
 def test_tower_parameters_keep_openai_names_behind_the_towers(vit_b16):

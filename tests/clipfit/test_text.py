@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from clipfit.clip import CLIP
-from clipfit.openai import END_TOKEN, OpenAIModel, convert_weights
+from clipfit.modules import OpenAIModel, convert_weights
 from clipfit.prompts import fill, tokenize
 from clipfit.text import Prompts
+from clipfit.tokenizer import END_TOKEN
 
 RAGGED = ["cat", "red", "golden retriever", "very old map of a town", "dog", "x-ray", "2012 audi r8 coupe"]
 LONG = [

@@ -13,8 +13,8 @@ The first use draws a data set as PNG files into `<root>/<name>`, with a split f
 the root cannot be written, into `clipfit/<name>` of the user's cache folder ($XDG_CACHE_HOME or ~/.cache).
 The folder appears in one step, whole: several processes may start at once, and a killed one leaves nothing
 that could be taken for a data set. `drawn.json` in it records the digest of all files. It is checked at every
-start, and a folder that was changed is refused, so that the pictures on a machine never change unnoticed. What
-a picture holds is remembered until it is touched (clipfit/io/digests.py).
+start, and a folder that was changed is refused, so that the pictures on a machine never change unnoticed.
+What a picture holds is remembered until it is touched (clipfit/io/digests.py).
 """
 
 import errno

@@ -62,6 +62,10 @@ def test_training_needs_requirements_txt_alone():
     assert needed - set(requirements("requirements-ray.txt")) <= set(requirements("requirements.txt"))
 
 
+def test_nothing_of_ours_imports_the_clip_package():
+    assert not {"clip-anytorch", "setuptools"} & imported(code(*TRAINING, *REPORT))
+
+
 def test_reports_need_what_requirements_report_adds():
     needed = imported([*code(*REPORT), PROJECT / "reproduce.py"])
     added = set(requirements("requirements-report.txt"))

@@ -11,7 +11,7 @@ from clipfit.modules.resnet import ModifiedResNet
 from clipfit.modules.transformer import HEAD_WIDTH, LayerNorm, Transformer, VisionTransformer
 
 TEMPERATURE = 0.07  # before training
-# In the mixed half layout these are float16, and of modules alone their own weights and biases are.
+# In the mixed half layout all parameters of these modules, and those of these names, are float16.
 HALF_MODULES = (nn.Conv1d, nn.Conv2d, nn.Linear, nn.MultiheadAttention)
 HALF_PARAMETERS = ("text_projection", "proj")
 

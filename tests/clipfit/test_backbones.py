@@ -50,7 +50,8 @@ def test_the_size_of_a_known_file_is_told_without_torch(tiny_model, tmp_path, mo
     torch.save(tiny_model.state_dict(), paths[0])
     assert backbones.input_size(str(paths[0])) == 32
     paths[0].rename(paths[1])
-    code = "import sys, clipfit.backbones as b; print(b.input_size(sys.argv[1])); sys.exit('torch' in sys.modules)"
+    code = "import sys; from clipfit import backbones; print(backbones.input_size(sys.argv[1]))"
+    code += "; sys.exit('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, paths[1]], capture_output=True, timeout=60, text=True)
     assert (done.returncode, done.stdout) == (0, "32\n"), done.stderr
     (memory,) = (tmp_path / "cache").rglob(backbones.SIZES)

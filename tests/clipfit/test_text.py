@@ -24,7 +24,7 @@ MANY = [f"{first} {second}" for first in RAGGED[:5] for second in map(str, range
 
 
 def embed_and_encode(model: OpenAIModel, embedded: Tensor, tokens: Tensor) -> Tensor:
-    """The slow, obvious computation: (K, 77, W) embeddings through the package's own blocks -> (K, D)."""
+    """The slow, obvious computation: (K, 77, W) embeddings through the whole model's own blocks -> (K, D)."""
     rows = (embedded + model.positional_embedding.type(model.dtype)).permute(1, 0, 2)
     rows = model.ln_final(model.transformer(rows).permute(1, 0, 2)).type(model.dtype)
     return rows[torch.arange(len(tokens)), tokens.argmax(dim=-1)] @ model.text_projection
@@ -60,7 +60,7 @@ def test_features_and_gradients_of_a_thousand_classes_equal_the_plain_computatio
 
 
 def assert_equals_plain_computation(model: OpenAIModel, names: list[str], template: str) -> None:
-    """Features, and gradients of every tensor of the text tower, against the package's `encode_text`."""
+    """Features, and gradients of every tensor of the text tower, against the whole model's `encode_text`."""
     tokens = tokenize(fill(template, names), names)
     plain, clip = copy.deepcopy(model), CLIP(copy.deepcopy(model))
     weight = torch.randn(len(names), 32, generator=torch.Generator().manual_seed(1))

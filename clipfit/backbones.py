@@ -7,17 +7,20 @@ Resolving a config needs these facts before anything else, so this module import
 
 import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 from clipfit.io.digests import content_digest
-from clipfit.io.files import no_regular_file
+from clipfit.io.files import no_regular_file, read_json, user_cache, write_json
 from clipfit.io.names import unknown_name
+from clipfit.published import OPENAI_SHA256
 
 DEMO = "demo"
 DEMO_FILE = Path(__file__).with_name("demo.pt")
 DEMO_INPUT_SIZE = 48
 
 RANDOM_PREFIX = "random:"
+SIZES = "input_sizes-1.json"  # in the user's cache folder: digest of a checkpoint -> input size
 CHECKPOINT_SUFFIXES = (".pt", ".pth", ".bin")
 
 OPENAI_INPUT_SIZES = {
@@ -30,19 +33,6 @@ OPENAI_INPUT_SIZES = {
     "ViT-B/16": 224,
     "ViT-L/14": 224,
     "ViT-L/14@336px": 336,
-}
-
-# SHA-256 of the files that OpenAI publishes. Source: the addresses of these files, which contain it.
-OPENAI_SHA256 = {
-    "RN50": "afeb0e10f9e5a86da6080e35cf09123aca3b358a0c3e3b6c78a7b63bc04b6762",
-    "RN101": "8fa8567bab74a42d41c5915025a8e4538c3bdbe8804a470a72f30b0d94fab599",
-    "RN50x4": "7e526bd135e493cef0776de27d5f42653e6b4c8bf9e0f653bb11773263205fdd",
-    "RN50x16": "52378b407f34354e150460fe41077663dd5b39c54cd0bfd2b27167a4a06ec9aa",
-    "RN50x64": "be1cfb55d75a9666199fb2206c106743da0f6468c9d327f3e0d0a543a9919d9c",
-    "ViT-B/32": "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af",
-    "ViT-B/16": "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f",
-    "ViT-L/14": "b8cca3fd41ae0c99ba7e8951adf17d267cdb84cd88be6f7c2e0eca1737a03836",
-    "ViT-L/14@336px": "3035c92b350959924f9f00213499208652fc7ea050643e8b385c2dac08641f02",
 }
 
 
@@ -92,9 +82,23 @@ def input_size(name: str) -> int:
         return DEMO_INPUT_SIZE
     if architecture_name(name) in OPENAI_INPUT_SIZES:
         return OPENAI_INPUT_SIZES[architecture_name(name)]
-    from clipfit.weights import architecture_of, read_checkpoint  # only a file needs torch to tell its size
+    return _input_size_of_file(name)
 
-    return architecture_of(read_checkpoint(name), name)["image_resolution"]
+
+def _input_size_of_file(path: str) -> int:
+    """The size is remembered by the file's content: only an unknown file is read, which needs torch."""
+    digest, memory = content_digest(path), user_cache() / SIZES
+    try:
+        known = {key: int(size) for key, size in read_json(memory).items()}
+    except (OSError, ValueError, TypeError, AttributeError):  # not there, or damaged
+        known = {}
+    if digest not in known:
+        from clipfit.weights import architecture_of, read_checkpoint
+
+        known[digest] = architecture_of(read_checkpoint(path), path)["image_resolution"]
+        with suppress(OSError):
+            write_json(known, memory)
+    return known[digest]
 
 
 def weights_digest(name: str) -> str | None:

@@ -1,11 +1,11 @@
-"""CLIP with its two towers as separate modules, over the modules of the `clip` package."""
+"""CLIP with its two towers as separate modules, over the modules of clipfit/modules/."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-from clipfit.openai import OpenAIModel
+from clipfit.modules import OpenAIModel
 from clipfit.text import Prompts, TextEncoder
 
 

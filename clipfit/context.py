@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from clipfit.clip import CLIP
-from clipfit.openai import tokenizer
 from clipfit.prompts import fill, tokenize
 from clipfit.text import Prompts
+from clipfit.tokenizer import encode
 
 POSITIONS = ("end", "middle", "front")  # of the class name
 
@@ -55,7 +55,7 @@ class ContextPrompts:
         with torch.no_grad():
             rows = clip.embed(tokens[:, :total])  # (K, L, W)
         before = {"end": length, "middle": length // 2, "front": 0}[position]
-        order = [_order(length, before, len(tokenizer.encode(name)), total) for name in classnames]
+        order = [_order(length, before, len(encode(name)), total) for name in classnames]
         shared = 1 if per_class else 1 + before
         self.order = torch.tensor(order, device=rows.device)[..., None]  # (K, L, 1)
         self.start, self.rest = rows[:, :1], rows[:, 1 + length :]

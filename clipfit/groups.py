@@ -20,7 +20,6 @@ from torch import nn
 
 from clipfit.clip import CLIP
 from clipfit.group_names import parse
-from clipfit.openai import ResidualAttentionBlock
 
 
 def select(clip: CLIP, groups: Sequence[str] | str) -> dict[str, dict[str, nn.Parameter]]:
@@ -52,15 +51,15 @@ def _parameters(clip: CLIP, group: str) -> Iterator[nn.Parameter]:
     if kind == "all":
         yield from tower.parameters()
         return
-    module_type, of_module = KINDS[kind]
-    modules = [module for module in tower.modules() if isinstance(module, module_type)]
+    words, is_counted, of_module = KINDS[kind]
+    modules = [module for module in tower.modules() if is_counted(module)]
     if not modules:
         possible = [f"text.{known}" for known in (*KINDS, "all")] + ["image.all"]
         raise ValueError(
-            f"{group}: this image tower is a ResNet, which has no {MODULE_WORDS[module_type]}; choose a ViT "
+            f"{group}: this image tower is a ResNet, which has no {words}; choose a ViT "
             f"backbone, or only from {', '.join(possible)}"
         )
-    for index in _indices(group, layers, len(modules), MODULE_WORDS[module_type]):
+    for index in _indices(group, layers, len(modules), words):
         yield from of_module(modules[index])
 
 
@@ -84,20 +83,20 @@ def _indices(group: str, layers: list[dict[str, int]] | None, total: int, what: 
     return list(dict.fromkeys(indices))
 
 
-def _feed_forward(block: ResidualAttentionBlock) -> list[nn.Linear]:
+def _feed_forward(block: nn.Module) -> list[nn.Linear]:
     return [module for module in block.mlp.modules() if isinstance(module, nn.Linear)]
 
 
-def _ffn_proj_bias(block: ResidualAttentionBlock) -> Iterator[nn.Parameter]:
+def _ffn_proj_bias(block: nn.Module) -> Iterator[nn.Parameter]:
     yield _feed_forward(block)[-1].bias
 
 
-def _ffn_bias(block: ResidualAttentionBlock) -> Iterator[nn.Parameter]:
+def _ffn_bias(block: nn.Module) -> Iterator[nn.Parameter]:
     for layer in _feed_forward(block):
         yield layer.bias
 
 
-def _bias(block: ResidualAttentionBlock) -> Iterator[nn.Parameter]:
+def _bias(block: nn.Module) -> Iterator[nn.Parameter]:
     for module in block.modules():
         if isinstance(module, nn.MultiheadAttention):
             yield module.in_proj_bias
@@ -110,11 +109,19 @@ def _layernorm(norm: nn.LayerNorm) -> Iterator[nn.Parameter]:
     yield norm.bias
 
 
-# kind -> modules that its layers count, parameters of one of them
-KINDS: dict[str, tuple[type[nn.Module], Callable[[nn.Module], Iterator[nn.Parameter]]]] = {
-    "ffn_proj_bias": (ResidualAttentionBlock, _ffn_proj_bias),
-    "ffn_bias": (ResidualAttentionBlock, _ffn_bias),
-    "bias": (ResidualAttentionBlock, _bias),
-    "layernorm": (nn.LayerNorm, _layernorm),
+def _is_block(module: nn.Module) -> bool:
+    """A transformer block is what holds an attention and an MLP: ours, and that of the `clip` package."""
+    return isinstance(getattr(module, "attn", None), nn.MultiheadAttention) and hasattr(module, "mlp")
+
+
+def _is_layernorm(module: nn.Module) -> bool:
+    return isinstance(module, nn.LayerNorm)
+
+
+# kind -> what its layers count, in words; whether a module is one; the parameters of one
+KINDS: dict[str, tuple[str, Callable[[nn.Module], bool], Callable[[nn.Module], Iterator[nn.Parameter]]]] = {
+    "ffn_proj_bias": ("transformer blocks", _is_block, _ffn_proj_bias),
+    "ffn_bias": ("transformer blocks", _is_block, _ffn_bias),
+    "bias": ("transformer blocks", _is_block, _bias),
+    "layernorm": ("LayerNorms", _is_layernorm, _layernorm),
 }
-MODULE_WORDS = {ResidualAttentionBlock: "transformer blocks", nn.LayerNorm: "LayerNorms"}

@@ -9,8 +9,9 @@ from torch import Tensor
 
 from clipfit import backbones
 from clipfit.clip import CLIP
-from clipfit.openai import CONTEXT_LENGTH, VOCABULARY_SIZE, OpenAIModel, convert_weights
-from clipfit.weights import HEAD_WIDTH, architecture_of, check_state, fetch_openai, read_checkpoint
+from clipfit.modules import HEAD_WIDTH, OpenAIModel, convert_weights
+from clipfit.tokenizer import CONTEXT_LENGTH, VOCABULARY_SIZE
+from clipfit.weights import architecture_of, check_state, fetch_openai, read_checkpoint
 
 PRECISIONS = ("fp32", "fp16", "amp")
 RANDOM_SEED = 0
@@ -93,9 +94,6 @@ def empty_model(half: bool, **arguments) -> OpenAIModel:
         model = OpenAIModel(**arguments)
     if half:
         convert_weights(model)
-    mask = model.build_attention_mask()  # a plain attribute of the blocks, which no loading would fill
-    for block in model.transformer.resblocks:
-        block.attn_mask = mask
     return model
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from clipfit.openai import CONTEXT_LENGTH, END_TOKEN, START_TOKEN, tokenizer
+from clipfit.tokenizer import CONTEXT_LENGTH, END_TOKEN, START_TOKEN, decode, encode
 
 if TYPE_CHECKING:
     from clipfit.clip import CLIP
@@ -56,7 +56,7 @@ def tokenize(prompts: Sequence[str], classnames: Sequence[str]) -> Tensor:
         )
     tokens = torch.zeros(len(prompts), CONTEXT_LENGTH, dtype=torch.long)
     for row, prompt, name in zip(tokens, prompts, classnames, strict=True):
-        ids = [START_TOKEN, *tokenizer.encode(prompt), END_TOKEN]
+        ids = [START_TOKEN, *encode(prompt), END_TOKEN]
         if len(ids) > CONTEXT_LENGTH:
             raise ValueError(
                 f"the prompt of class {name!r} has {len(ids)} tokens, start and end included; CLIP reads at "
@@ -78,7 +78,7 @@ def untrained_tokens(clip: CLIP, tokens: Tensor, classnames: Sequence[str]) -> l
     for row, name in zip(tokens.tolist(), classnames, strict=True):
         for token in dict.fromkeys(row[: row.index(END_TOKEN)]):
             if token in untrained:
-                found.append((name, tokenizer.decode([token]).strip()))
+                found.append((name, decode([token]).strip()))
     return found
 
 

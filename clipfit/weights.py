@@ -7,24 +7,29 @@ one is opened only if its SHA256 is that of a file OpenAI published.
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
+import urllib.request
 import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from clipfit.io.checkpoints import load_checkpoint, load_published
 from clipfit.io.digests import file_digest
-from clipfit.openai import VOCABULARY_SIZE, package
+from clipfit.modules import HEAD_WIDTH
+from clipfit.published import OPENAI_URLS
+from clipfit.tokenizer import VOCABULARY_SIZE
 
-HEAD_WIDTH = 64  # of every CLIP in OpenAI's layout; the number of heads is in no file
 NOT_WEIGHTS = (
     "input_resolution",
     "context_length",
     "vocab_size",
 )  # numbers that OpenAI's archives also carry
 SHOWN_KEYS = 3
+PATIENCE = 60.0  # seconds to wait for an answer of the server
 WEIGHTS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 COUNTERS = (torch.int64, torch.int32)  # batches that a BatchNorm has seen
 
@@ -41,7 +46,7 @@ def fetch_openai(name: str, cache_dir: str | os.PathLike | None = None) -> Path:
     renamed when it is complete, so any number of processes may ask at once and none ever sees half a file.
     Raises: ConnectionError if the download fails, saying which file to put where by hand
     """
-    url = package._MODELS[name]
+    url = OPENAI_URLS[name]
     digest = _published_digest(url)
     folder = cache_folder(cache_dir)
     target = folder / url.rsplit("/", 1)[1]
@@ -52,12 +57,27 @@ def fetch_openai(name: str, cache_dir: str | os.PathLike | None = None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
-            os.replace(package._download(url, scratch), target)
+            os.replace(_download(url, Path(scratch), digest), target)
     except Exception as error:
         raise ConnectionError(
             f"could not get the weights of {name} from {url} ({error}). Put that file at {target} by hand "
             f"(SHA256 {digest}), or give the path of a copy as MODEL.BACKBONE.NAME"
         ) from error
+    return target
+
+
+def _download(url: str, folder: Path, digest: str) -> Path:
+    """The file at `url`, in `folder`; a bar shows how far it is.
+
+    Raises: OSError of the network and the disk; ValueError if its SHA256 is not `digest`
+    """
+    target = folder / url.rsplit("/", 1)[1]
+    with urllib.request.urlopen(url, timeout=PATIENCE) as answer, open(target, "wb") as file:
+        size = int(answer.headers.get("Content-Length") or 0)
+        with tqdm.wrapattr(answer, "read", total=size or None, desc=f"downloading {target.name}") as source:
+            shutil.copyfileobj(source, file)
+    if file_digest(target) != digest:
+        raise ValueError(f"the checksum of the download is not the SHA256 {digest}")
     return target
 
 
@@ -67,7 +87,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
     Reads OpenAI's JIT archives and saved state dicts, also in {"state_dict": ...} or with `module.` prefixes.
     Raises: FileNotFoundError; ValueError naming the file if it is damaged, holds code, or is no state dict
     """
-    published = {_published_digest(url) for url in package._MODELS.values()}
+    published = {_published_digest(url) for url in OPENAI_URLS.values()}
     content = load_published(path, published) or load_checkpoint(path)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]

@@ -6,6 +6,7 @@ which facts of its own name lie is shipped: of two files that register one name,
 
 from pathlib import Path
 
+from clipfit.clip_package import prepare_import_of_clip
 from dassl.config.facts import read_folder
 from dassl.data.datasets import DATASET_REGISTRY
 from dassl.utils import import_folder
@@ -15,6 +16,7 @@ _FACTS = read_folder(Path(__file__).parent)
 # What works on data folders (`python -m datasets.doctor`): training does not need it.
 _TOOLS = ("doctor", "prepare", "tools")
 
+prepare_import_of_clip()
 import_folder(DATASET_REGISTRY, __name__, __path__, _FACTS, _TOOLS)
 
 # Trainers read no files: a class hands them its templates, which it has from its facts, if not from itself.

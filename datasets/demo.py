@@ -14,6 +14,7 @@ the root cannot be written, into `clipfit/<name>` of the user's cache folder ($X
 The folder appears in one step, whole: several processes may start at once, and a killed one leaves nothing
 that could be taken for a data set. `drawn.json` in it records the digest of all files. It is checked at every
 start, and a folder that was changed is refused, so that the pictures on a machine never change unnoticed.
+What a picture holds is remembered until it is touched (clipfit/io/digests.py).
 """
 
 import errno

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clipfit.context import ContextPrompts, embed_words
-from clipfit.openai import tokenizer
+from clipfit.tokenizer import encode
 from clipfit.vision import check_transformer, encode_with_prompts
 from dassl.engine import TRAINER_REGISTRY
 
@@ -65,7 +65,7 @@ class MaPLe(CLIPTrainer):
     def initial_context(self) -> tuple[str, Tensor]:
         """Words of the prompts, and vectors (M, W) for the first M of their tokens; the others stay words."""
         words, length = initial_phrase(self.hp.CTX_INIT, self.phrase), self.hp.N_CTX
-        if words and len(tokenizer.encode(words)) >= length:
+        if words and len(encode(words)) >= length:
             return words, embed_words(self.clip, words, length)
         if words:
             print(f"Note: CTX_INIT is not used: {words!r} has fewer than N_CTX {length} tokens; random start")

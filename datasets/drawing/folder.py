@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
+from clipfit.io.digests import content_digests
 from clipfit.io.files import remove_leftovers, temporary_beside
 from dassl.utils import read_json, write_json
 from datasets.drawing import picture
@@ -98,9 +99,11 @@ def _digest(folder: Path) -> str:
     """sha256 over names and bytes of all pictures and the split file; hidden files do not count."""
     total = hashlib.sha256()
     images = [path for path in folder.glob("images/*/*") if not path.name.startswith(".")]
-    for path in sorted([folder / SPLIT_FILE, *images]):
+    paths = sorted([folder / SPLIT_FILE, *images])
+    digests = content_digests(paths)  # remembered while nobody touches the files
+    for path, digest in zip(paths, digests, strict=True):
         total.update(path.relative_to(folder).as_posix().encode() + b"\0")
-        total.update(hashlib.sha256(path.read_bytes()).digest())
+        total.update(bytes.fromhex(digest))
     return total.hexdigest()
 
 

@@ -31,8 +31,9 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from clipfit.io.commands import PATH  # noqa: E402
-from clipfit.openai import CONTEXT_LENGTH, VOCABULARY_SIZE, OpenAIModel, package  # noqa: E402
-from clipfit.prompts import ENSEMBLE, PLAIN  # noqa: E402
+from clipfit.modules import OpenAIModel  # noqa: E402
+from clipfit.prompts import ENSEMBLE, PLAIN, tokenize  # noqa: E402
+from clipfit.tokenizer import CONTEXT_LENGTH, VOCABULARY_SIZE  # noqa: E402
 from datasets.demo import HELD_OUT  # noqa: E402
 from datasets.drawing.picture import COLORS, PATTERNS, PLATES, SHAPES, SIZE, draw  # noqa: E402
 from launch.registered import data_sets  # noqa: E402
@@ -79,7 +80,7 @@ def render_all(names: list[str], count: int, seed: int, processes: int) -> np.nd
 def known_tokens(names: list[str]) -> Tensor:
     """Ids of all tokens of captions, ascending; the first is padding, the last the end token."""
     captions = [*(PLAIN.format(name) for name in names), *(t.format(names[0]) for t in SPECIFIC)]
-    return package.tokenize(captions).unique()
+    return tokenize(captions, captions).unique()
 
 
 def write_captions(names: list[str], rng: np.random.Generator, context: int) -> list[str]:
@@ -114,7 +115,8 @@ def batches(names, pictures, known, args) -> Iterator[tuple[Tensor, Tensor, Tens
     for step in range(args.steps):
         chosen = rng.choice(len(names), args.classes, replace=False)
         context = rng.integers(1, 17) if step % 8 == 7 else 0
-        tokens = package.tokenize(write_captions([names[k] for k in chosen], rng, context))
+        captions = write_captions([names[k] for k in chosen], rng, context)
+        tokens = tokenize(captions, captions)
         tokens = tokens[:, : tokens.argmax(dim=1).max() + 1]  # nothing behind the last end token is ever read
         images = augment(pictures[chosen[rows], rng.integers(pictures.shape[1], size=len(rows))], rng)
         yield torch.searchsorted(known, tokens.contiguous()), images, torch.from_numpy(rows)
@@ -137,10 +139,7 @@ def new_model(tokens: int) -> OpenAIModel:
 
 
 def text_features(model: OpenAIModel, tokens: Tensor) -> Tensor:
-    """Unit features (K, D) of token ids (K, L), L <= 77; the model's causal mask is cut to L."""
-    mask = model.build_attention_mask()[: tokens.shape[1], : tokens.shape[1]]
-    for block in model.transformer.resblocks:
-        block.attn_mask = mask
+    """Unit features (K, D) of token ids (K, L), L <= 77."""
     return F.normalize(model.encode_text(tokens), dim=-1)
 
 

@@ -5,11 +5,11 @@ import torch
 
 from clipfit.clip import CLIP
 from clipfit.loading import architecture_arguments, empty_model
-from clipfit.openai import OpenAIModel
+from clipfit.modules import OpenAIModel
 
 
 def small_model(width: int, layers: int) -> OpenAIModel:
-    """The `clip` package's own model with heads of width 64 and no weight at a special value (such as 0)."""
+    """OpenAI's whole model with heads of width 64 and no weight at a special value (such as 0)."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         model = OpenAIModel(

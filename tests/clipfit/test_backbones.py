@@ -44,6 +44,22 @@ def test_a_file_is_named_by_its_stem_and_tells_its_own_size(tiny_model, tmp_path
     assert backbones.slug(path) == "my-clip"
 
 
+def test_the_size_of_a_known_file_is_told_without_torch(tiny_model, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    paths = [tmp_path / "my-clip.pt", tmp_path / "moved.pt"]
+    torch.save(tiny_model.state_dict(), paths[0])
+    assert backbones.input_size(str(paths[0])) == 32
+    paths[0].rename(paths[1])
+    code = "import sys; from clipfit import backbones; print(backbones.input_size(sys.argv[1]))"
+    code += "; sys.exit('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code, paths[1]], capture_output=True, timeout=60, text=True)
+    assert (done.returncode, done.stdout) == (0, "32\n"), done.stderr
+    (memory,) = (tmp_path / "cache").rglob(backbones.SIZES)
+    for damage in ("[1]", "{", '{"a": null}'):
+        memory.write_text(damage)
+        assert backbones.input_size(str(paths[1])) == 32
+
+
 @pytest.mark.parametrize(
     "name, nearest",
     [("ViT-B/61", "ViT-B/16"), ("vit-b/16", "ViT-B/16"), ("random:RN5", "random:RN50"), ("dmo", "demo")],

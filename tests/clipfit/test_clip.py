@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from clipfit.clip import CLIP, normalize
-from clipfit.openai import convert_weights
+from clipfit.modules import convert_weights
 
 
 def test_tower_parameters_keep_openai_names_behind_the_towers(vit_b16):
@@ -25,7 +25,7 @@ def test_tower_parameters_keep_openai_names_behind_the_towers(vit_b16):
     }
 
 
-def test_image_features_are_those_of_the_package(tiny_model):
+def test_image_features_are_those_of_the_whole_model(tiny_model):
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(CLIP(tiny_model).encode_image(images), tiny_model.encode_image(images))

@@ -10,11 +10,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import torch
 
-from clipfit import backbones, loading
+from clipfit import backbones, loading, weights
 from clipfit.groups import select
 from clipfit.io.digests import file_digest
 from clipfit.loading import architecture_arguments, empty_model, load_clip
-from clipfit.openai import package
 from clipfit.prompts import tokenize
 from clipfit.weights import fetch_openai, read_checkpoint
 
@@ -239,7 +238,9 @@ def test_a_foreign_jit_archive_is_refused_and_told_how_to_convert(archive):
 
 
 def test_a_published_jit_archive_is_opened_without_a_warning(archive, tiny_model, monkeypatch):
-    monkeypatch.setattr(package, "_MODELS", {"RN50": f"https://example.org/{file_digest(archive)}/RN50.pt"})
+    monkeypatch.setattr(
+        weights, "OPENAI_URLS", {"RN50": f"https://example.org/{file_digest(archive)}/RN50.pt"}
+    )
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         clip = load_clip(str(archive))
@@ -264,7 +265,7 @@ def server(tmp_path, monkeypatch, checkpoint):
     thread.start()
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     url = f"http://127.0.0.1:{httpd.server_port}/{folder.name}/ViT-B-32.pt"
-    monkeypatch.setattr(package, "_MODELS", {"ViT-B/32": url})
+    monkeypatch.setattr(weights, "OPENAI_URLS", {"ViT-B/32": url})
     yield asked, folder / "ViT-B-32.pt"
     httpd.shutdown()
     thread.join()
@@ -311,7 +312,7 @@ def test_a_wrong_download_is_never_kept(server, tmp_path):
 def test_without_a_network_the_error_says_which_file_to_put_where(tmp_path, monkeypatch):
     url = "http://127.0.0.1:9/0123abc/ViT-B-32.pt"
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(package, "_MODELS", {"ViT-B/32": url})
+    monkeypatch.setattr(weights, "OPENAI_URLS", {"ViT-B/32": url})
     with pytest.raises(ConnectionError) as error:
         load_clip("ViT-B/32", cache_dir=tmp_path)
     assert url in str(error.value)

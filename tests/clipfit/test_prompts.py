@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from clipfit.clip import CLIP
-from clipfit.openai import package
 from clipfit.prompts import ENSEMBLE, choose_template, fill, tokenize, untrained_tokens
+from clipfit.tokenizer import encode
 
 TEXTURE = {"default": "{} texture.", "kgcoop": "a photo of a {}, a type of texture."}
 
@@ -42,12 +42,13 @@ def test_fill_turns_underscores_to_spaces_and_leaves_the_rest():
     assert all(fill(template, ["cat"]) for template in ENSEMBLE)
 
 
-def test_tokens_are_those_of_the_package():
-    names = ["cat", "Golden  Retriever", "caf&amp;eacute;", "日本"]
-    prompts = fill("a photo of a {}.", names)
-    tokens = tokenize(prompts, names)
-    assert tokens.dtype == torch.int64
-    assert torch.equal(tokens, package.tokenize(prompts))
+def test_tokens_are_start_text_and_end_then_zeros():
+    tokens = tokenize(fill("a photo of a {}.", ["cat", "Golden  Retriever"]), ["cat", "Golden  Retriever"])
+    assert tokens.dtype == torch.int64 and tokens.shape == (2, 77)
+    # as OpenAI's own tokenizer gives them
+    assert tokens[0, :8].tolist() == [49406, 320, 1125, 539, 320, 2368, 269, 49407]
+    assert tokens[1, 5:9].tolist() == [3878, 28394, 269, 49407]
+    assert tokens[0, 8:].sum() == tokens[1, 9:].sum() == 0
 
 
 def test_a_prompt_that_does_not_fit_names_its_class_and_length():
@@ -70,7 +71,7 @@ def test_tokens_without_embedding_are_named_with_their_class(tiny_model):
     names = ["dog", "red cat", "cat cat"]
     tokens = tokenize(fill("a {}.", names), names)
     assert untrained_tokens(clip, tokens, names) == []
-    cat = package._tokenizer.encode("cat")[0]
+    cat = encode("cat")[0]
     saved = clip.token_embedding.weight[cat].clone()
     with torch.no_grad():
         clip.token_embedding.weight[cat] = 0

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from clipfit.clip import CLIP
-from clipfit.openai import END_TOKEN, OpenAIModel, convert_weights
+from clipfit.modules import OpenAIModel, convert_weights
 from clipfit.prompts import fill, tokenize
 from clipfit.text import Prompts
+from clipfit.tokenizer import END_TOKEN
 
 RAGGED = ["cat", "red", "golden retriever", "very old map of a town", "dog", "x-ray", "2012 audi r8 coupe"]
 LONG = [
@@ -23,7 +24,7 @@ MANY = [f"{first} {second}" for first in RAGGED[:5] for second in map(str, range
 
 
 def embed_and_encode(model: OpenAIModel, embedded: Tensor, tokens: Tensor) -> Tensor:
-    """The slow, obvious computation: (K, 77, W) embeddings through the package's own blocks -> (K, D)."""
+    """The slow, obvious computation: (K, 77, W) embeddings through the whole model's own blocks -> (K, D)."""
     rows = (embedded + model.positional_embedding.type(model.dtype)).permute(1, 0, 2)
     rows = model.ln_final(model.transformer(rows).permute(1, 0, 2)).type(model.dtype)
     return rows[torch.arange(len(tokens)), tokens.argmax(dim=-1)] @ model.text_projection
@@ -59,7 +60,7 @@ def test_features_and_gradients_of_a_thousand_classes_equal_the_plain_computatio
 
 
 def assert_equals_plain_computation(model: OpenAIModel, names: list[str], template: str) -> None:
-    """Features, and gradients of every tensor of the text tower, against the package's `encode_text`."""
+    """Features, and gradients of every tensor of the text tower, against the whole model's `encode_text`."""
     tokens = tokenize(fill(template, names), names)
     plain, clip = copy.deepcopy(model), CLIP(copy.deepcopy(model))
     weight = torch.randn(len(names), 32, generator=torch.Generator().manual_seed(1))

@@ -4,10 +4,12 @@ import errno
 import json
 import multiprocessing
 import os
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from clipfit.io import digests
 from clipfit.io.files import temporary_beside
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets import demo
@@ -182,3 +184,19 @@ def test_a_root_that_cannot_be_written_falls_back_to_the_users_cache(
     assert data.dataset_dir == str(used) and data.test[0].impath.startswith(str(used))
     assert f"using {used}" in capsys.readouterr().out
     assert not root.exists()
+
+
+def test_pictures_that_nobody_touched_are_read_for_their_digest_once(few_pictures, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(digests, "SETTLED", -3600 * 10**9)  # they were drawn a moment ago
+    folder = tmp_path / "demo"
+    drawn.draw_once(folder, demo.DEMO, "lamp", demo.PER_CLASS)
+    read = []
+    monkeypatch.setattr(digests, "file_digest", lambda path: read.append(Path(path)) or "0" * 64)
+    drawn.check_drawn(folder)
+    assert read == []
+    changed = next(folder.glob("images/*/*.png"))
+    changed.write_bytes(changed.read_bytes()[::-1])
+    with pytest.raises(ValueError, match="changed after drawing"):
+        drawn.check_drawn(folder)
+    assert read == [changed]

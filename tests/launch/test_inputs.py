@@ -183,9 +183,9 @@ def test_the_backbone_is_known_by_content_and_openais_by_what_is_published(root,
     copy = tmp_path / "my_clip.pt"
     shutil.copy(DEMO_FILE, copy)
     assert read(root, "--backbone", copy) == read(root)
-    from clipfit.openai import package
+    from clipfit.published import OPENAI_URLS
 
-    for name, url in package._MODELS.items():
+    for name, url in OPENAI_URLS.items():
         published = read_inputs(config(root, "--backbone", name)).digests["backbone"]
         assert published == url.split("/")[-2], name
     assert read(root, "--backbone", "random:ViT-B/32")["backbone"] is None

@@ -9,7 +9,8 @@ import torch
 import datasets  # noqa: F401 - registers
 import trainers  # noqa: F401
 from clipfit import loading
-from clipfit.openai import VOCABULARY_SIZE, OpenAIModel
+from clipfit.modules import OpenAIModel
+from clipfit.tokenizer import VOCABULARY_SIZE
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import set_random_seed
 from launch.arguments import parse_args

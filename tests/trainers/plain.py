@@ -1,20 +1,21 @@
 """The slow, obvious computation that methods are tested against.
 
-77 tokens through the clip package's own modules, nothing cached, shared or cut; SGD and the schedule from
-their formulas.
+77 tokens through OpenAI's whole model (clipfit/modules/), nothing cached, shared or cut; SGD and the
+schedule from their formulas.
 """
 
 import math
 
 import torch
 
-from clipfit.openai import OpenAIModel, package
+from clipfit.modules import OpenAIModel
+from clipfit.prompts import tokenize
 
 LR, MOMENTUM, DECAY = 0.002, 0.9, 5e-4
 
 
 def plain_clip(path) -> OpenAIModel:
-    """The tests' small CLIP as a module of the clip package, frozen."""
+    """The tests' small CLIP as OpenAI's whole model, frozen."""
     model = OpenAIModel(32, 48, 3, 64, 8, 77, 49_408, 64, 1, 3)
     model.load_state_dict(torch.load(path))
     return model.eval().requires_grad_(False)
@@ -26,7 +27,7 @@ def unit(x):
 
 def embed(model, texts):
     """Token ids and their embeddings (K, 77, W)."""
-    tokens = package.tokenize(texts)
+    tokens = tokenize(texts, texts)
     return tokens, model.token_embedding(tokens)
 
 

@@ -7,19 +7,19 @@ import torch
 from torch.nn import functional as F
 
 from clipfit import loading
-from clipfit.openai import convert_weights, package
-from clipfit.prompts import fill
+from clipfit.modules import convert_weights
+from clipfit.prompts import fill, tokenize
 from dassl.utils import load_checkpoint, save_checkpoint
 from tests.trainers.plain import LR, SGD, plain_clip, rate, record_training, unit
 
 
 class PlainCLIPFit:
-    """The method from its formulas over the clip package's own forward: encode_text reads all 77 tokens."""
+    """The method from its formulas over OpenAI's whole model: encode_text reads all 77 tokens."""
 
     def __init__(self, model, names, beta, regularizer):
         self.model, self.beta, self.regularizer = model, beta, regularizer
         self.teacher = copy.deepcopy(model)
-        self.tokens = package.tokenize(fill("a photo of a {}.", names))
+        self.tokens = tokenize(fill("a photo of a {}.", names), names)
         model.requires_grad_(False)
         self.biases = [block.mlp.c_proj.bias for block in model.transformer.resblocks]
         self.start = [bias.clone() for bias in self.biases]
@@ -100,7 +100,8 @@ def test_every_precision_optimises_the_same_loss(precision, tolerance, regulariz
 def test_an_fp16_teacher_gives_the_original_codes_kd_term(build, small_clip):
     trainer = build("CLIPFit", "--backbone=" + str(small_clip), "TRAINER.CLIPFIT.TEACHER_PREC", "fp16")
     half = plain_clip(small_clip)
-    tokens = package.tokenize(fill("a photo of a {}.", trainer.dm.dataset.classnames))
+    names = trainer.dm.dataset.classnames
+    tokens = tokenize(fill("a photo of a {}.", names), names)
     student = unit(half.encode_text(tokens))
     convert_weights(half)
     teacher = unit(half.encode_text(tokens))

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from clipfit import tokenizer
 from clipfit.context import ContextPrompts
 from clipfit.loading import load_clip
-from clipfit.openai import tokenizer
 from tests.trainers.plain import LR, SGD, embed, encode, logits, plain_clip, rate, record_training
 
 NAMES = ["cat", "very old map of a town", "x-ray", "dog"]

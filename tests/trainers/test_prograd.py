@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clipfit.openai import tokenizer
+from clipfit import tokenizer
 from clipfit.prompts import fill
 from dassl.utils import read_json
 from tests.trainers.plain import LR, SGD, embed, encode, logits, plain_clip, rate, record_training

@@ -162,7 +162,7 @@ def test_shared_tokens_are_computed_once_and_nothing_behind_the_end_is(tiny_mode
     assert computed == [shared + own]
 
 
-def test_half_precision_matches_the_package_in_half_precision(tiny_model):
+def test_half_precision_matches_the_whole_model_in_half_precision(tiny_model):
     half = copy.deepcopy(tiny_model)
     convert_weights(half)
     tokens = tokenize(fill("a photo of a {}.", RAGGED), RAGGED)

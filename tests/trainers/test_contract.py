@@ -271,7 +271,7 @@ def test_the_result_states_precision_and_template(small, small_clip, result):
     assert (record["precision"], record["template"]) == ("amp fp16", "a photo of a {}.")
     assert record["trainable_params"] == 1216 and record["extras"] == []
     assert (record["backbone"], record["epoch"], record["max_epoch"]) == (str(small_clip), 1, 1)
-    assert json.loads(Path(trainer.output_dir, "environment.json").read_text())["packages"]["clip-anytorch"]
+    assert json.loads(Path(trainer.output_dir, "environment.json").read_text())["packages"]["torch"]
 
 
 @pytest.mark.parametrize("own, extras", [(True, ["val epoch"]), (False, ["test epoch"])])

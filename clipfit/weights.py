@@ -16,7 +16,9 @@ from torch import Tensor
 
 from clipfit.io.checkpoints import load_checkpoint, load_published
 from clipfit.io.digests import file_digest
+from clipfit.io.downloads import download
 from clipfit.openai import VOCABULARY_SIZE, package
+from clipfit.openai_files import instead_of, places_of
 
 HEAD_WIDTH = 64  # of every CLIP in OpenAI's layout; the number of heads is in no file
 NOT_WEIGHTS = (
@@ -39,7 +41,7 @@ def fetch_openai(name: str, cache_dir: str | os.PathLike | None = None) -> Path:
 
     The checksum is verified in either case. A download goes to a folder of its own beside the target and is
     renamed when it is complete, so any number of processes may ask at once and none ever sees half a file.
-    Raises: ConnectionError if the download fails, saying which file to put where by hand
+    Raises: ConnectionError with what each place answered, which file to put where by hand, what else loads
     """
     url = package._MODELS[name]
     digest = _published_digest(url)
@@ -52,11 +54,13 @@ def fetch_openai(name: str, cache_dir: str | os.PathLike | None = None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
-            os.replace(package._download(url, scratch), target)
-    except Exception as error:
+            fresh = Path(scratch, target.name)
+            download(places_of(url), fresh)
+            os.replace(fresh, target)
+    except OSError as error:
         raise ConnectionError(
-            f"could not get the weights of {name} from {url} ({error}). Put that file at {target} by hand "
-            f"(SHA256 {digest}), or give the path of a copy as MODEL.BACKBONE.NAME"
+            f"could not get the weights of {name}:\n{error}\nPut that file at {target} by hand (SHA256 "
+            f"{digest}), or give the path of {instead_of(target.name)} as MODEL.BACKBONE.NAME"
         ) from error
     return target
 

@@ -142,8 +142,8 @@ def test_imagenetv2_is_examined_too(tmp_path, state):
     state(replace(known.find("imagenetv2"), classes=3, test=3))
     assert wrong(tmp_path, "imagenetv2") == {}
     (folder / "classnames.txt").unlink()
-    text, advice = wrong(tmp_path, "imagenetv2")["file"]
-    assert text == "classnames.txt does not exist"
+    text, advice = wrong(tmp_path, "imagenetv2")["lists"]  # there are 1,000 names beside the code
+    assert "997 of the folders 0 to 999 do not exist" in text
     assert advice.endswith(f"python -m datasets.prepare imagenetv2 --root {tmp_path}")
 
 

@@ -1,0 +1,54 @@
+"""Asking whether an address still has its file, without fetching it."""
+
+import http.client
+import urllib.error
+import urllib.request
+from typing import NamedTuple
+
+from clipfit.io.downloads import request, what_happened
+from clipfit.io.places import FilePlace
+
+
+class _SameMethod(urllib.request.HTTPRedirectHandler):
+    """HEAD stays HEAD where an address has moved, as in Python 3.13."""
+
+    def redirect_request(self, req, *rest):
+        moved = super().redirect_request(req, *rest)
+        if moved is not None:
+            moved.method = req.get_method()
+        return moved
+
+
+_OPENER = urllib.request.build_opener(_SameMethod)
+NO_HEAD = (403, 405, 501)  # answers of servers that know GET only
+
+
+class HeadAnswer(NamedTuple):
+    alive: bool
+    text: str  # "200", or what happened
+    size: int  # bytes; 0: not said
+
+
+def ask(place: FilePlace, timeout: float = 30.0) -> HeadAnswer:
+    """What an address answers to HEAD; to GET of one byte where the server refuses HEAD."""
+    address = place.address
+    if place.drive:
+        address = f"https://drive.google.com/uc?export=download&id={place.drive}"
+    try:
+        try:
+            with _OPENER.open(request(address, method="HEAD"), timeout=timeout) as response:
+                return _answer(place, response.status, int(response.headers.get("Content-Length") or 0))
+        except urllib.error.HTTPError as error:
+            if error.code not in NO_HEAD:
+                raise
+        with _OPENER.open(request(address, {"Range": "bytes=0-0"}), timeout=timeout) as response:
+            size = response.headers.get("Content-Range", "").rpartition("/")[2]
+            return _answer(place, response.status, int(size) if size.isdecimal() else 0)
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return HeadAnswer(False, what_happened(error), 0)
+
+
+def _answer(place: FilePlace, status: int, size: int) -> HeadAnswer:
+    if place.url and place.size and size and size != place.size:
+        return HeadAnswer(False, f"{status}, another size", size)
+    return HeadAnswer(True, str(status), 0 if place.drive else size)  # Drive answers with a page

@@ -1,0 +1,31 @@
+"""A server, and data sets whose files it has."""
+
+from dataclasses import replace
+
+import pytest
+
+from clipfit.io import downloads
+from datasets.tools import known
+from tests.web import Server
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setattr(downloads, "PATIENCE", downloads.Patience(attempts=2, pause=0, timeout=0.2))
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def sources(monkeypatch):
+    """Replace the sources of a data set."""
+
+    def replace_sources(name, *sources):
+        changed = replace(known.find(name), sources=sources)
+        entries = tuple(changed if entry.name == name else entry for entry in known.entries())
+        monkeypatch.setattr(known, "entries", lambda: entries)
+        monkeypatch.setattr(known, "published", lambda: {})
+        return changed
+
+    return replace_sources

@@ -94,7 +94,7 @@ class _Work:
             elif source.candidates:
                 work.append((source, source.candidates[0], True))
         if missing:
-            for line in strangers(self.entry.checked_sources, self.folder):
+            for line in strangers(self.entry.checked_sources, self.folder, self.root):
                 print(f"note: {line}")
         check_room(self.entry.registry, work, self.folder)
 

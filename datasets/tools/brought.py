@@ -32,11 +32,16 @@ def recognise(
     return next(((found[key], wanted[key]) for key in wanted if key in found), None)
 
 
-def strangers(sources: Sequence[Source], folder: Path) -> Iterator[str]:
-    """A line for each archive in the data set's folder that is none of the known files."""
+def strangers(sources: Sequence[Source], folder: Path, root: Path) -> Iterator[str]:
+    """A line for each archive in the data set's folder that is none of the known files.
+
+    In the data root, where other data sets' lie, these are files with the name of a known one.
+    """
     known = [one for source in sources for one in source.known_files if one.file.endswith(ARCHIVES)]
-    for path in _files(folder):
-        if path.suffix in ARCHIVES and not identify(path, sources, folder):
+    names = {one.file for one in known}
+    for path in _files(folder, root):
+        may_be = path.suffix in ARCHIVES if path.parent == folder else path.name in names
+        if may_be and not identify(path, sources, folder):
             yield f"{path} is not used: it has {path.stat().st_size:,} bytes, and is none of {_listed(known)}"
 
 

@@ -28,6 +28,7 @@ def report(entries: Iterable[Entry], weights: dict[str, list[FilePlace]]) -> int
     with ThreadPoolExecutor(AT_ONCE) as pool:
         answers: dict[FilePlace, HeadAnswer] = dict(zip(places, pool.map(ask, places), strict=True))
     rows = [(name, file, *_shown(answers[place]), place.address) for name, _, file, place in asked]
+    rows = list(dict.fromkeys(rows))  # a bundle is a candidate of several parts
     print(tabulate(rows, HEADER, disable_numparse=True, colalign=("left", "left", "left", "right", "left")))
     parts = {(name, part) for name, part, *_ in asked if part}
     alive = {(name, part) for name, part, _, place in asked if answers[place].alive}

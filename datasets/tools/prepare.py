@@ -67,6 +67,8 @@ def main(argv: list[str] | None = None) -> int:
             print(f"  {', '.join(files)}\n      {reason}")
         again = ["python", "-m", "datasets.prepare", entry.name, "--root", args.root]
         print(f"Then run this command again: {pasted(again)}")
+        if not args.mirror and any(one.mirror for source, _ in open_tasks for one in source.candidates):
+            print(f"Or let it fetch the copies by third parties: {pasted([*again, '--mirror'])}")
     return 0 if healthy and not open_tasks else 1
 
 

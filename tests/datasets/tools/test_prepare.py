@@ -96,6 +96,7 @@ def test_a_login_is_asked_for_by_file_name_and_the_file_accepted(sources, tmp_pa
         f"To be put there by hand, into {tmp_path / 'stanford_cars'}:\n  cars.tgz\n      log in at x\n" in out
     )
     assert out.endswith(f"python -m datasets.prepare stanford_cars --root {tmp_path}\n")
+    assert "--mirror" not in out
 
     (tmp_path / "stanford_cars/cars.tgz").write_bytes(tar_of(folder_of("somewhere/cars_train", "1.jpg")))
     prepare.main(command)
@@ -130,6 +131,16 @@ def test_an_archive_of_another_name_that_is_not_known_is_mentioned(server, sourc
     said = capsys.readouterr().out
     assert "from_a_friend.zip is not used: it has 5 bytes, and is none of EuroSAT.zip (" in said
     assert said.index("from_a_friend") < said.index("downloaded")
+
+
+def test_a_file_in_the_data_root_that_only_has_the_name_is_mentioned(server, sources, tmp_path, capsys):
+    server.files["EuroSAT.zip"] = EUROSAT
+    for name in ("EuroSAT.zip", "of_another_data_set.zip"):
+        (tmp_path / name).write_bytes(b"x" * 5)
+    bring.prepare(sources("eurosat", eurosat(server)), tmp_path)
+    said = capsys.readouterr().out
+    assert f"{tmp_path / 'EuroSAT.zip'} is not used: it has 5 bytes" in said and "of_another" not in said
+    assert (tmp_path / "EuroSAT.zip").read_bytes() == b"x" * 5
 
 
 def test_only_files_of_a_fitting_size_are_read(server, sources, tmp_path, monkeypatch):
@@ -259,7 +270,9 @@ def test_where_nobody_can_be_asked_nothing_is_fetched_without_the_flag(server, s
     command = ["eurosat", "--root", str(tmp_path)]
     assert mirrors.terminal() is None
     assert prepare.main(command) == 1 and server.asked == []
-    assert "by a friend; --mirror fetches it" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "by a friend; --mirror fetches it" in said
+    assert said.endswith(f"python -m datasets.prepare eurosat --root {tmp_path} --mirror\n")
     prepare.main([*command, "--mirror"])
     assert server.paths == ["EuroSAT.zip"]
     assert origins(tmp_path / "eurosat")["EuroSAT.zip"]["mirror"] == "by a friend"

@@ -7,7 +7,15 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from clipfit.io.downloads import Patience
+
+EAGER = Patience(attempts=3, pause=0)  # never waits between attempts
+SHORT = Patience(attempts=2, pause=0, timeout=0.4)  # gives up a server that is slow
 CERTIFICATE = Path(__file__).parent / "fixtures/tls/self_signed.pem"  # of nobody, made for tests
+
+
+def patience_for(fault):
+    return SHORT if fault == "slow" else EAGER
 
 
 class Server:

@@ -106,7 +106,8 @@ class _Work:
             return f"{source.by_hand}; {source.needs} is needed with it"
         if brought := self._recognise(source):
             archive, candidate = brought
-            print(f"{source.file}: {archive} is used")
+            given = ", ".join(candidate.bundle or source.results)
+            print(f"{archive} is {candidate.file}, by its {candidate.known_by}: used for {given}")
             origin = f"brought by hand as {archive.name}"
         else:
             try:

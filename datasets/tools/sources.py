@@ -52,6 +52,11 @@ class Candidate:
         """What tells one file from another, wherever they are."""
         return self.file, self.place.checksum, self.bundle
 
+    @property
+    def known_by(self) -> str:
+        """What a file that lies there is recognised by."""
+        return "checksum" if self.place.checksum else "size" if self.place.size else "name"
+
 
 @dataclass(frozen=True)
 class Source:

@@ -16,7 +16,7 @@ from clipfit.loading import architecture_arguments, empty_model, load_clip
 from clipfit.openai import package
 from clipfit.prompts import tokenize
 from clipfit.weights import fetch_openai, read_checkpoint
-from tests.web import Server
+from tests.web import EAGER, Server, patience_for
 
 TOKENS = tokenize(["a cat.", "a big dog."], ["cat", "dog"])
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
@@ -253,7 +253,7 @@ def server(tmp_path, monkeypatch, checkpoint):
     server = Server()
     path = f"{file_digest(checkpoint)}/ViT-B-32.pt"
     server.files[path] = checkpoint.read_bytes()
-    monkeypatch.setattr(downloads, "PATIENCE", downloads.Patience(attempts=1, timeout=1))
+    monkeypatch.setattr(downloads, "PATIENCE", EAGER)
     monkeypatch.setattr(package, "_MODELS", {"ViT-B/32": server.url(path)})
     monkeypatch.setattr(openai_files, "OTHER_HOSTS", ())
     yield server
@@ -277,15 +277,19 @@ def test_weights_are_downloaded_once_and_kept(server, tmp_path, tiny_model):
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["ViT-B-32.pt"]
 
 
-@pytest.mark.parametrize("fault", [404, "html", "wrong bytes", "cut"])
+@pytest.mark.parametrize("fault", [404, 503, "html", "slow", "wrong bytes", "cut"])
 @pytest.mark.parametrize("last", [0, 1])
-def test_weights_come_from_another_host_where_openais_fails(fault, last, server, other_hosts, tmp_path):
+def test_weights_come_from_another_host_where_openais_fails(
+    fault, last, server, other_hosts, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(downloads, "PATIENCE", patience_for(fault))
     path, others = other_hosts
     content = server.files.pop(path)
     server.files |= {path: content[::-1] if fault == "wrong bytes" else content, others[last]: content}
     server.faults |= {path: fault}
     found = fetch_openai("ViT-B/32", tmp_path / "cache")
-    assert found.read_bytes() == content and server.paths == [path, *others[: last + 1]]
+    asked = [path] if fault == "cut" else [path, *others[: last + 1]]  # what is cut is taken up again
+    assert found.read_bytes() == content and list(dict.fromkeys(server.paths)) == asked
 
 
 def test_processes_that_start_at_once_all_get_whole_weights(server, tmp_path, monkeypatch):

@@ -11,10 +11,9 @@ import pytest
 from clipfit.io.downloads import DownloadError, NoRoomError, Patience, download, part_of
 from clipfit.io.heads import ask
 from clipfit.io.places import FilePlace, verify
-from tests.web import Server
+from tests.web import EAGER, Server, patience_for
 
 CONTENT = bytes(range(256)) * 400  # 100 KiB
-QUICK = Patience(attempts=2, pause=0, timeout=0.2)
 
 
 def sha256(content):
@@ -40,7 +39,7 @@ def target(tmp_path):
     return tmp_path / "folder/file.bin"
 
 
-def fetch(places, target, patience=QUICK):
+def fetch(places, target, patience=EAGER):
     return download(
         [place if isinstance(place, FilePlace) else FilePlace(place) for place in places], target, patience
     )
@@ -85,18 +84,18 @@ FAULTS = {
 def test_the_next_place_is_asked_and_the_error_says_what_each_answered(fault, server, target):
     server.files |= {"bad": CONTENT, "good": CONTENT}
     server.faults["bad"] = fault
-    size = 0
+    size, patience = 0, patience_for(fault)
     if fault == "wrong bytes":
         server.files["bad"] = CONTENT[::-1]
     elif fault == "another size":
         server.files["bad"], size = b"small", len(CONTENT)
     bad, good = (FilePlace(server.url(path), checksum=sha256(CONTENT), size=size) for path in ("bad", "good"))
     with pytest.raises(DownloadError, match=rf"/bad: .*{FAULTS[fault]}"):
-        fetch([bad], target)
+        fetch([bad], target, patience)
     final = fault not in (503, "slow")
-    assert server.paths.count("bad") == (1 if final else QUICK.attempts)
+    assert server.paths.count("bad") == (1 if final else patience.attempts)
     assert not target.exists()
-    assert fetch([bad, good], target) == good
+    assert fetch([bad, good], target, patience) == good
     assert target.read_bytes() == CONTENT and names(target.parent) == ["file.bin"]
 
 
@@ -137,7 +136,7 @@ def test_a_connection_that_breaks_is_taken_up_where_it_broke(server, target):
     assert [wanted for _, wanted in server.asked] == [None, "bytes=1000-", "bytes=51000-"]
 
 
-ONCE = Patience(attempts=1, timeout=0.2)
+ONCE = Patience(attempts=1)
 
 
 def test_a_later_call_goes_on_with_the_part_of_an_earlier_one(server, target):

@@ -6,13 +6,21 @@ import pytest
 
 from clipfit.io import downloads
 from datasets.tools import known
-from tests.web import Server
+from tests.web import EAGER, Server
 
 
 @pytest.fixture
 def server(monkeypatch):
-    monkeypatch.setattr(downloads, "PATIENCE", downloads.Patience(attempts=2, pause=0, timeout=0.2))
+    monkeypatch.setattr(downloads, "PATIENCE", EAGER)
     server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def tls():
+    """A server whose certificate nobody has signed."""
+    server = Server(tls=True)
     yield server
     server.close()
 

@@ -70,7 +70,8 @@ def test_who_has_the_popular_archive_needs_no_network(name, place, server, sourc
     archive.write_bytes(bundle_of(entry, bundle))
     run(name, tmp_path)
     assert server.asked == []
-    assert f"{archive} is used" in capsys.readouterr().out
+    told = f"{archive} is {bundle.file}, by its {bundle.known_by}: used for {', '.join(bundle.bundle)}\n"
+    assert told in capsys.readouterr().out
     assert all((tmp_path / entry.folder / result).exists() for result in wanted(entry))
     assert archive.is_file()
 

@@ -2,19 +2,23 @@
 
 import json
 import shutil
+import sys
 import types
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.io import savemat
 
+from clipfit.io import downloads
 from clipfit.io.downloads import NoRoomError
 from clipfit.io.places import FilePlace
 from datasets.tools import bring, known, mirrors, prepare, unpack
 from datasets.tools.mirrors import Consent
 from datasets.tools.sources import Candidate, Source
 from tests.datasets.tools.making import SPLIT, files_below, folder_of, md5, tar_of, zip_of
+from tests.web import patience_for
 
 EUROSAT = zip_of({"2750/River/River_1.jpg": b"image", "2750/Forest/Forest_1.jpg": b"image"})
 
@@ -52,24 +56,48 @@ def test_a_data_set_is_downloaded_unpacked_and_examined_once(server, sources, tm
     assert (tmp_path / "eurosat/2750/River/River_1.jpg").read_bytes() == b"mine"
 
 
-@pytest.mark.parametrize("fault", [404, "cut", "html", "slow", "wrong bytes", "no ranges", "range refused"])
+FAULTS = (404, 503, "tls", "cut", "html", "slow", "wrong bytes", "redirect", "no ranges", "range refused")
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 @pytest.mark.parametrize("kind", ["archive", "bundle", "plain file"])
-def test_every_kind_of_source_survives_every_fault(kind, fault, server, sources, tmp_path):
+def test_every_kind_of_source_survives_every_fault(kind, fault, server, tls, sources, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "PATIENCE", patience_for(fault))
     content = {"archive": EUROSAT, "bundle": zip_of({"e/2750/a/1.jpg": b"x", "e/split.json": SPLIT})}
     content = content.get(kind, SPLIT)
     server.files |= {"bad": content[::-1] if fault == "wrong bytes" else content, "good": content}
     server.faults["bad"] = fault
+    server.moved = {"bad": "good"} if fault == "redirect" else {}
+    server.break_after = [len(content) // 2] if fault in ("no ranges", "range refused") else []
+    bad = tls.url("bad") if fault == "tls" else server.url("bad")
     gives = ("split.json",) if kind == "plain file" else ("2750",)
     one = {"take": "2750", "to": "2750"} if kind == "archive" else {}
     one |= {"bundle": ("2750", "split.json")} if kind == "bundle" else {}
     file = "split.json" if kind == "plain file" else "file.zip"
     candidates = tuple(
-        Candidate(file, FilePlace(server.url(path), checksum=md5(content)), **one) for path in ("bad", "good")
+        Candidate(file, FilePlace(url, checksum=md5(content)), **one) for url in (bad, server.url("good"))
     )
     source = Source(file, candidates, gives=() if kind == "plain file" else gives, checksum=md5(content))
     assert bring.prepare(sources("eurosat", source), tmp_path) == []
     assert all((tmp_path / "eurosat" / result).exists() for result in gives)
-    assert origins(tmp_path / "eurosat")[file]["digest"] == f"md5:{md5(content)}"
+    origin = origins(tmp_path / "eurosat")[file]
+    assert origin["digest"] == f"md5:{md5(content)}"
+    passes = ("cut", "redirect", "no ranges", "range refused")  # the first place gives the file all the same
+    assert origin["from"] == (bad if fault in passes else server.url("good"))
+
+
+def test_drive_is_asked_where_https_fails(server, sources, tmp_path, monkeypatch):
+    def give(id, output, resume):
+        Path(output).write_bytes(SPLIT)
+        return output
+
+    monkeypatch.setitem(sys.modules, "gdown", types.SimpleNamespace(download=give))
+    split = plain("split.json", server.url("gone"), checksum=md5(SPLIT))
+    drive = Candidate("split.json", FilePlace(drive="some-id", checksum=md5(SPLIT)))
+    entry = sources("eurosat", replace(split, candidates=(*split.candidates, drive)))
+    assert bring.prepare(entry, tmp_path) == []
+    origin = origins(tmp_path / "eurosat")["split.json"]
+    assert origin["from"] == "https://drive.google.com/file/d/some-id/view"
 
 
 def test_where_nothing_works_each_candidate_is_named_with_what_happened(server, sources, tmp_path, capsys):

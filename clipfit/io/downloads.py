@@ -101,7 +101,8 @@ def _adopt(part: Path, target: Path, checksum: str) -> None:
     finally:
         _origin_of(part).unlink(missing_ok=True)
     os.replace(part, target)
-    part_of(target).unlink(missing_ok=True)  # of a place that was tried before
+    for left in (part_of(target), _origin_of(part_of(target))):  # of a place that was tried before
+        left.unlink(missing_ok=True)
 
 
 # One address ----------------------------------------------------------------------------------------

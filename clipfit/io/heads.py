@@ -37,18 +37,22 @@ def ask(place: FilePlace, timeout: float = 30.0) -> HeadAnswer:
     try:
         try:
             with _OPENER.open(request(address, method="HEAD"), timeout=timeout) as response:
-                return _answer(place, response.status, int(response.headers.get("Content-Length") or 0))
+                return _answer(place, response, response.headers.get("Content-Length", ""))
         except urllib.error.HTTPError as error:
             if error.code not in NO_HEAD:
                 raise
         with _OPENER.open(request(address, {"Range": "bytes=0-0"}), timeout=timeout) as response:
-            size = response.headers.get("Content-Range", "").rpartition("/")[2]
-            return _answer(place, response.status, int(size) if size.isdecimal() else 0)
+            return _answer(place, response, response.headers.get("Content-Range", "").rpartition("/")[2])
     except (OSError, ValueError, http.client.HTTPException) as error:
         return HeadAnswer(False, what_happened(error), 0)
 
 
-def _answer(place: FilePlace, status: int, size: int) -> HeadAnswer:
-    if place.url and place.size and size and size != place.size:
-        return HeadAnswer(False, f"{status}, another size", size)
-    return HeadAnswer(True, str(status), 0 if place.drive else size)  # Drive answers with a page
+def _answer(place: FilePlace, response, length: str) -> HeadAnswer:
+    if place.drive:  # answers with a page, also where it has the file
+        return HeadAnswer(True, str(response.status), 0)
+    size = int(length) if length.isdecimal() else 0
+    if response.headers.get_content_type() == "text/html":
+        return HeadAnswer(False, f"{response.status}, a web page", 0)
+    if place.size and size and size != place.size:
+        return HeadAnswer(False, f"{response.status}, another size", size)
+    return HeadAnswer(True, str(response.status), size)

@@ -52,6 +52,7 @@ class _Work:
     def __init__(self, entry: Entry, root: Path, consent: Consent):
         self.entry, self.root, self.folder, self.consent = entry, root, root / entry.folder, consent
         self.unpacked: set[Path] = set()  # archives
+        self.told: set[str] = set()  # lines about files of no use
 
     def bring_all(self, sources: list[Source]) -> list[tuple[Source, str]]:
         """Returns: the sources that a person has to bring, each with where it is found"""
@@ -62,7 +63,8 @@ class _Work:
                 self._note_found(source)
             elif not self._take_from_elsewhere(source):
                 missing.append(source)
-        self._look_before(missing)
+        if missing:
+            self._look_before(missing)
         tasks = [(source, self._bring(source)) for source in missing]
         return [(source, reason) for source, reason in tasks if reason]
 
@@ -93,8 +95,9 @@ class _Work:
                 work.append((source, brought[1], False))
             elif source.candidates:
                 work.append((source, source.candidates[0], True))
-        if missing:
-            for line in strangers(self.entry.checked_sources, self.folder, self.root):
+        for line in strangers(self.entry.checked_sources, self.folder, self.root):
+            if line not in self.told:
+                self.told.add(line)
                 print(f"note: {line}")
         check_room(self.entry.registry, work, self.folder)
 
@@ -157,8 +160,9 @@ class _Work:
 
     def _note_found(self, source: Source) -> None:
         """Note what a user has put there, once."""
-        noted = [given for origin in (read_origins(self.folder) or {}).values() for given in origin["gives"]]
-        if not set(source.results) <= set(noted):
+        origins = (read_origins(self.folder) or {}).values()
+        noted = {result for origin in origins for result in origin.get("gives") or ()}
+        if not set(source.results) <= noted:
             path = self.folder / source.file
             digest = None if source.gives else labelled(file_digest(path))
             self._note(source.file, "found in place", digest, list(source.results))

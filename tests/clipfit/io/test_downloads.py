@@ -213,6 +213,7 @@ def test_drive_is_reached_through_gdown(target, monkeypatch):
     monkeypatch.setitem(sys.modules, "gdown", types.SimpleNamespace(download=give))
     target.parent.mkdir()
     part_of(target).write_bytes(b"of another place")  # which gdown would take for the file
+    Path(f"{target}.part.json").write_text("{}")
     fetch([FilePlace(drive="some-id", checksum=sha256(CONTENT))], target)
     assert target.read_bytes() == CONTENT and names(target.parent) == ["file.bin"]
 
@@ -250,6 +251,8 @@ def test_asking_gives_status_and_size_and_fetches_nothing(server, tls):
     assert ask(FilePlace(server.url("old"), size=len(CONTENT))) == (True, "200", len(CONTENT))
     assert ask(FilePlace(server.url("b"))) == (True, "206", len(CONTENT))
     assert ask(FilePlace(server.url("a"), size=5)) == (False, "200, another size", len(CONTENT))
+    server.faults["parked"] = "html"
+    assert ask(FilePlace(server.url("parked")))[:2] == (False, "200, a web page")
     assert ask(FilePlace(server.url("gone")))[:2] == (False, "HTTP Error 404 (Not Found)")
     assert not ask(FilePlace(tls.url("a"))).alive
     assert server.methods.count("GET") == 1  # of one byte, where HEAD is refused

@@ -107,21 +107,31 @@ class _Work:
             return ""
         if source.needs and not (self.folder / source.needs).is_file():
             return f"{source.by_hand}; {source.needs} is needed with it"
-        if brought := self._recognise(source):
-            archive, candidate = brought
-            given = ", ".join(candidate.bundle or source.results)
-            print(f"{archive} is {candidate.file}, by its {candidate.known_by}: used for {given}")
-            origin = f"brought by hand as {archive.name}"
-        else:
-            try:
-                candidate = self._fetch(source)
-            except DownloadError as error:
-                lines = [*str(error).splitlines(), source.by_hand or "try the links in a browser"]
-                return INDENT.join(filter(None, lines))
-            archive, origin = self.folder / candidate.file, candidate.place.address
-            print(f"{candidate.file}: downloaded")
-        self._use(source, candidate, archive, origin)
+        if (brought := self._recognise(source)) and self._use_brought(source, *brought):
+            return ""
+        try:
+            candidate = self._fetch(source)
+        except DownloadError as error:
+            lines = [*str(error).splitlines(), source.by_hand or "try the links in a browser"]
+            return INDENT.join(filter(None, lines))
+        print(f"{candidate.file}: downloaded")
+        self._use(source, candidate, self.folder / candidate.file, candidate.place.address)
         return ""
+
+    def _use_brought(self, source: Source, archive: Path, candidate: Candidate) -> bool:
+        """Use a file that lies there; returns whether it gave the source."""
+        if archive in self.unpacked:  # it has given all that it has
+            return False
+        given = ", ".join(candidate.bundle or source.results)
+        print(f"{archive} is {candidate.file}, by its {candidate.known_by}: used for {given}")
+        try:
+            self._use(source, candidate, archive, f"brought by hand as {archive.name}")
+        except ValueError as error:
+            if not candidate.bundle or source.gives:
+                raise
+            print(f"note: {error}")  # a split that is not CoOp's, or none: it may be had elsewhere
+            return False
+        return True
 
     def _recognise(self, source: Source) -> tuple[Path, Candidate] | None:
         return recognise(source, self.entry.checked_sources, self.folder, self.root)
@@ -135,7 +145,7 @@ class _Work:
                 continue
             target = self.folder / candidate.file
             if target.exists():  # the file of another source
-                failures.append(f"{candidate.place.address}: {target} has its name; move that away")
+                failures.append(f"{candidate.place.address}: {target} lies there and does not give it")
                 continue
             try:
                 download([candidate.place], target)
@@ -146,10 +156,10 @@ class _Work:
 
     def _use(self, source: Source, candidate: Candidate, archive: Path, origin: str) -> None:
         """Unpack a file that is there, or give it its name, and note where it comes from."""
-        if source.gives or candidate.bundle:
+        used_as_it_is = not source.gives or source.unpack == "keep"
+        if candidate.bundle or not used_as_it_is:
             unpack(source, candidate, archive, self.folder, self.entry.checksums)
-            if source.unpack != "keep":
-                self.unpacked.add(archive)
+            self.unpacked.add(archive)
         elif archive != self.folder / source.file:
             shutil.copyfile(archive, self.folder / source.file)
         checksum = candidate.place.checksum

@@ -14,7 +14,7 @@
         take: dtd                     folder inside the archive, at any depth, whose content is wanted
         to: images                    where that content goes
         inner: images.tar.gz          archive inside the archive, which holds the content
-        unpack: folder                how: a key of unpack.WAYS
+        unpack: folder                how: a key of unpack.WAYS; keep: another source reads the archive
         optional: true                needed only where the split file is missing
         needs: devkit.tar.gz          another source's file without which this one cannot be unpacked
         by_hand: log in at ...        where a person gets the file when no link leads to it

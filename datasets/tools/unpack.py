@@ -105,15 +105,10 @@ def _validation_wnids(data: Path) -> list[str]:
     return [wnid_of[int(number)] for number in numbers]
 
 
-def keep(source: Source, candidate: Candidate, archive: Path, folder: Path) -> None:
-    """Nothing to unpack: another source reads the archive."""
-
-
 WAYS = {
     "folder": unpack_folder,
     "imagenet_train": unpack_imagenet_train,
     "imagenet_val": unpack_imagenet_val,
-    "keep": keep,
 }
 
 

@@ -256,7 +256,7 @@ def test_the_publishers_archive_is_not_taken_for_a_bundle_of_the_same_name(serve
     (tmp_path / "caltech-101/c.zip").write_bytes(publishers)
     server.files["bundle"] = zip_of({"split.json": SPLIT})
     ((source, reason),) = bring.prepare(sources("caltech101", images, split), tmp_path)
-    assert source == split and "c.zip has its name; move that away" in reason
+    assert source == split and "c.zip lies there and does not give it" in reason
     assert (tmp_path / "caltech-101/images/a/1.jpg").is_file()
     assert (tmp_path / "caltech-101/c.zip").read_bytes() == publishers
 
@@ -269,6 +269,22 @@ def test_a_bundles_split_that_is_not_coops_is_left_out(server, sources, tmp_path
     assert bring.prepare(entry, tmp_path) == []
     assert "b.zip: split.json is left out" in capsys.readouterr().out
     assert (tmp_path / "dtd/split.json").read_bytes() == SPLIT
+
+
+@pytest.mark.parametrize("content", [{"images/1": b""}, {"images/1": b"", "split.json": b"changed"}])
+@pytest.mark.parametrize("images", ["missing", "there"])
+def test_a_bundle_by_hand_without_coops_split_leaves_the_split_to_others(
+    images, content, server, sources, tmp_path
+):
+    server.files["split"] = SPLIT
+    (tmp_path / "b.zip").write_bytes(zip_of(content))
+    bundle = Candidate("b.zip", FilePlace(server.url("gone")), bundle=("images", "split.json"))
+    split = plain("split.json", server.url("split"), checksum=md5(SPLIT))
+    split = replace(split, candidates=(*split.candidates, bundle))
+    if images == "there":
+        (tmp_path / "dtd/images").mkdir(parents=True)
+    assert bring.prepare(sources("dtd", Source("a.zip", (bundle,), gives=("images",)), split), tmp_path) == []
+    assert server.paths == ["split"] and (tmp_path / "dtd/split.json").read_bytes() == SPLIT
 
 
 # Copies by third parties
@@ -399,8 +415,9 @@ def test_an_inner_archive_that_was_unpacked_by_hand_is_used(sources, tmp_path):
     assert files_below(tmp_path / "caltech-101/101_ObjectCategories") == ["a/1.jpg"]
 
 
-def test_imagenets_three_archives_become_class_folders(sources, tmp_path):
-    folder = tmp_path / "imagenet"
+@pytest.mark.parametrize("place", ["imagenet", "."])
+def test_imagenets_three_archives_become_class_folders(place, sources, tmp_path):
+    folder, brought = tmp_path / "imagenet", tmp_path / place
     folder.mkdir()
     published = [source for source in known.find("imagenet").sources if source.file.endswith((".tar", ".gz"))]
     entry = sources("imagenet", *(replace(source, checksum="", size=0) for source in published))
@@ -412,9 +429,9 @@ def test_imagenets_three_archives_become_class_folders(sources, tmp_path):
     data = "ILSVRC2012_devkit_t12/data"
     train = {f"{wnid}.tar": tar_of({f"{wnid}_1.JPEG": b"x"}, "w") for wnid in ("n01", "n02")}
     val = {f"ILSVRC2012_val_{number}.JPEG": b"x" for number in (2, 1, 3)}
-    (folder / "ILSVRC2012_img_train.tar").write_bytes(tar_of(train, "w"))
-    (folder / "ILSVRC2012_img_val.tar").write_bytes(tar_of(val, "w"))
-    (folder / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(
+    (brought / "ILSVRC2012_img_train.tar").write_bytes(tar_of(train, "w"))
+    (brought / "ILSVRC2012_img_val.tar").write_bytes(tar_of(val, "w"))
+    (brought / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(
         tar_of(
             {
                 f"{data}/meta.mat": (tmp_path / "meta.mat").read_bytes(),
@@ -444,7 +461,7 @@ def test_every_source_leads_somewhere():
         assert entry.terms
         for source in entry.sources:
             assert source.candidates or source.by_hand, (entry.name, source.file)
-            assert source.unpack in unpack.WAYS
+            assert source.unpack in {*unpack.WAYS, "keep"}
         given = {result for source in entry.sources for result in source.results}
         assert {*entry.images, *entry.files} | ({entry.split} if entry.split else set()) <= given
 

@@ -7,20 +7,18 @@ one is opened only if its SHA256 is that of a file OpenAI published.
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
-import urllib.request
 import warnings
 from pathlib import Path
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from clipfit.io.checkpoints import load_checkpoint, load_published
 from clipfit.io.digests import file_digest
+from clipfit.io.downloads import download
 from clipfit.modules import HEAD_WIDTH
-from clipfit.published import OPENAI_URLS
+from clipfit.published import OPENAI_URLS, instead_of, places_of
 from clipfit.tokenizer import VOCABULARY_SIZE
 
 NOT_WEIGHTS = (
@@ -44,7 +42,7 @@ def fetch_openai(name: str, cache_dir: str | os.PathLike | None = None) -> Path:
 
     The checksum is verified in either case. A download goes to a folder of its own beside the target and is
     renamed when it is complete, so any number of processes may ask at once and none ever sees half a file.
-    Raises: ConnectionError if the download fails, saying which file to put where by hand
+    Raises: ConnectionError with what each place answered, which file to put where by hand, what else loads
     """
     url = OPENAI_URLS[name]
     digest = _published_digest(url)
@@ -57,27 +55,14 @@ def fetch_openai(name: str, cache_dir: str | os.PathLike | None = None) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder, prefix=".download-") as scratch:
-            os.replace(_download(url, Path(scratch), digest), target)
-    except Exception as error:
+            fresh = Path(scratch, target.name)
+            download(places_of(url), fresh)
+            os.replace(fresh, target)
+    except OSError as error:
         raise ConnectionError(
-            f"could not get the weights of {name} from {url} ({error}). Put that file at {target} by hand "
-            f"(SHA256 {digest}), or give the path of a copy as MODEL.BACKBONE.NAME"
+            f"could not get the weights of {name}:\n{error}\nPut that file at {target} by hand (SHA256 "
+            f"{digest}), or give the path of {instead_of(target.name)} as MODEL.BACKBONE.NAME"
         ) from error
-    return target
-
-
-def _download(url: str, folder: Path, digest: str) -> Path:
-    """The file at `url`, in `folder`; a bar shows how far it is.
-
-    Raises: OSError of the network and the disk; ValueError if its SHA256 is not `digest`
-    """
-    target = folder / url.rsplit("/", 1)[1]
-    with urllib.request.urlopen(url, timeout=PATIENCE) as answer, open(target, "wb") as file:
-        size = int(answer.headers.get("Content-Length") or 0)
-        with tqdm.wrapattr(answer, "read", total=size or None, desc=f"downloading {target.name}") as source:
-            shutil.copyfileobj(source, file)
-    if file_digest(target) != digest:
-        raise ValueError(f"the checksum of the download is not the SHA256 {digest}")
     return target
 
 

@@ -29,7 +29,7 @@ class ImageNet(splits.SplitDataset):
 
         Raises: ValueError if `images/train` and `images/val` have not the same class folders
         """
-        names = imagenet_like.read_classnames(self.annotation("classnames.txt"))
+        names = imagenet_like.read_classnames(imagenet_like.classnames_file(self.dataset_dir))
         listed = [
             imagenet_like.read_class_folders(
                 os.path.join(self.image_dir, part),

@@ -6,6 +6,15 @@ from dassl.data.datasets.base_dataset import ClassFolder, FolderImages
 from datasets import splits
 from datasets.listing import list_class_folders, no_pictures
 
+CLASSNAMES = "classnames.txt"
+SHIPPED_CLASSNAMES = os.path.join(os.path.dirname(__file__), CLASSNAMES)
+
+
+def classnames_file(folder: str) -> str:
+    """Path of the class names: those of the data set's folder, else those beside this code."""
+    own = os.path.join(folder, CLASSNAMES)
+    return own if os.path.isfile(own) else SHIPPED_CLASSNAMES
+
 
 def read_classnames(text_file: str) -> dict[str, str]:
     """WordNet id -> class name, from lines like `n01440764 tench`, in the file's order.
@@ -67,7 +76,7 @@ class TestOnly(splits.SplitDataset):
 
     def read_images(self) -> FolderImages:
         """Hook: the images; by default those of class folders named by WordNet id."""
-        return read_class_folders(self.image_dir, read_classnames(self.annotation("classnames.txt")))
+        return read_class_folders(self.image_dir, read_classnames(classnames_file(self.dataset_dir)))
 
     def select(self, cfg, train: list, val: None, test: list) -> tuple[list, None, list]:
         """All of it, whatever the config says, as in CoOp."""

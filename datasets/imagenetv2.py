@@ -18,7 +18,7 @@ class ImageNetV2(imagenet_like.TestOnly):
 
     def read_images(self) -> FolderImages:
         """Raises: ValueError if the lines of classnames.txt are not in order, or folders are missing"""
-        path = self.annotation("classnames.txt")
+        path = imagenet_like.classnames_file(self.dataset_dir)
         names = imagenet_like.read_classnames(path)
         if list(names) != sorted(names):
             raise ValueError(

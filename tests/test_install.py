@@ -20,6 +20,7 @@ PROJECT = Path(__file__).parent.parent
 LIBRARY = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
 # clipfit/clip_package.py imports it once a trainer file of another repository has imported `clip`.
 FOR_PLUGINS = {"packaging"}
+OPTIONAL = {"gdown"}  # for files on Google Drive: what needs it says how to install it
 
 # The requirement files ------------------------------------------------------------------------------
 
@@ -46,7 +47,7 @@ def imported(files):
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 modules.add(node.module.split(".")[0])
     packages = metadata.packages_distributions()
-    return {canonicalize_name(packages.get(module, [module])[0]) for module in modules - ours}
+    return {canonicalize_name(packages.get(module, [module])[0]) for module in modules - ours} - OPTIONAL
 
 
 def code(*folders):

@@ -14,6 +14,7 @@ other_names        what other repositories call the folder
 templates          prompt templates by column: `default`, and what some methods use instead of it
 family             data sets of one family share tables
 role               in transfer between them: source, shifted (its classes in other images), other
+terms              on which the publisher gives the images: licence, or what is known of it
 sources            where the files come from (datasets/tools/sources.py)
 """
 
@@ -48,6 +49,7 @@ class Facts:
     templates: dict[str, str] = field(default_factory=dict)
     family: str = OWN
     role: str = ""
+    terms: str = ""
     sources: tuple[dict, ...] = ()
     path: Path | None = None  # of the file; None: the data set has none
 
@@ -55,7 +57,7 @@ class Facts:
 KEYS = tuple(key.name for key in fields(Facts) if key.name != "path")
 COUNTS = ("classes", "train", "val", "test")
 LISTS = ("images", "files", "instead_of_split", "other_names")
-TEXTS = ("name", "folder", "split", "family", "role")
+TEXTS = ("name", "folder", "split", "family", "role", "terms")
 
 
 def read_facts(path: str | os.PathLike) -> Facts:

@@ -18,6 +18,7 @@ from pathlib import Path
 import torch
 
 from clipfit.io.files import unwritable
+from clipfit.io.origins import read_origins
 from dassl.code_state import code_state, requirement_versions
 from dassl.data.datasets.paths import relative_paths
 from dassl.run_folder import read_command
@@ -98,7 +99,7 @@ def fewshot_file(dataset, cfg, files: dict[str, str] | None = None) -> dict:
 
 
 def start_line(dataset, cfg, device: torch.device, inputs: dict | None = None) -> dict:
-    """A line of starts.jsonl: when, what was asked, with which code, on what.
+    """A line of starts.jsonl: when, what was asked, with which code, on what, with what data.
 
     Args: inputs, digests of what the run reads; None if nobody took them
     """
@@ -127,6 +128,7 @@ def start_line(dataset, cfg, device: torch.device, inputs: dict | None = None) -
             if items
         },
         "inputs": inputs,
+        "sources": read_origins(os.path.join(cfg.DATASET.ROOT, getattr(dataset, "dataset_dir", ""))),
     }
 
 

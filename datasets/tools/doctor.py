@@ -14,14 +14,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clipfit.io.commands import PATH, Parser, default_root
+from dassl.data.datasets import DATASET_REGISTRY
 from datasets.drawing.folder import check_drawn
+from datasets.imagenet import ImageNet
+from datasets.imagenet_like import TestOnly
 from datasets.tools.findings import NOTE, OK, WRONG, Finding, how_to_get, location
 from datasets.tools.known import Entry, entries, find
 from datasets.tools.layout import (
     called_otherwise,
+    classnames,
     image_folders,
     leftovers,
     no_folder,
+    origins,
     other_files,
     split_file,
 )
@@ -99,6 +104,9 @@ def examine(entry: Entry, root: Path, deep: bool = False) -> Iterator[Finding]:
     files = [*image_folders(entry, folder), *other_files(entry, folder)]
     yield from files
     yield from split_file(entry, folder)
+    if issubclass(DATASET_REGISTRY.get(entry.registry), (ImageNet, TestOnly)):
+        yield from classnames(folder)
+    yield from origins(folder)
     if any(finding.state == WRONG for finding in files):
         yield from leftovers(entry, folder)
         return  # the lists would only repeat it

@@ -34,6 +34,7 @@ class Entry:
     instead_of_split: tuple[str, ...] = ()  # from which the split is made where its file is missing
     other_names: tuple[str, ...] = ()  # how other repositories call the folder
     sources: tuple[Source, ...] = ()
+    terms: str = ""  # on which the publisher gives the images
     drawn: bool = False  # on first use: there is nothing to fetch
     has_facts: bool = True
 
@@ -41,6 +42,21 @@ class Entry:
     def published(self) -> dict:
         """What `published()` holds for it; any key may be absent."""
         return published().get(self.registry, {})
+
+    @property
+    def checked_sources(self) -> tuple[Source, ...]:
+        """The sources, the split file's with the checksum that is published of it."""
+        checksum = self.published.get("split_sha256")
+        return tuple(
+            source.with_checksum(checksum) if checksum and source.file == self.split else source
+            for source in self.sources
+        )
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Checksum of each file that is used as it is, by its name."""
+        plain = [source for source in self.checked_sources if not source.gives]
+        return {source.file: source.checksum for source in plain if source.checksum}
 
 
 def entries() -> tuple[Entry, ...]:
@@ -89,6 +105,7 @@ def _entry(one: DataSet) -> Entry:
         instead_of_split=facts.instead_of_split,
         other_names=facts.other_names,
         sources=read_sources(facts),
+        terms=facts.terms,
         drawn=drawn,
         has_facts=facts.path is not None,
     )

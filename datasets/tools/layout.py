@@ -1,9 +1,11 @@
-"""What the doctor says about a folder: image folders, other files, the split file, what is not used."""
+"""What the doctor says about a folder: image folders, files, the split, origins, leftovers."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from clipfit.io.digests import file_digest
+from clipfit.io.origins import read_origins
+from clipfit.io.places import digest_of
+from datasets.imagenet_like import CLASSNAMES, SHIPPED_CLASSNAMES
 from datasets.splits import is_made_here
 from datasets.tools import known
 from datasets.tools.findings import NOTE, OK, WRONG, Finding, how_to_get
@@ -25,13 +27,13 @@ def no_folder(entry: Entry, root: Path) -> Finding:
 
 def called_otherwise(entry: Entry, root: Path) -> Path | None:
     """A folder below `root` that has another repository's name for the data set."""
-    wanted = {_letters(name) for name in (entry.folder, *entry.other_names) if name}
+    wanted = {letters(name) for name in (entry.folder, *entry.other_names) if name}
     taken = {other.folder for other in known.entries()}
     present = sorted(path for path in root.glob("*") if path.is_dir() and path.name not in taken)
-    return next((path for path in present if _letters(path.name) in wanted), None)
+    return next((path for path in present if letters(path.name) in wanted), None)
 
 
-def _letters(name: str) -> str:
+def letters(name: str) -> str:
     return "".join(character for character in name.casefold() if character.isalnum())
 
 
@@ -60,14 +62,34 @@ def _where_instead(entry: Entry, folder: Path, name: str) -> str:
     if last != name and (folder / last).exists():
         return f"it lies one level too high, in {folder / last}: move it to {folder / name}"
     for source in entry.sources:
-        if name in source.gives and (folder / source.file).is_file():
-            return f"{source.file} is not unpacked: {how_to_get(entry, folder)}"
+        for one in source.known_files:
+            if name in source.gives and (folder / one.file).is_file():
+                return f"{one.file} is not unpacked: {how_to_get(entry, folder)}"
     return how_to_get(entry, folder)
+
+
+def classnames(folder: Path) -> Iterator[Finding]:
+    """The class names of ImageNet that a folder brings, beside those that ship with the code."""
+    own = folder / CLASSNAMES
+    if own.is_file():
+        lines = Path(own).read_text(encoding="utf-8-sig").splitlines()
+        shipped = Path(SHIPPED_CLASSNAMES).read_text(encoding="utf-8").splitlines()
+        others = len({" ".join(line.split()) for line in lines} - set(shipped) - {""})
+        text = f"the folder's own are used; {others:,} of them are not those that ship with the code"
+        yield Finding(NOTE if others else OK, CLASSNAMES, text if others else "as they ship with the code")
+
+
+def origins(folder: Path) -> Iterator[Finding]:
+    """Where the files came from, as `prepare` noted it."""
+    for file, origin in (read_origins(folder) or {}).items():
+        details = [origin.get("digest"), origin.get("date")]
+        text = f"{file}: {', '.join(map(str, filter(None, [origin.get('from'), *details])))}"
+        yield Finding(NOTE, "origin", text)
 
 
 def split_file(entry: Entry, folder: Path) -> Iterator[Finding]:
     path = folder / entry.split
-    wanted = entry.published.get("split_sha256")
+    wanted = entry.checksums.get(entry.split)
     if not entry.split:
         return
     published_instead = f"for CoOp's numbers, move it away, then {how_to_get(entry, folder)}"
@@ -84,7 +106,7 @@ def split_file(entry: Entry, folder: Path) -> Iterator[Finding]:
         yield Finding(WRONG if wanted else NOTE, "split", text, published_instead)
     elif not wanted:
         yield Finding(OK, "split", f"{entry.split} is there")
-    elif file_digest(path) == wanted:
+    elif digest_of(path, like=wanted) == wanted:
         yield Finding(OK, "split", f"{entry.split} is CoOp's, bit for bit")
     else:
         text = f"{entry.split} is not the one that CoOp published"
@@ -107,7 +129,13 @@ def leftovers(entry: Entry, folder: Path) -> Iterator[Finding]:
             f"{part.name} is a broken download",
             f"{how_to_get(entry, folder)} goes on with it",
         )
-    for source in entry.sources:
-        unpacked = source.gives and all((folder / result).exists() for result in source.gives)
-        if unpacked and (folder / source.file).is_file():
-            yield Finding(NOTE, "not used", f"{source.file} is unpacked and may be removed")
+    archives = {
+        one.file: None
+        for source in entry.sources
+        if source.gives and all((folder / result).exists() for result in source.gives)
+        for one in source.known_files
+    }
+    for file in archives:
+        if (folder / file).is_file():
+            text = f"{file} is unpacked and may be removed"
+            yield Finding(NOTE, "not used", text, f"{how_to_get(entry, folder)} --remove-archives")

@@ -4,18 +4,18 @@ import pickle
 import threading
 import warnings
 import zipfile
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import torch
 
-from clipfit import backbones, loading, weights
+from clipfit import backbones, loading, published, weights
 from clipfit.groups import select
+from clipfit.io import downloads
 from clipfit.io.digests import file_digest
 from clipfit.loading import architecture_arguments, empty_model, load_clip
 from clipfit.prompts import tokenize
 from clipfit.weights import fetch_openai, read_checkpoint
+from tests.web import EAGER, Server, patience_for
 
 TOKENS = tokenize(["a cat.", "a big dog."], ["cat", "dog"])
 IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).view(2, 3, 32, 32)
@@ -250,35 +250,47 @@ def test_a_published_jit_archive_is_opened_without_a_warning(archive, tiny_model
 
 @pytest.fixture
 def server(tmp_path, monkeypatch, checkpoint):
-    """OpenAI's server in small: one file for ViT-B/32, and the list of paths asked for."""
-    asked = []
+    """OpenAI's server in small, with a file for ViT-B/32, and two other hosts of it: nowhere."""
+    server = Server()
+    path = f"{file_digest(checkpoint)}/ViT-B-32.pt"
+    server.files[path] = checkpoint.read_bytes()
+    monkeypatch.setattr(downloads, "PATIENCE", EAGER)
+    monkeypatch.setattr(weights, "OPENAI_URLS", {"ViT-B/32": server.url(path)})
+    monkeypatch.setattr(published, "OTHER_HOSTS", ())
+    yield server
+    server.close()
 
-    class Handler(SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            asked.append(self.path)
 
-    folder = tmp_path / "www" / file_digest(checkpoint)
-    folder.mkdir(parents=True)
-    checkpoint.rename(folder / "ViT-B-32.pt")
-    httpd = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=tmp_path / "www"))
-    thread = threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    url = f"http://127.0.0.1:{httpd.server_port}/{folder.name}/ViT-B-32.pt"
-    monkeypatch.setattr(weights, "OPENAI_URLS", {"ViT-B/32": url})
-    yield asked, folder / "ViT-B-32.pt"
-    httpd.shutdown()
-    thread.join()
-    httpd.server_close()
+@pytest.fixture
+def other_hosts(server, monkeypatch):
+    """Two other hosts; the file is on the one that is added to the server's files."""
+    hosts = (server.url("second/{digest}/{file}"), server.url("third/{file}"))
+    monkeypatch.setattr(published, "OTHER_HOSTS", hosts)
+    (path,) = server.files
+    return path, [f"second/{path}", "third/ViT-B-32.pt"]
 
 
 def test_weights_are_downloaded_once_and_kept(server, tmp_path, tiny_model):
-    asked, _ = server
     for _ in range(2):
         clip = load_clip("ViT-B/32", cache_dir=tmp_path / "cache")
         assert torch.equal(clip.logit_scale, tiny_model.logit_scale)
-    assert len(asked) == 1
+    assert len(server.asked) == 1
     assert [path.name for path in (tmp_path / "cache").iterdir()] == ["ViT-B-32.pt"]
+
+
+@pytest.mark.parametrize("fault", [404, 503, "html", "slow", "wrong bytes", "cut"])
+@pytest.mark.parametrize("last", [0, 1])
+def test_weights_come_from_another_host_where_openais_fails(
+    fault, last, server, other_hosts, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(downloads, "PATIENCE", patience_for(fault))
+    path, others = other_hosts
+    content = server.files.pop(path)
+    server.files |= {path: content[::-1] if fault == "wrong bytes" else content, others[last]: content}
+    server.faults |= {path: fault}
+    found = fetch_openai("ViT-B/32", tmp_path / "cache")
+    asked = [path] if fault == "cut" else [path, *others[: last + 1]]  # what is cut is taken up again
+    assert found.read_bytes() == content and list(dict.fromkeys(server.paths)) == asked
 
 
 def test_processes_that_start_at_once_all_get_whole_weights(server, tmp_path, monkeypatch):
@@ -302,18 +314,31 @@ def test_a_damaged_file_in_the_cache_is_replaced(server, tmp_path):
 
 
 def test_a_wrong_download_is_never_kept(server, tmp_path):
-    _, served = server
-    served.write_bytes(b"something else")
-    with pytest.raises(ConnectionError, match="checksum"):
+    (path,) = server.files
+    server.files[path] = b"something else"
+    with pytest.raises(ConnectionError, match="sha256 is"):
         fetch_openai("ViT-B/32", tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_without_a_network_the_error_says_which_file_to_put_where(tmp_path, monkeypatch):
-    url = "http://127.0.0.1:9/0123abc/ViT-B-32.pt"
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    monkeypatch.setattr(weights, "OPENAI_URLS", {"ViT-B/32": url})
+def test_without_any_host_the_error_says_which_file_to_put_where_and_what_else_loads(
+    server, other_hosts, tmp_path
+):
+    path, others = other_hosts
+    server.files.clear()
     with pytest.raises(ConnectionError) as error:
         load_clip("ViT-B/32", cache_dir=tmp_path)
-    assert url in str(error.value)
-    assert f"{tmp_path / 'ViT-B-32.pt'} by hand (SHA256 0123abc)" in str(error.value)
+    for asked in (path, *others):
+        assert f"{server.url(asked)}: HTTP Error 404" in str(error.value)
+    assert f"{tmp_path / 'ViT-B-32.pt'} by hand (SHA256 {path.split('/')[0]})" in str(error.value)
+    instead = "timm/vit_base_patch32_clip_224.openai/resolve/main/open_clip_pytorch_model.bin"
+    assert instead in str(error.value)
+
+
+def test_every_file_of_openais_has_three_places_and_another_that_loads():
+    for url in published.OPENAI_URLS.values():
+        digest, file = url.split("/")[-2:]
+        places = published.places_of(url)
+        assert [place.url for place in places][0] == url and len(places) == 3
+        assert all(place.url.endswith(file) and place.checksum == digest for place in places)
+        assert "open_clip_pytorch_model.bin" in published.instead_of(file)

@@ -8,6 +8,7 @@ import pytest
 from clipfit.prompts import PLAIN
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets import demo
+from datasets.tools.sources import read_sources
 from launch.registered import data_sets
 
 PUBLISHED = [one for one in data_sets() if one.facts.family != "demo"]
@@ -27,6 +28,21 @@ def test_every_data_set_has_a_section_with_its_layout_and_command(one):
     assert f"python -m datasets.prepare {one.stem}`" in section
     for file in (one.facts.split, *one.facts.files):
         assert file in section
+    words = " ".join(section.replace("<", "").replace(">", "").split())
+    assert f"Terms: {one.facts.terms}" in words
+
+
+SIZES = {"GB": 1e9, "MB": 1e6}
+
+
+@pytest.mark.parametrize("one", PUBLISHED, ids=lambda one: one.stem)
+def test_sizes_are_those_of_the_first_files_where_they_are_published(one):
+    (row,) = [row for row in table("name") if row[0] == one.stem]
+    number, unit = row[7].split()
+    sources = [source for source in read_sources(one.facts) if not source.optional and source.gives]
+    if all(source.size for source in sources):
+        size = sum(source.size for source in sources)
+        assert size == pytest.approx(float(number) * SIZES[unit], rel=0.03)
 
 
 def test_counts_in_the_table_are_those_of_the_facts():

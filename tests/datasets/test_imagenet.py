@@ -1,5 +1,6 @@
 """ImageNet's remembered listing, its lazy lists, and the test sets made after it."""
 
+import hashlib
 import json
 import os
 import random
@@ -13,6 +14,7 @@ from dassl.data.datasets.base_dataset import ClassFolder, FolderImages, group_by
 from datasets import listing
 from datasets.imagenet import ImageNet
 from datasets.imagenet_a import ImageNetA
+from datasets.imagenet_like import SHIPPED_CLASSNAMES, read_classnames
 from datasets.imagenet_sketch import ImageNetSketch
 from datasets.imagenetv2 import ImageNetV2
 
@@ -167,12 +169,25 @@ def test_missing_folders_are_named(imagenet, config):
     (images / "val").rename(images / "Val")
     with pytest.raises(FileNotFoundError, match=r"val does not exist \(but .*Val does: rename it\)"):
         ImageNet(config(imagenet))
+
+
+def test_class_names_come_with_the_code_where_the_folder_has_none(imagenet, config):
+    own = {item.label: item.classname for item in ImageNet(config(imagenet)).test}
     (imagenet / "imagenet" / "classnames.txt").unlink()
-    (images / "Val").rename(images / "val")
-    with pytest.raises(
-        FileNotFoundError, match="classnames.txt does not exist; DATASETS.md, section ImageNet,"
-    ):
-        ImageNet(config(imagenet))
+    shipped = {item.label: item.classname for item in ImageNet(config(imagenet)).test}
+    assert shipped == own  # the worked example has OpenAI's names
+
+
+def test_the_class_names_of_imagenet_are_openais():
+    names = read_classnames(SHIPPED_CLASSNAMES)
+    assert len(names) == 1000 and list(names) == sorted(names)
+    twice = {wnid for wnid, name in names.items() if list(names.values()).count(name) > 1}
+    assert twice == {"n03773504", "n04008634", "n04355933", "n04356056"}  # missile, sunglasses
+    told_apart = {"n02012849": "crane bird", "n03126707": "construction crane"}
+    assert told_apart.items() <= names.items()
+    assert hashlib.sha256(Path(SHIPPED_CLASSNAMES).read_bytes()).hexdigest() == (
+        "89e0b642c6697a3a43a06a2bb65f9fefb3ca295ccc5f4ba9ce385f1a3a58c629"
+    )
 
 
 def plain_and_lazy():

@@ -10,6 +10,7 @@ import pytest
 import torch
 from plugins import make_cfg
 
+from clipfit.io.origins import note_origin
 from dassl.engine import run_files
 from dassl.run_folder import read_environment, read_starts, write_config
 from dassl.utils import list_digest
@@ -48,6 +49,23 @@ def test_a_start_says_when_what_with_which_code_and_where(folder, build):
     assert start["lists"]["train_x"] == {"images": 4, "digest": list_digest(images)}
     assert {"commit", "no_commit", "changed", "untracked", "python", "platform", "device"} <= start.keys()
     assert {"kernels", "deterministic", "cuda"} <= start.keys()
+
+
+def test_a_start_says_where_the_files_of_the_data_came_from(folder, build):
+    cfg = make_cfg(folder, OPTIM__MAX_EPOCH=1)
+    build(cfg).train()
+    origin = {
+        "from": "https://example.org/a.zip",
+        "digest": "md5:f00d",
+        "date": "2031-01-01",
+        "gives": ["images"],
+    }
+    trainer = build(make_cfg(folder, OUTPUT_DIR=f"{folder}/second", OPTIM__MAX_EPOCH=1))
+    trainer.dm.dataset.dataset_dir = str(folder / "data set")
+    note_origin(folder / "data set", "a.zip", origin)
+    trainer.train()
+    assert read_starts(cfg.OUTPUT_DIR)[0]["sources"] is None
+    assert read_starts(f"{folder}/second")[0]["sources"] == {"a.zip": origin}
 
 
 def test_a_run_outside_train_py_names_its_program(folder, build, monkeypatch):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from clipfit.io.origins import note_origin
 from datasets.tools import doctor, known, prepare
 from datasets.tools.findings import WRONG
 
@@ -142,8 +143,8 @@ def test_imagenetv2_is_examined_too(tmp_path, state):
     state(replace(known.find("imagenetv2"), classes=3, test=3))
     assert wrong(tmp_path, "imagenetv2") == {}
     (folder / "classnames.txt").unlink()
-    text, advice = wrong(tmp_path, "imagenetv2")["file"]
-    assert text == "classnames.txt does not exist"
+    text, advice = wrong(tmp_path, "imagenetv2")["lists"]  # there are 1,000 names beside the code
+    assert "997 of the folders 0 to 999 do not exist" in text
     assert advice.endswith(f"python -m datasets.prepare imagenetv2 --root {tmp_path}")
 
 
@@ -274,6 +275,40 @@ def test_embedded_data_are_examined_and_a_changed_picture_is_noticed(tmp_path):
     picture = next((tmp_path / "demo_signs/images").glob("*/*.png"))
     Image.new("RGB", (48, 48)).save(picture)
     assert "changed after drawing" in wrong(tmp_path, "demo_signs")["digest"][0]
+
+
+def test_where_files_came_from_is_shown(dtd, capsys):
+    origin = {"from": "https://example.org", "digest": "md5:f00d", "date": "2031-01-01", "gives": ["images"]}
+    note_origin(dtd / "dtd", "dtd.tar.gz", origin)
+    assert doctor.report("dtd", dtd)
+    shown = "  note  origin          dtd.tar.gz: https://example.org, md5:f00d, 2031-01-01\n"
+    assert shown in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("damage", ["{", "[]", '{"files": [1]}'])
+def test_a_damaged_list_of_origins_is_no_fault_of_the_data(damage, dtd):
+    (dtd / "dtd/SOURCES.json").write_text(damage)
+    assert doctor.report("dtd", dtd)
+
+
+def test_class_names_of_the_folder_are_compared_with_the_shipped_ones(example, lay_out, fit, capsys):
+    root = lay_out(example("imagenet_a"))
+    fit(example("imagenet_a"))
+    names = root / "imagenet-adversarial/classnames.txt"
+    doctor.report("imagenet_a", root)
+    assert "ok    classnames.txt  as they ship with the code" in capsys.readouterr().out
+    names.write_text(names.read_text().replace("\n", " of another list\n", 1))
+    doctor.report("imagenet_a", root)
+    told = "note  classnames.txt  the folder's own are used; 1 of them are not those that ship with the code"
+    assert told in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", ["food101", "sun397"])
+def test_a_split_with_a_git_blob_id_is_compared_too(name, tmp_path):
+    entry = known.find(name)
+    (tmp_path / entry.folder / entry.images[0]).mkdir(parents=True)
+    (tmp_path / entry.folder / entry.split).write_text("{}")
+    assert "is not the one that CoOp published" in wrong(tmp_path, name)["split"][0]
 
 
 def test_all_looks_at_what_is_there(dtd, capsys):

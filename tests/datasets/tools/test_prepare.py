@@ -1,361 +1,43 @@
-"""Preparing a data set from a server on this machine, from archives put there by hand, and from evil ones."""
+"""Preparing a data set from a server on this machine, and from what lies there already."""
 
-import hashlib
-import io
-import lzma
-import re
+import json
+import shutil
 import sys
-import tarfile
-import threading
 import types
-import zipfile
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.io import savemat
 
-from datasets.tools import archives, downloads, known, prepare
-from datasets.tools.sources import Source
-
-CONTENT = bytes(range(256)) * 400  # 100 KiB
-
-
-class Server:
-    """Files over HTTP, with the faults that real servers have; remembers the ranges it was asked for."""
-
-    def __init__(self):
-        self.files = {}  # path -> bytes
-        self.break_after = []  # bytes after which the next answers break off
-        self.ranges = True
-        self.asked = []  # (path, Range header)
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                server.answer(self)
-
-            def log_message(self, *_):
-                pass
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True).start()
-
-    def url(self, path):
-        return f"http://127.0.0.1:{self.http.server_port}/{path}"
-
-    def answer(self, request):
-        path, wanted = request.path.strip("/"), request.headers.get("Range")
-        self.asked.append((path, wanted))
-        if path not in self.files:
-            request.send_error(404)
-            return
-        content = self.files[path]
-        tag = f'"{hashlib.md5(content).hexdigest()}"'
-        start = 0
-        if wanted and self.ranges and request.headers.get("If-Range", tag) == tag:
-            start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
-            if start >= len(content):
-                request.send_response(416)
-                request.send_header("Content-Range", f"bytes */{len(content)}")
-                request.end_headers()
-                return
-            request.send_response(206)
-            request.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        else:
-            request.send_response(200)
-        request.send_header("Content-Length", str(len(content) - start))
-        request.send_header("ETag", tag)
-        request.end_headers()
-        stop = start + self.break_after.pop(0) if self.break_after else None
-        request.wfile.write(content[start:stop])
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setattr(downloads, "PAUSE", 0)
-    server = Server()
-    yield server
-    server.http.shutdown()
-    server.http.server_close()
-
-
-@pytest.fixture
-def target(tmp_path):
-    return tmp_path / "file.bin"
-
-
-def md5(content):
-    return hashlib.md5(content).hexdigest()
-
-
-def tar_of(members, mode="w:gz"):
-    """A tar file; a member is content, or a TarInfo that says what else it is."""
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode=mode) as tar:
-        for name, content in members.items():
-            info = content if isinstance(content, tarfile.TarInfo) else tarfile.TarInfo(name)
-            info.name = name
-            if isinstance(content, bytes):
-                info.size = len(content)
-            tar.addfile(info, io.BytesIO(content) if isinstance(content, bytes) else None)
-    return buffer.getvalue()
-
-
-def zip_of(members):
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as file:
-        for name, content in members.items():
-            file.writestr(name, content)
-    return buffer.getvalue()
-
-
-def special(kind, linkname=""):
-    info = tarfile.TarInfo()
-    info.type, info.linkname = kind, linkname
-    return info
-
-
-def files_below(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-
-
-# Downloading
-
-
-def test_a_file_is_downloaded_and_checked(server, target):
-    server.files["a"] = CONTENT
-    downloads.download([server.url("a")], target, md5(CONTENT))
-    assert target.read_bytes() == CONTENT
-    assert files_below(target.parent) == [target.name]
-
-
-def test_a_connection_that_breaks_is_taken_up_where_it_broke(server, target):
-    server.files["a"] = CONTENT
-    server.break_after = [1000, 50_000]
-    downloads.download([server.url("a")], target, hashlib.sha256(CONTENT).hexdigest())
-    assert target.read_bytes() == CONTENT
-    assert [wanted for _, wanted in server.asked] == [None, "bytes=1000-", "bytes=51000-"]
-
-
-def test_a_later_call_goes_on_with_the_part_of_an_earlier_one(server, target, monkeypatch):
-    server.files["a"] = CONTENT
-    server.break_after = [1000]
-    with monkeypatch.context() as patch:
-        patch.setattr(downloads, "ATTEMPTS", 1)
-        with pytest.raises(downloads.DownloadError, match="broke after 1,000 of 102,400 bytes"):
-            downloads.download([server.url("a")], target)
-    assert not target.exists()
-    downloads.download([server.url("a")], target)
-    assert target.read_bytes() == CONTENT
-    assert server.asked[-1][1] == "bytes=1000-"
-
-
-@pytest.mark.parametrize("change", ["the file changed", "no ranges", "another address"])
-def test_a_part_that_does_not_belong_to_the_file_is_not_continued(change, server, target, monkeypatch):
-    server.files["a"] = CONTENT
-    server.break_after = [1000]
-    monkeypatch.setattr(downloads, "ATTEMPTS", 1)
-    with pytest.raises(downloads.DownloadError):
-        downloads.download([server.url("a")], target)
-    server.files["a"] = server.files["b"] = expected = CONTENT[::-1] if change != "no ranges" else CONTENT
-    server.ranges = change != "no ranges"
-    downloads.download([server.url("b" if change == "another address" else "a")], target)
-    assert target.read_bytes() == expected
-
-
-def test_a_part_that_is_the_whole_file_is_not_downloaded_again(server, target):
-    server.files["a"] = CONTENT
-    downloads.part_of(target).write_bytes(CONTENT)
-    Path(f"{target}.part.json").write_text(f'{{"url": "{server.url("a")}"}}')
-    downloads.download([server.url("a")], target)
-    assert target.read_bytes() == CONTENT and len(server.asked) == 1
-
-
-def test_a_wrong_checksum_leaves_nothing_behind(server, target):
-    server.files["a"] = CONTENT
-    with pytest.raises(ValueError, match=f"md5 is {md5(CONTENT)} instead of {md5(b'')}"):
-        downloads.download([server.url("a")], target, md5(b""))
-    assert files_below(target.parent) == []
-
-
-def test_a_mirror_is_asked_where_the_first_address_is_gone(server, target):
-    server.files["b"] = CONTENT
-    downloads.download([server.url("gone"), server.url("b")], target)
-    assert target.read_bytes() == CONTENT
-    assert [path for path, _ in server.asked] == ["gone", "b"]  # a 404 is final: not asked twice
-
-
-def test_all_addresses_and_their_answers_are_named(server, target):
-    with pytest.raises(downloads.DownloadError, match=r"/x: HTTP Error 404.*; .*/y: HTTP Error 404"):
-        downloads.download([server.url("x"), server.url("y")], target)
-
-
-def test_drive_is_reached_through_gdown(target, monkeypatch):
-    def fetch(id, output, resume):
-        assert id == "some-id" and resume
-        Path(output).write_bytes(CONTENT)
-        return output
-
-    monkeypatch.setitem(sys.modules, "gdown", types.SimpleNamespace(download=fetch))
-    downloads.download_from_drive("some-id", target, md5(CONTENT))
-    assert target.read_bytes() == CONTENT
-
-    target.unlink()
-    monkeypatch.setitem(sys.modules, "gdown", None)
-    with pytest.raises(downloads.DownloadError, match="file/d/some-id/view: needs the package gdown"):
-        downloads.download_from_drive("some-id", target)
-
-
-# Unpacking
-
-
-@pytest.mark.parametrize("make", [tar_of, lambda members: tar_of(members, "w"), zip_of])
-def test_archives_are_unpacked_whatever_they_are_called(make, tmp_path):
-    (tmp_path / "archive").write_bytes(make({"a/1.jpg": b"one", "a/b/2.jpg": b"two"}))
-    assert archives.extract(tmp_path / "archive", tmp_path / "out") == 2
-    assert files_below(tmp_path / "out") == ["a/1.jpg", "a/b/2.jpg"]
-    assert (tmp_path / "out/a/b/2.jpg").read_bytes() == b"two"
-
-
-EVIL = {
-    "parent": tar_of({"../evil": b"x"}),
-    "parent in the middle": tar_of({"a/../../evil": b"x"}),
-    "absolute": tar_of({"/tmp/evil": b"x"}),
-    "link out": tar_of({"a": special(tarfile.SYMTYPE, "../"), "a/evil": b"x"}),
-    "absolute link": tar_of({"a": special(tarfile.SYMTYPE, "/etc/passwd")}),
-    "hard link out": tar_of({"a": special(tarfile.LNKTYPE, "../outside")}),
-    "link to itself": tar_of({"a": special(tarfile.SYMTYPE, "a")}),
-    "device": tar_of({"a": special(tarfile.CHRTYPE)}),
-    "pipe": tar_of({"a": special(tarfile.FIFOTYPE)}),
-    "zip parent": zip_of({"../evil": b"x"}),
-    "zip absolute": zip_of({"/tmp/evil": b"x"}),
-    "zip backslashes": zip_of({"..\\evil": b"x"}),
-    "zip drive": zip_of({"C:evil": b"x"}),
-}
-
-
-@pytest.mark.parametrize("kind", EVIL)
-def test_an_evil_archive_is_refused_and_nothing_lands_outside(kind, tmp_path):
-    (tmp_path / "outside").write_bytes(b"secret")
-    (tmp_path / "archive").write_bytes(EVIL[kind])
-    target = tmp_path / "deep" / "target"
-    with pytest.raises(ValueError, match="nothing is taken from"):
-        archives.extract(tmp_path / "archive", target)
-    assert files_below(tmp_path) == ["archive", "outside"]
-    assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
-
-
-def test_a_link_inside_the_archive_becomes_a_copy(tmp_path):
-    content = {
-        "a/1.jpg": b"one",
-        "b/2.jpg": special(tarfile.SYMTYPE, "../a/1.jpg"),
-        "b/3.jpg": special(tarfile.LNKTYPE, "a/1.jpg"),
-    }
-    (tmp_path / "archive").write_bytes(tar_of(content))
-    archives.extract(tmp_path / "archive", tmp_path / "out")
-    for name in ("b/2.jpg", "b/3.jpg"):
-        assert (tmp_path / "out" / name).read_bytes() == b"one"
-        assert not (tmp_path / "out" / name).is_symlink()
-
-
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (tar_of({"a": np.random.default_rng(1).bytes(200_000)})[:100_000], "is damaged or cut off"),
-        (tar_of({"a": b"x" * 20_000}, "w")[:10_000], "is damaged or cut off"),
-        (b"<!DOCTYPE html><html>Quota exceeded</html>", "is a web page, neither a tar nor a zip file"),
-        (b"", "is empty"),
-    ],
-)
-def test_what_is_no_whole_archive_is_named(content, message, tmp_path):
-    (tmp_path / "archive").write_bytes(content)
-    with pytest.raises(ValueError, match=message):
-        archives.extract(tmp_path / "archive", tmp_path / "out")
-
-
-def marked(flag=0, method=None):
-    """A zip file whose member says that it is encrypted, or of another method."""
-    content = bytearray(zip_of({"good": b"x", "a": b"y" * 100}))
-    at = content.rindex(b"PK\x01\x02")
-    content[at + 8] |= flag
-    if method is not None:
-        content[at + 10 : at + 12] = method.to_bytes(2, "little")
-    return bytes(content)
-
-
-@pytest.mark.parametrize(
-    "content, message",
-    [
-        (marked(flag=1), "'a' is encrypted; unpack it yourself"),
-        (marked(method=9), r"'a' is compressed by deflate64 \(method 9\); unpack it yourself"),
-        (marked(method=77), r"'a' is compressed by an unknown way \(method 77\); unpack it yourself"),
-        (marked(flag=0x20), "of a kind that is not read here .*; unpack it yourself"),
-        (zip_of({"a/" * 3000 + "b": b"x"}), "has 3001 folders .*nothing is taken from"),
-        (tar_of({"a/" * 3000 + "b": b"x"}), "has 3001 folders .*nothing is taken from"),
-        (zip_of({"a" * 3000: b"x"}), "and 3,000 characters.*nothing is taken from"),
-        (
-            lzma.compress(tar_of({"a": np.random.default_rng(1).bytes(99_999)}, "w"))[:50_000],
-            "damaged or cut",
-        ),
-    ],
-    ids=[
-        "encrypted",
-        "deflate64",
-        "unknown method",
-        "patched",
-        "deep zip",
-        "deep tar",
-        "long name",
-        "half xz",
-    ],
-)
-def test_an_archive_that_cannot_be_unpacked_is_told_in_words(content, message, tmp_path):
-    (tmp_path / "archive").write_bytes(content)
-    with pytest.raises(ValueError, match=f"archive.*{message}"):
-        archives.extract(tmp_path / "archive", tmp_path / "out")
-    assert set(files_below(tmp_path)) <= {"archive", "out/good", "out/a"}
-
-
-def test_a_full_disk_names_the_file_that_is_unpacked(tmp_path):
-    with (
-        open("/dev/full", "wb", buffering=0) as full,
-        pytest.raises(OSError, match=r"cannot write one\.jpg \(No space left.*make room"),
-    ):
-        archives._write(full, b"x", Path("one.jpg"))
-
-
-# Data sets
-
-
-@pytest.fixture
-def sources(monkeypatch):
-    """Replace the sources of a data set."""
-
-    def replace_sources(name, *sources):
-        changed = replace(known.find(name), sources=sources)
-        entries = tuple(changed if entry.name == name else entry for entry in known.entries())
-        monkeypatch.setattr(known, "entries", lambda: entries)
-        monkeypatch.setattr(known, "published", lambda: {})
-        return changed
-
-    return replace_sources
-
+from clipfit.io import downloads
+from clipfit.io.downloads import NoRoomError
+from clipfit.io.places import FilePlace
+from datasets.tools import bring, known, mirrors, prepare, unpack
+from datasets.tools.mirrors import Consent
+from datasets.tools.sources import Candidate, Source
+from tests.datasets.tools.making import SPLIT, files_below, folder_of, md5, tar_of, zip_of
+from tests.web import patience_for
 
 EUROSAT = zip_of({"2750/River/River_1.jpg": b"image", "2750/Forest/Forest_1.jpg": b"image"})
 
 
-def eurosat(server):
-    return Source(
-        file="EuroSAT.zip",
-        urls=(server.url("EuroSAT.zip"),),
-        md5=md5(EUROSAT),
-        gives=("2750",),
-        take="2750",
-        to="2750",
-    )
+def eurosat(server, **changes):
+    place = FilePlace(server.url("EuroSAT.zip"), checksum=md5(EUROSAT), size=len(EUROSAT))
+    candidate = Candidate("EuroSAT.zip", place, take="2750", to="2750")
+    known_of_it = {"checksum": place.checksum, "size": place.size, "take": "2750", "to": "2750"}
+    return Source("EuroSAT.zip", (candidate,), gives=("2750",), **{**known_of_it, **changes})
+
+
+def plain(file, *urls, checksum="", **more):
+    """A source that is used as it is."""
+    candidates = tuple(Candidate(file, FilePlace(url, checksum=checksum)) for url in urls)
+    return Source(file, candidates, checksum=checksum, **more)
+
+
+def origins(folder):
+    return json.loads((folder / "SOURCES.json").read_text())["files"]
 
 
 def test_a_data_set_is_downloaded_unpacked_and_examined_once(server, sources, tmp_path, capsys):
@@ -363,6 +45,7 @@ def test_a_data_set_is_downloaded_unpacked_and_examined_once(server, sources, tm
     sources("eurosat", eurosat(server))
     assert prepare.main(["eurosat", "--root", str(tmp_path)]) == 1  # two images are not EuroSAT
     out = capsys.readouterr().out
+    assert out.startswith("EuroSAT; terms: MIT\n")
     assert "EuroSAT.zip: downloaded" in out and f"EuroSAT, {tmp_path / 'eurosat'}" in out
     assert files_below(tmp_path / "eurosat/2750") == ["Forest/Forest_1.jpg", "River/River_1.jpg"]
 
@@ -373,34 +56,65 @@ def test_a_data_set_is_downloaded_unpacked_and_examined_once(server, sources, tm
     assert (tmp_path / "eurosat/2750/River/River_1.jpg").read_bytes() == b"mine"
 
 
-def test_an_archive_put_there_by_hand_is_used_if_it_is_the_published_one(server, sources, tmp_path):
-    entry = sources("eurosat", eurosat(server))
-    (tmp_path / "eurosat").mkdir()
-    archive = tmp_path / "eurosat/EuroSAT.zip"
-    archive.write_bytes(zip_of({"2750/Other/1.jpg": b""}))
-    with pytest.raises(ValueError, match="is not the published file.*replace it, or unpack it yourself"):
-        prepare.prepare(entry, tmp_path)
-    archive.write_bytes(EUROSAT)
-    assert prepare.prepare(entry, tmp_path) == []
-    assert (tmp_path / "eurosat/2750/River/River_1.jpg").is_file() and server.asked == []
+FAULTS = (404, 503, "tls", "cut", "html", "slow", "wrong bytes", "redirect", "no ranges", "range refused")
 
 
-def test_a_damaged_archive_leaves_no_half_folder(sources, tmp_path):
-    entry = sources("eurosat", Source(file="a.tar", gives=("2750",), take="2750", to="2750"))
-    (tmp_path / "eurosat").mkdir()
-    (tmp_path / "eurosat/a.tar").write_bytes(
-        tar_of({"2750/a/1.jpg": b"x", "2750/a/2": b"x" * 20_000}, "w")[:9000]
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("kind", ["archive", "bundle", "plain file"])
+def test_every_kind_of_source_survives_every_fault(kind, fault, server, tls, sources, tmp_path, monkeypatch):
+    monkeypatch.setattr(downloads, "PATIENCE", patience_for(fault))
+    content = {"archive": EUROSAT, "bundle": zip_of({"e/2750/a/1.jpg": b"x", "e/split.json": SPLIT})}
+    content = content.get(kind, SPLIT)
+    server.files |= {"bad": content[::-1] if fault == "wrong bytes" else content, "good": content}
+    server.faults["bad"] = fault
+    server.moved = {"bad": "good"} if fault == "redirect" else {}
+    server.break_after = [len(content) // 2] if fault in ("no ranges", "range refused") else []
+    bad = tls.url("bad") if fault == "tls" else server.url("bad")
+    gives = ("split.json",) if kind == "plain file" else ("2750",)
+    one = {"take": "2750", "to": "2750"} if kind == "archive" else {}
+    one |= {"bundle": ("2750", "split.json")} if kind == "bundle" else {}
+    file = "split.json" if kind == "plain file" else "file.zip"
+    candidates = tuple(
+        Candidate(file, FilePlace(url, checksum=md5(content)), **one) for url in (bad, server.url("good"))
     )
-    with pytest.raises(ValueError, match="damaged or cut off"):
-        prepare.prepare(entry, tmp_path)
-    assert [path.name for path in (tmp_path / "eurosat").iterdir() if not path.name.startswith(".p")] == [
-        "a.tar"
-    ]
+    source = Source(file, candidates, gives=() if kind == "plain file" else gives, checksum=md5(content))
+    assert bring.prepare(sources("eurosat", source), tmp_path) == []
+    assert all((tmp_path / "eurosat" / result).exists() for result in gives)
+    origin = origins(tmp_path / "eurosat")[file]
+    assert origin["digest"] == f"md5:{md5(content)}"
+    passes = ("cut", "redirect", "no ranges", "range refused")  # the first place gives the file all the same
+    assert origin["from"] == (bad if fault in passes else server.url("good"))
 
 
-def test_a_file_that_needs_a_login_is_asked_for_by_name_and_accepted(sources, tmp_path, capsys):
+def test_drive_is_asked_where_https_fails(server, sources, tmp_path, monkeypatch):
+    def give(id, output, resume):
+        Path(output).write_bytes(SPLIT)
+        return output
+
+    monkeypatch.setitem(sys.modules, "gdown", types.SimpleNamespace(download=give))
+    split = plain("split.json", server.url("gone"), checksum=md5(SPLIT))
+    drive = Candidate("split.json", FilePlace(drive="some-id", checksum=md5(SPLIT)))
+    entry = sources("eurosat", replace(split, candidates=(*split.candidates, drive)))
+    assert bring.prepare(entry, tmp_path) == []
+    origin = origins(tmp_path / "eurosat")["split.json"]
+    assert origin["from"] == "https://drive.google.com/file/d/some-id/view"
+
+
+def test_where_nothing_works_each_candidate_is_named_with_what_happened(server, sources, tmp_path, capsys):
+    source = eurosat(server, by_hand="ask its author")
+    spare = replace(source.candidates[0], place=FilePlace(server.url("spare"), checksum=md5(EUROSAT)))
+    server.faults["spare"] = "html"
+    sources("eurosat", replace(source, candidates=(*source.candidates, spare)))
+    assert prepare.main(["eurosat", "--root", str(tmp_path)]) == 1
+    assert (
+        f"  EuroSAT.zip\n      {server.url('EuroSAT.zip')}: HTTP Error 404 (Not Found)\n"
+        f"      {server.url('spare')}: it answers with a web page instead of the file\n      ask its author\n"
+    ) in capsys.readouterr().out
+
+
+def test_a_login_is_asked_for_by_file_name_and_the_file_accepted(sources, tmp_path, capsys):
     source = Source(
-        file="cars.tgz", gives=("cars_train",), take="cars_train", to="cars_train", by_hand="log in at x"
+        "cars.tgz", gives=("cars_train",), take="cars_train", to="cars_train", by_hand="log in at x"
     )
     sources("stanford_cars", source)
     command = ["stanford_cars", "--root", str(tmp_path)]
@@ -410,69 +124,304 @@ def test_a_file_that_needs_a_login_is_asked_for_by_name_and_accepted(sources, tm
         f"To be put there by hand, into {tmp_path / 'stanford_cars'}:\n  cars.tgz\n      log in at x\n" in out
     )
     assert out.endswith(f"python -m datasets.prepare stanford_cars --root {tmp_path}\n")
+    assert "--mirror" not in out
 
-    (tmp_path / "stanford_cars/cars.tgz").write_bytes(tar_of({"somewhere/cars_train/00001.jpg": b"x"}))
+    (tmp_path / "stanford_cars/cars.tgz").write_bytes(tar_of(folder_of("somewhere/cars_train", "1.jpg")))
     prepare.main(command)
-    assert "by hand" not in capsys.readouterr().out
-    assert (tmp_path / "stanford_cars/cars_train/00001.jpg").is_file()
+    assert "To be put there" not in capsys.readouterr().out
+    assert (tmp_path / "stanford_cars/cars_train/1.jpg").is_file()
 
 
-def test_a_dead_link_names_what_it_answered_and_the_copies_known(server, sources, tmp_path, capsys):
-    source = replace(eurosat(server), by_hand="zenodo has it too")
-    sources("eurosat", source)
-    assert prepare.main(["eurosat", "--root", str(tmp_path)]) == 1
-    out = capsys.readouterr().out
-    assert "HTTP Error 404" in out and "zenodo has it too" in out
+# What lies there already
+
+
+def test_a_file_that_is_not_the_published_one_is_said_before_anything_is_fetched(server, sources, tmp_path):
+    entry = sources("eurosat", plain("split.json", server.url("split")), eurosat(server))
+    (tmp_path / "eurosat").mkdir()
+    archive = tmp_path / "eurosat/EuroSAT.zip"
+    archive.write_bytes(b"another file")
+    right = f"EuroSAT.zip .{len(EUROSAT)} bytes, md5 {md5(EUROSAT)}."
+    told = f"it has 12 bytes, and is none of {right}; replace it"
+    with pytest.raises(ValueError, match=f"is not the published file: {told}, or unpack it yourself"):
+        bring.prepare(entry, tmp_path)
+    assert server.asked == [] and archive.read_bytes() == b"another file"
+    archive.write_bytes(EUROSAT)
+    server.files["split"] = SPLIT
+    assert bring.prepare(entry, tmp_path) == []
+    assert server.paths == ["split"]
+
+
+def test_an_archive_of_another_name_that_is_not_known_is_mentioned(server, sources, tmp_path, capsys):
+    server.files["EuroSAT.zip"] = EUROSAT
+    (tmp_path / "eurosat").mkdir()
+    (tmp_path / "eurosat/from_a_friend.zip").write_bytes(b"x" * 5)
+    bring.prepare(sources("eurosat", eurosat(server)), tmp_path)
+    said = capsys.readouterr().out
+    assert "from_a_friend.zip is not used: it has 5 bytes, and is none of EuroSAT.zip (" in said
+    assert said.index("from_a_friend") < said.index("downloaded")
+
+
+def test_a_file_in_the_data_root_that_only_has_the_name_is_mentioned(server, sources, tmp_path, capsys):
+    server.files["EuroSAT.zip"] = EUROSAT
+    for name in ("EuroSAT.zip", "of_another_data_set.zip"):
+        (tmp_path / name).write_bytes(b"x" * 5)
+    bring.prepare(sources("eurosat", eurosat(server)), tmp_path)
+    said = capsys.readouterr().out
+    assert f"{tmp_path / 'EuroSAT.zip'} is not used: it has 5 bytes" in said and "of_another" not in said
+    assert (tmp_path / "EuroSAT.zip").read_bytes() == b"x" * 5
+
+
+def test_only_files_of_a_fitting_size_are_read(server, sources, tmp_path, monkeypatch):
+    read = []
+    monkeypatch.setattr("datasets.tools.brought.digest_of", lambda path, like: read.append(path.name) or "")
+    server.files["EuroSAT.zip"] = EUROSAT
+    (tmp_path / "another data set.zip").write_bytes(b"x" * (len(EUROSAT) + 1))
+    (tmp_path / "perhaps").write_bytes(b"x" * len(EUROSAT))
+    bring.prepare(sources("eurosat", eurosat(server)), tmp_path)
+    assert read == ["perhaps"]
+
+
+@pytest.mark.parametrize(
+    ("name", "unpacked", "result"),
+    [
+        ("eurosat", "EuroSAT_RGB/River/1.jpg", "2750/River/1.jpg"),
+        ("eurosat", "eurosat/EuroSAT_RGB/River/1.jpg", "2750/River/1.jpg"),
+        ("stanford_cars", "cars_train/1.jpg", "cars_train/1.jpg"),
+        ("stanford_cars", "stanford-cars/cars_train/1.jpg", "cars_train/1.jpg"),
+        ("stanford_cars", "cars_train/cars_train/1.jpg", "cars_train/1.jpg"),
+        ("stanford_cars", "stanford_cars/stanford_cars/cars_train/1.jpg", "cars_train/1.jpg"),
+        ("sun397", "SUN397/a/abbey/1.jpg", "SUN397/a/abbey/1.jpg"),
+        ("food101", "food101/images/a/1.jpg", "images/a/1.jpg"),
+        ("oxford_pets", "oxford-iiit-pet/images/1.jpg", "images/1.jpg"),
+        ("oxford_flowers", "flowers-102/jpg/1.jpg", "jpg/1.jpg"),
+        ("dtd", "dtd-r1.0.1/dtd/images/a/1.jpg", "images/a/1.jpg"),
+        ("ucf101", "UCF-101-midframes/A/1.jpg", "UCF-101-midframes/A/1.jpg"),
+        ("imagenetv2", "imagenetv2-matched-frequency-format-val/0/1.jpeg", None),
+        ("imagenet_sketch", "sketch/n01/1.JPEG", "images/n01/1.JPEG"),
+        ("imagenet_a", "imagenet-a/n01/1.jpg", "imagenet-a/n01/1.jpg"),
+        ("caltech101", "101_ObjectCategories/a/1.jpg", "101_ObjectCategories/a/1.jpg"),
+    ],
+)
+def test_what_was_unpacked_elsewhere_is_linked_and_stays(name, unpacked, result, sources, tmp_path):
+    source = known.find(name).sources[0]
+    unreachable = tuple(replace(one, place=FilePlace()) for one in source.candidates)
+    entry = sources(name, source := replace(source, candidates=unreachable))
+    (tmp_path / unpacked).parent.mkdir(parents=True)
+    (tmp_path / unpacked).write_bytes(b"photo")
+    assert bring.prepare(entry, tmp_path) == []
+    assert (tmp_path / entry.folder / (result or unpacked)).read_bytes() == b"photo"
+    assert (tmp_path / unpacked).is_file()
+    assert origins(tmp_path / entry.folder)[source.file]["from"].startswith("found in ")
+
+
+def test_aircraft_unpacked_in_the_data_root_are_linked_file_by_file(sources, tmp_path):
+    entry = sources("fgvc_aircraft", known.find("fgvc_aircraft").sources[0])
+    for result in entry.sources[0].gives:
+        path = tmp_path / "fgvc-aircraft-2013b/data" / result
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"") if result.endswith(".txt") else path.mkdir()
+    assert bring.prepare(entry, tmp_path) == []
+    assert {path.name for path in (tmp_path / "fgvc_aircraft").iterdir()} >= set(entry.sources[0].gives)
+
+
+@pytest.mark.parametrize("name", ["images", "annotations", "data"])
+def test_a_folder_that_may_be_anybodys_is_left_alone(name, sources, tmp_path):
+    unlinked = [replace(one, candidates=()) for one in known.find("oxford_pets").sources]
+    entry = sources("oxford_pets", *unlinked)
+    (tmp_path / name).mkdir()
+    tasks = bring.prepare(entry, tmp_path)
+    assert {source.file for source, _ in tasks} >= {"images.tar.gz"}
+    assert not any(path.is_symlink() for path in tmp_path.rglob("*"))
+
+
+def test_a_split_found_elsewhere_is_taken_only_if_it_is_coops(sources, tmp_path):
+    entry = sources("eurosat", plain("split.json", checksum=md5(SPLIT), by_hand="y"))
+    (tmp_path / "EuroSAT").mkdir()
+    (tmp_path / "EuroSAT/split.json").write_bytes(b"mine")
+    assert [source.file for source, _ in bring.prepare(entry, tmp_path)] == ["split.json"]
+    (tmp_path / "EuroSAT/split.json").write_bytes(SPLIT)
+    assert bring.prepare(entry, tmp_path) == []
+    assert (tmp_path / "eurosat/split.json").read_bytes() == SPLIT
+
+
+def test_the_publishers_archive_is_not_taken_for_a_bundle_of_the_same_name(server, sources, tmp_path):
+    """caltech-101.zip is the name of both."""
+    publishers = zip_of({"c/in.tar": tar_of(folder_of("images"))})
+    place = FilePlace(checksum=md5(publishers), size=len(publishers))
+    bundle = Candidate("c.zip", FilePlace(server.url("bundle")), bundle=("images", "split.json"))
+    inner = {"take": "images", "to": "images", "inner": "in.tar"}
+    images = Source("c.zip", (bundle,), place.checksum, place.size, gives=("images",), **inner)
+    split = Source("split.json", (bundle,))
+    (tmp_path / "caltech-101").mkdir()
+    (tmp_path / "caltech-101/c.zip").write_bytes(publishers)
+    server.files["bundle"] = zip_of({"split.json": SPLIT})
+    ((source, reason),) = bring.prepare(sources("caltech101", images, split), tmp_path)
+    assert source == split and "c.zip lies there and does not give it" in reason
+    assert (tmp_path / "caltech-101/images/a/1.jpg").is_file()
+    assert (tmp_path / "caltech-101/c.zip").read_bytes() == publishers
+
+
+def test_a_bundles_split_that_is_not_coops_is_left_out(server, sources, tmp_path, capsys):
+    server.files |= {"bundle": zip_of({"images/1.jpg": b"", "split.json": b"changed"}), "split": SPLIT}
+    bundle = Candidate("b.zip", FilePlace(server.url("bundle")), bundle=("images", "split.json"))
+    split = plain("split.json", server.url("split"), checksum=md5(SPLIT))
+    entry = sources("dtd", Source("a.zip", (bundle,), gives=("images",)), split)
+    assert bring.prepare(entry, tmp_path) == []
+    assert "b.zip: split.json is left out" in capsys.readouterr().out
+    assert (tmp_path / "dtd/split.json").read_bytes() == SPLIT
+
+
+@pytest.mark.parametrize("content", [{"images/1": b""}, {"images/1": b"", "split.json": b"changed"}])
+@pytest.mark.parametrize("images", ["missing", "there"])
+def test_a_bundle_by_hand_without_coops_split_leaves_the_split_to_others(
+    images, content, server, sources, tmp_path
+):
+    server.files["split"] = SPLIT
+    (tmp_path / "b.zip").write_bytes(zip_of(content))
+    bundle = Candidate("b.zip", FilePlace(server.url("gone")), bundle=("images", "split.json"))
+    split = plain("split.json", server.url("split"), checksum=md5(SPLIT))
+    split = replace(split, candidates=(*split.candidates, bundle))
+    if images == "there":
+        (tmp_path / "dtd/images").mkdir(parents=True)
+    assert bring.prepare(sources("dtd", Source("a.zip", (bundle,), gives=("images",)), split), tmp_path) == []
+    assert server.paths == ["split"] and (tmp_path / "dtd/split.json").read_bytes() == SPLIT
+
+
+# Copies by third parties
+
+
+def mirrored(server, sources):
+    server.files["EuroSAT.zip"] = EUROSAT
+    source = eurosat(server)
+    return sources(
+        "eurosat", replace(source, candidates=(replace(source.candidates[0], mirror="by a friend"),))
+    )
+
+
+@pytest.mark.parametrize(("answer", "fetched"), [("y", True), ("YES ", True), ("", False), ("n", False)])
+def test_a_person_at_a_terminal_is_asked(answer, fetched, server, sources, tmp_path, capsys):
+    entry = mirrored(server, sources)
+    questions = []
+    tasks = bring.prepare(entry, tmp_path, Consent(entry, ask=lambda text: questions.append(text) or answer))
+    said = capsys.readouterr().out
+    assert f"EuroSAT.zip is no file of the publisher's: by a friend\n  {server.url('EuroSAT.zip')}" in said
+    assert "terms: MIT" in said and questions == ["Fetch it? [y/N] "]
+    assert (tasks == []) == fetched == (server.paths == ["EuroSAT.zip"])
+
+
+def test_where_nobody_can_be_asked_nothing_is_fetched_without_the_flag(server, sources, tmp_path, capsys):
+    mirrored(server, sources)
+    command = ["eurosat", "--root", str(tmp_path)]
+    assert mirrors.terminal() is None
+    assert prepare.main(command) == 1 and server.asked == []
+    said = capsys.readouterr().out
+    assert "by a friend; --mirror fetches it" in said
+    assert said.endswith(f"python -m datasets.prepare eurosat --root {tmp_path} --mirror\n")
+    prepare.main([*command, "--mirror"])
+    assert server.paths == ["EuroSAT.zip"]
+    assert origins(tmp_path / "eurosat")["EuroSAT.zip"]["mirror"] == "by a friend"
+
+
+# Room
+
+
+def test_the_room_that_is_needed_is_said_before_the_start(server, sources, tmp_path, monkeypatch, capsys):
+    size = 39_000_000_000
+    entry = sources("sun397", *(one for one in known.find("sun397").sources if one.file == "SUN397.tar.gz"))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: types.SimpleNamespace(free=2 * size))
+    with pytest.raises(
+        NoRoomError, match=r"78.2 GB do not fit into .*sun397; make room or choose another --root"
+    ):
+        bring.prepare(entry, tmp_path)
+    said = capsys.readouterr().out
+    assert "SUN397 needs about 78.2 GB: 39.1 GB to download, 39.1 GB unpacked; 78.0 GB are free" in said
+
+
+def test_an_archive_that_lies_there_needs_room_for_its_content_only(server, sources, tmp_path, capsys):
+    (tmp_path / "EuroSAT.zip").write_bytes(EUROSAT)
+    bring.prepare(sources("eurosat", eurosat(server)), tmp_path)
+    assert ": 0.0 MB to download" in capsys.readouterr().out
+
+
+def test_archives_are_removed_when_they_are_asked_to_be(server, sources, tmp_path):
+    server.files |= {"EuroSAT.zip": EUROSAT, "split": SPLIT}
+    entry = sources("eurosat", eurosat(server), plain("split.json", server.url("split")))
+    bring.prepare(entry, tmp_path)
+    assert (tmp_path / "eurosat/EuroSAT.zip").is_file()
+    (tmp_path / "eurosat/mine.zip").write_bytes(b"mine")
+    bring.prepare(entry, tmp_path, remove_archives=True)
+    assert {path.name for path in (tmp_path / "eurosat").iterdir() if not path.name.startswith(".")} == {
+        *("2750", "split.json", "mine.zip", "SOURCES.json")
+    }
+
+
+def test_an_archive_is_kept_where_it_could_not_be_unpacked(server, sources, tmp_path):
+    entry = sources("eurosat", Source("a.tar", gives=("2750",), take="2750", to="2750"))
+    (tmp_path / "eurosat").mkdir()
+    (tmp_path / "eurosat/a.tar").write_bytes(
+        tar_of({"2750/a/1.jpg": b"x", "2750/a/2": b"x" * 20_000}, "w")[:9000]
+    )
+    with pytest.raises(ValueError, match="damaged or cut off"):
+        bring.prepare(entry, tmp_path, remove_archives=True)
+    assert [path.name for path in (tmp_path / "eurosat").iterdir() if not path.name.startswith(".p")] == [
+        "a.tar"
+    ]
+
+
+# Where files came from
+
+
+def test_where_each_file_came_from_is_written_beside_it(server, sources, tmp_path):
+    server.files |= {"split": SPLIT}
+    (tmp_path / "named otherwise").write_bytes(EUROSAT)
+    entry = sources("eurosat", eurosat(server), plain("split.json", server.url("split")), plain("found.txt"))
+    (tmp_path / "eurosat").mkdir()
+    (tmp_path / "eurosat/found.txt").write_bytes(b"")
+    for _ in range(2):  # the second time, all is there: what is noted stays
+        bring.prepare(entry, tmp_path)
+        noted = origins(tmp_path / "eurosat")
+        assert {file: (origin["from"], origin["gives"]) for file, origin in noted.items()} == {
+            "named otherwise": ("brought by hand as named otherwise", ["2750"]),
+            "split.json": (server.url("split"), ["split.json"]),
+            "found.txt": ("found in place", ["found.txt"]),
+        }
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    assert noted["found.txt"]["digest"] == f"sha256:{empty}"
+    assert noted["named otherwise"]["digest"] == f"md5:{md5(EUROSAT)}"
+    assert all(len(origin["date"]) == 10 for origin in noted.values())
+
+
+# Layouts
 
 
 def test_annotations_are_fetched_only_where_the_split_is_missing(server, sources, tmp_path):
     server.files |= {"split": b"{}", "labels": b"x"}
-    split = Source(file="split_zhou_OxfordFlowers.json", urls=(server.url("split"),))
-    labels = Source(file="imagelabels.mat", urls=(server.url("labels"),), optional=True)
+    split = plain("split_zhou_OxfordFlowers.json", server.url("split"))
+    labels = plain("imagelabels.mat", server.url("labels"), optional=True)
     entry = sources("oxford_flowers", labels, split)
-    assert prepare.prepare(entry, tmp_path / "with") == []
+    assert bring.prepare(entry, tmp_path / "with") == []
     assert not (tmp_path / "with/oxford_flowers/imagelabels.mat").exists()
 
     del server.files["split"]
-    assert [source for source, _ in prepare.prepare(entry, tmp_path / "without")] == [split]
+    assert [source for source, _ in bring.prepare(entry, tmp_path / "without")] == [split]
     assert (tmp_path / "without/oxford_flowers/imagelabels.mat").is_file()
 
 
-def test_class_names_are_copied_from_imagenet(sources, tmp_path):
-    entry = sources("imagenet_a", known.find("imagenet_a").sources[0])
-    (tmp_path / "imagenet").mkdir()
-    (tmp_path / "imagenet/classnames.txt").write_text("n01440764 tench\n")
-    assert prepare.prepare(entry, tmp_path) == []
-    assert (tmp_path / "imagenet-adversarial/classnames.txt").read_text() == "n01440764 tench\n"
-
-
-def test_an_archive_inside_an_archive_and_a_folder_below_others_are_found(sources, tmp_path):
-    inner = tar_of({"101_ObjectCategories/ant/1.jpg": b"x"})
+def test_an_inner_archive_that_was_unpacked_by_hand_is_used(sources, tmp_path):
+    source = replace(known.find("caltech101").sources[0], candidates=())
     (tmp_path / "caltech-101").mkdir()
-    entry = known.find("caltech101")
-    source = replace(entry.sources[0], md5="")
-    (tmp_path / "caltech-101" / source.file).write_bytes(
-        zip_of({"caltech-101/101_ObjectCategories.tar.gz": inner, "__MACOSX/x": b""})
-    )
-    prepare.prepare(sources("caltech101", source), tmp_path)
-    assert files_below(tmp_path / "caltech-101/101_ObjectCategories") == ["ant/1.jpg"]
-
-    (tmp_path / "fgvc_aircraft").mkdir()
-    source = known.find("fgvc_aircraft").sources[0]
-    (tmp_path / "fgvc_aircraft" / source.file).write_bytes(
-        tar_of({"fgvc-aircraft-2013b/data/variants.txt": b"A", "fgvc-aircraft-2013b/data/images/1.jpg": b"x"})
-    )
-    prepare.prepare(sources("fgvc_aircraft", source), tmp_path)
-    assert (tmp_path / "fgvc_aircraft/variants.txt").is_file()
-    assert (tmp_path / "fgvc_aircraft/images/1.jpg").is_file()
+    (tmp_path / "caltech-101" / source.inner).write_bytes(tar_of(folder_of("101_ObjectCategories")))
+    assert bring.prepare(sources("caltech101", source), tmp_path) == []
+    assert files_below(tmp_path / "caltech-101/101_ObjectCategories") == ["a/1.jpg"]
 
 
-def test_imagenets_three_archives_become_class_folders(sources, tmp_path):
-    folder = tmp_path / "imagenet"
+@pytest.mark.parametrize("place", ["imagenet", "."])
+def test_imagenets_three_archives_become_class_folders(place, sources, tmp_path):
+    folder, brought = tmp_path / "imagenet", tmp_path / place
     folder.mkdir()
     published = [source for source in known.find("imagenet").sources if source.file.endswith((".tar", ".gz"))]
-    entry = sources("imagenet", *(replace(source, md5="") for source in published))
-    assert [source.file for source, _ in prepare.prepare(entry, tmp_path)] == [s.file for s in published]
+    entry = sources("imagenet", *(replace(source, checksum="", size=0) for source in published))
+    assert [source.file for source, _ in bring.prepare(entry, tmp_path)] == [s.file for s in published]
 
     kind = [("ILSVRC2012_ID", object), ("WNID", object)]
     rows = [(np.array([[1]]), "n02"), (np.array([[2]]), "n01")]
@@ -480,9 +429,9 @@ def test_imagenets_three_archives_become_class_folders(sources, tmp_path):
     data = "ILSVRC2012_devkit_t12/data"
     train = {f"{wnid}.tar": tar_of({f"{wnid}_1.JPEG": b"x"}, "w") for wnid in ("n01", "n02")}
     val = {f"ILSVRC2012_val_{number}.JPEG": b"x" for number in (2, 1, 3)}
-    (folder / "ILSVRC2012_img_train.tar").write_bytes(tar_of(train, "w"))
-    (folder / "ILSVRC2012_img_val.tar").write_bytes(tar_of(val, "w"))
-    (folder / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(
+    (brought / "ILSVRC2012_img_train.tar").write_bytes(tar_of(train, "w"))
+    (brought / "ILSVRC2012_img_val.tar").write_bytes(tar_of(val, "w"))
+    (brought / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(
         tar_of(
             {
                 f"{data}/meta.mat": (tmp_path / "meta.mat").read_bytes(),
@@ -490,7 +439,7 @@ def test_imagenets_three_archives_become_class_folders(sources, tmp_path):
             }
         )
     )
-    assert prepare.prepare(entry, tmp_path) == []
+    assert bring.prepare(entry, tmp_path) == []
     assert files_below(folder / "images") == [
         "train/n01/n01_1.JPEG",
         "train/n02/n02_1.JPEG",
@@ -509,14 +458,20 @@ def test_every_source_leads_somewhere():
     for entry in known.entries():
         if entry.drawn:
             continue
+        assert entry.terms
         for source in entry.sources:
-            assert source.urls or source.drive or source.by_hand, (entry.name, source.file)
-            assert source.unpack in prepare.UNPACK
-            assert len(source.md5) in (0, 32)
+            assert source.candidates or source.by_hand, (entry.name, source.file)
+            assert source.unpack in {*unpack.WAYS, "keep"}
         given = {result for source in entry.sources for result in source.results}
-        wanted = {*entry.images, *entry.files} | ({entry.split} if entry.split else set())
-        assert wanted <= given | {
-            "images_variant_train.txt",
-            "images_variant_val.txt",
-            "images_variant_test.txt",
-        }
+        assert {*entry.images, *entry.files} | ({entry.split} if entry.split else set()) <= given
+
+
+def test_all_nine_splits_are_had_over_https_first_and_checked():
+    splits = [one for entry in known.entries() for one in entry.checked_sources if one.file == entry.split]
+    published = [one for one in splits if one.file.startswith("split_zhou_")]
+    assert len(published) == 9
+    for split in published:
+        assert len(split.checksum) in (40, 64)
+        plain_files = [one for one in split.candidates if not one.bundle]
+        assert plain_files[0].place.url.startswith("https://") and plain_files[-1].place.drive
+        assert {one.place.checksum for one in plain_files} == {split.checksum}

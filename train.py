@@ -85,6 +85,7 @@ def run_command(argv: list[str]) -> None:
         trainer = build(args, run)
         if not args.no_train:
             execute(args, trainer, inputs)
+            show_page(run)
     except ERRORS as error:
         if args.no_train:
             traceback.print_exc()  # there is no log to keep it
@@ -147,6 +148,14 @@ def execute(args, trainer, inputs: Inputs) -> None:
         trainer.train()
     if read_result(cfg.OUTPUT_DIR) is None:  # a trainer with its own after_train may not have written one
         trainer.save_result()
+
+
+def show_page(run: Run) -> None:
+    """Write the page of a run that is finished, where its protocol says so."""
+    if run.protocol.page:
+        from report.pages.of_run import leave_page
+
+        leave_page(run.cfg.OUTPUT_DIR)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_s
 from dassl.predictions import Prediction, writing
 from dassl.run_folder import write_start
 from report import run as module
-from report.run import main, words_to_test_again
+from report.pages.usage import words_to_test_again
+from report.run import main
 
 PROJECT = Path(__file__).parents[2]
 V01 = PROJECT / "tests/fixtures/run_folders/v0.1"

@@ -240,7 +240,7 @@ def wilson_interval(correct: int, total: int, level: float = 0.95) -> tuple[floa
     middle = share + z**2 / (2 * total)
     half = z * sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
     low, high = ((middle + side) / (1 + z**2 / total) for side in (-half, half))
-    return 100 * max(low, 0.0), 100 * min(high, 1.0)
+    return 100 * max(0.0, min(low, share)), 100 * min(1.0, max(high, share))  # whatever is rounded
 
 
 def disagreement(counts: Counts, result: dict) -> str:

@@ -24,12 +24,8 @@ def uses(folder: Path) -> Iterator[Use]:
     """What there is to do with a run, most useful first. A further use is a further `yield`."""
     models = checkpoint_folders(folder)
     if command := command_to_test_again(folder):
-        remark = (
-            f"It loads {', '.join(map(str, models.values()))}. With the data set of another --dataset, "
-            "the model is tested on that."
-            if models
-            else ""
-        )
+        loaded = f"It loads {', '.join(map(str, models.values()))}. " if models else ""
+        remark = f"{loaded}With another --dataset, it is tested on that data set."
         yield Use("Test the model again, in another folder", command, remark)
     yield Use(
         "Print this page's numbers, and write the table of classes as CSV",

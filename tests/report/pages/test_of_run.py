@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from dassl.run_folder import write_start
 from report.pages import of_run
 from report.pages.of_run import class_rows, leave_page, matrix, page, percent, write_page
 from report.pages.thumbnails import LARGEST, thumbnail
+from report.pages.usage import uses
 from report.run import main
 
 PROJECT = Path(__file__).parents[3]
@@ -436,3 +438,27 @@ def test_on_paper_it_is_light_whole_and_says_what_is_not_printed(opened):
 def test_it_reads_without_scripts(opened):
     one = opened(java_script_enabled=False)
     assert one.locator("#classes tbody tr").count() == 18 and one.locator("#confusions .matrix").is_visible()
+
+
+# What it says of a real run -------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["CLIPFit", "ZeroshotCLIP"])
+def test_every_command_of_the_page_can_be_pasted(method, run_train, result, tmp_path, monkeypatch):
+    short = ["OPTIM.MAX_EPOCH", 1, "OPTIM.WARMUP_EPOCH", 0]
+    assert (
+        run_train("--trainer", method, "--seed", 1, "--shots", 1, "--output-dir", tmp_path / "run", *short)
+        is None
+    )
+    commands = [shlex.split(use.command) for use in uses(tmp_path / "run")]
+    assert len(commands) == 2
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(PROJECT))
+    for name in ("train.py", "configs"):
+        (tmp_path / name).symlink_to(PROJECT / name)
+    for command in commands:
+        subprocess.run([sys.executable, *command[1:]], check=True, capture_output=True)
+    (again,) = (tmp_path / "tested").rglob("result.json")
+    assert result(again.parent)["correct"] == result(tmp_path / "run")["correct"]
+    assert (tmp_path / "classes.csv").is_file() and (tmp_path / "run/report.html").is_file()

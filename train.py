@@ -64,6 +64,7 @@ def run_command(argv: list[str]) -> None:
     inputs = None if args.no_train else read_inputs(cfg)
     if not (args.no_train or args.redo) and (found := finished(run, inputs)):
         print_finished(run.cfg, found)
+        show_page(run)
         return
 
     from launch.runtime import settle_precision  # torch from here on
@@ -77,6 +78,7 @@ def run_command(argv: list[str]) -> None:
     command = ["python", "train.py", *argv]
     if found := claim(run, command, inputs, no_train=args.no_train, redo=args.redo):
         print_finished(run.cfg, found)
+        show_page(run)
         return
     if not args.no_train:
         setup_logger(cfg.OUTPUT_DIR)

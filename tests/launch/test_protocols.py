@@ -143,6 +143,11 @@ def test_a_run_leaves_its_page_where_its_protocol_says_so(folder, run_train, tmp
     words = ["--trainer", "ZeroshotCLIP", "--seed", 1, "--output-dir"]
     assert run_train(*words, "with", "--protocol", "seen") is None
     assert "The page of this run is with/report.html" in capsys.readouterr().out
-    assert "ZeroshotCLIP on Demo" in (tmp_path / "with/report.html").read_text(encoding="utf-8")
+    made = (tmp_path / "with/report.html").read_text(encoding="utf-8")
+    assert "ZeroshotCLIP on Demo" in made
+    (tmp_path / "with/report.html").unlink()  # as if it had been killed before the page
+    assert run_train(*words, "with", "--protocol", "seen") is None
+    assert "is finished already" in capsys.readouterr().out
+    assert (tmp_path / "with/report.html").read_text(encoding="utf-8") == made
     assert run_train(*words, "without") is None
     assert not (tmp_path / "without/report.html").exists()

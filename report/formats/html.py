@@ -30,7 +30,7 @@ def html(report: Report) -> str:
     """
     rows, environments = runs.run_rows(report.runs)
     return render(
-        "report.html",
+        "of_report.html",
         report=report,
         views=[cells.read(table) for table in report.tables],
         pictures=[Picture(figure, _data_uri(figure.png)) for figure in report.figures],

@@ -138,7 +138,7 @@ def page(folder: Path) -> str:
     starts = read_starts(folder)
     lines, what = curves(read_steps(folder))
     return render(
-        "run.html",
+        "of_run.html",
         title=_title(result),
         result={key: result.get(key) for key in SHOWN},
         interval=_interval(result),

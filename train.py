@@ -64,6 +64,7 @@ def run_command(argv: list[str]) -> None:
     inputs = None if args.no_train else read_inputs(cfg)
     if not (args.no_train or args.redo) and (found := finished(run, inputs)):
         print_finished(run.cfg, found)
+        show_page(run)
         return
 
     from launch.runtime import settle_precision  # torch from here on
@@ -78,6 +79,7 @@ def run_command(argv: list[str]) -> None:
     command = ["python", "train.py", *argv]
     if found := claim(run, command, inputs, no_train=args.no_train, redo=args.redo):
         print_finished(run.cfg, found)
+        show_page(run)
         return
     if not args.no_train:
         setup_logger(cfg.OUTPUT_DIR)
@@ -86,6 +88,7 @@ def run_command(argv: list[str]) -> None:
         trainer = build(args, run)
         if not args.no_train:
             execute(args, trainer, inputs)
+            show_page(run)
     except ERRORS as error:
         if args.no_train:
             traceback.print_exc()  # there is no log to keep it
@@ -148,6 +151,14 @@ def execute(args, trainer, inputs: Inputs) -> None:
         trainer.train()
     if read_result(cfg.OUTPUT_DIR) is None:  # a trainer with its own after_train may not have written one
         trainer.save_result()
+
+
+def show_page(run: Run) -> None:
+    """Write the page of a run that is finished, where its protocol says so."""
+    if run.protocol.page:
+        from report.pages.of_run import leave_page
+
+        leave_page(run.cfg.OUTPUT_DIR)
 
 
 if __name__ == "__main__":

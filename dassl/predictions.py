@@ -11,14 +11,16 @@ pictures the file is predictions.jsonl.gz.
 """
 
 import gzip
+import heapq
 import io
 import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import sqrt
 from pathlib import Path
-from statistics import fmean
+from statistics import NormalDist, fmean
 from typing import IO, NamedTuple
 
 from clipfit.io.files import atomic_write
@@ -210,6 +212,35 @@ def macro_f1(counts: Counts) -> float:
         occurs[predicted] += count
     labels = {label for label, _ in counts}
     return 100 * fmean(2 * counts[label, label] / occurs[label] for label in labels)
+
+
+def most_confused(counts: Counts) -> list[tuple[tuple[int, int], int]]:
+    """Pairs (true class, predicted class) that differ with their pictures, the most frequent first."""
+    wrong = [(pair, count) for pair, count in counts.items() if pair[0] != pair[1]]
+    return sorted(wrong, key=lambda item: (-item[1], item[0]))
+
+
+def most_confident_errors(predictions: Predictions, most: int) -> list[Prediction]:
+    """The pictures that were taken for another class, the most confident first; those without p come last.
+
+    Raises: as Predictions
+    """
+    wrong = (prediction for prediction in predictions if not prediction.right)
+    return heapq.nlargest(most, wrong, key=lambda one: one.p[0] if one.p else -1.0)
+
+
+def wilson_interval(correct: int, total: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of an accuracy, in percent. It is that of a sample: pictures drawn at random.
+
+    Args:   total, at least 1
+    Source: Wilson, Journal of the American Statistical Association 22, 1927
+    """
+    z = NormalDist().inv_cdf((1 + level) / 2)
+    share = correct / total
+    middle = share + z**2 / (2 * total)
+    half = z * sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    low, high = ((middle + side) / (1 + z**2 / total) for side in (-half, half))
+    return 100 * max(0.0, min(low, share)), 100 * min(1.0, max(high, share))  # whatever is rounded
 
 
 def disagreement(counts: Counts, result: dict) -> str:

@@ -33,6 +33,7 @@ RESUME_POINT = "resume.pt"  # everything that decides the next bits of an unfini
 PREDICTIONS = "predictions.jsonl"  # of every picture of the final test (dassl/predictions.py)
 PREDICTIONS_GZIP = "predictions.jsonl.gz"  # where there are many
 RESULT = "result.json"  # every number of a finished run
+PAGE = "report.html"  # what a finished run is, to look at (report/pages/)
 TENSORBOARD = "tensorboard"  # folder of event files
 CONFUSION_MATRIX = "cmat.pt"  # if TEST.COMPUTE_CMAT
 LOGITS = "output.json"  # of every image, if a plugin calls output_test

@@ -26,12 +26,12 @@ from dassl.run_folder import RESULT, is_begun, read_result, unrecorded
 from launch.arguments import parse_args
 from launch.compare import AUTO, NOT_RECORDED, Found
 from launch.folder import folders_alike, run_folder
-from launch.registered import class_source, explicit_name, protocols
+from launch.registered import class_source, explicit_name, is_drawn, protocols
 from launch.resolve import NO_RECIPE, has_recipe, resolve, trainer_defaults
 
 from .current import Current
 from .failures import Failure
-from .source import data_folder, is_drawn, trainers_with_runs
+from .source import data_folder, trainers_with_runs
 from .spec import Spec, arguments, project_file
 
 DEFAULT_OUTPUT = "output"  # where train.py puts its folders by itself

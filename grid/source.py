@@ -8,9 +8,7 @@ from pathlib import Path
 from clipfit.io.files import user_cache
 from dassl.config import flatten
 from dassl.run_folder import has_config, read_config
-from launch.registered import class_fact, class_lineage
-
-DRAWN = "DrawnDataset"  # base of the data sets that are drawn on first use
+from launch.registered import class_fact, is_drawn
 
 
 @cache
@@ -31,12 +29,6 @@ def data_folder(registered: str, root: str) -> Path | None:
     if is_drawn(registered) and not (root / name).is_dir() and root.is_dir() and not os.access(root, os.W_OK):
         return user_cache() / name
     return root / name
-
-
-@cache
-def is_drawn(registered: str) -> bool:
-    """Whether a data set of ``datasets/`` (DATASET.NAME) is drawn on first use: its pictures are embedded."""
-    return any(source.name == DRAWN for source in class_lineage("datasets", registered))
 
 
 def data_sets_with_runs(output: Path, stems: Iterable[str]) -> dict[str, str]:

@@ -16,7 +16,7 @@ python -m launch.registered    prints the methods; the usage lines of the script
 
 import ast
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 from dassl.config import flatten, load_yaml
@@ -39,6 +39,7 @@ from .protocols import NO_PROTOCOL, Protocol, read_protocols
 PROJECT = Path(__file__).resolve().parent.parent
 REGISTRIES = {"trainers": "TRAINER_REGISTRY", "datasets": "DATASET_REGISTRY"}
 KINDS = {"trainers": "trainer", "datasets": "data set"}
+DRAWN = "DrawnDataset"  # base of the data sets that are drawn on first use
 FIRST_VERSION = 1  # of a trainer whose class names none
 ASKED_BY = {"trainers": "--trainer ", "datasets": "DATASET.NAME "}
 
@@ -207,6 +208,12 @@ def class_fact(folder: str, name: str, key: str, default):
     """The literal that the class of a registered name, or the nearest of its bases there, sets ``key`` to."""
     stated = (one.constants[key] for one in class_lineage(folder, name) if key in one.constants)
     return next(stated, default)
+
+
+@cache
+def is_drawn(registered: str) -> bool:
+    """Whether a data set of ``datasets/`` (DATASET.NAME) is drawn on first use: its pictures are embedded."""
+    return any(source.name == DRAWN for source in class_lineage("datasets", registered))
 
 
 def source_files(folder: str, name: str) -> list[Path]:

@@ -7,11 +7,10 @@ from pathlib import Path
 
 from dassl.config.identity import experiment
 from dassl.run_folder import is_begun, read_config, read_result
-from grid.source import is_drawn
 from grid.spec import Spec, arguments
 from launch.arguments import parse_args
 from launch.compare import AUTO
-from launch.registered import data_sets, protocol
+from launch.registered import data_sets, is_drawn, protocol
 from launch.resolve import IN_THE_PATH, resolve
 from report.definitions import Row
 from report.model import Head, Table

@@ -18,8 +18,7 @@ from clipfit.io.files import no_regular_file
 from dassl.config import load_yaml
 from dassl.config.facts import OWN
 from dassl.utils import unknown_name
-from grid.source import is_drawn
-from launch.registered import PROJECT, DataSet, data_set, data_sets
+from launch.registered import PROJECT, DataSet, data_set, data_sets, is_drawn
 from report.printed import Print, read_print
 
 SHIPPED = PROJECT / "paper"

@@ -1,21 +1,20 @@
 """One finished run: its result and what produced it, every class, what was confused, the wrong images.
 
+It is printed, and written as a page for a browser: report.html in the run folder.
+
 python -m report.run output/few_shot/dtd/shots_16/CLIPFit/vit_b16/seed1 --wrong 50 --csv classes.csv
 
 The numbers of classes and images come from the run's predictions, and are checked against its result.
 """
 
 import csv
-import heapq
-import shlex
 import sys
 from pathlib import Path
 
 from tabulate import tabulate
 
-from clipfit.io.commands import PATH, Parser, pasted
+from clipfit.io.commands import PATH, Parser
 from clipfit.io.files import atomic_write
-from dassl.config import flatten
 from dassl.predictions import (
     ClassScore,
     Counts,
@@ -24,32 +23,19 @@ from dassl.predictions import (
     class_scores,
     count_pairs,
     disagreement,
+    most_confident_errors,
+    most_confused,
     read_predictions,
 )
-from dassl.run_folder import PREDICTIONS, RESULT, read_command, read_config, read_result, read_starts
+from dassl.run_folder import PAGE, PREDICTIONS, RESULT, read_command, read_result, read_starts
 from launch.finished import print_result
-from launch.registered import protocols
+from report.pages.facts import result_facts, start_facts
+from report.pages.of_run import write_page
+from report.pages.usage import command_to_test_again
 
 MATRIX_UP_TO = 20  # classes; of more, the pairs that are confused most
 PAIRS = 20  # of those
 WRONG = 20  # images, unless --wrong says how many
-FACTS = (  # of a result: what to call it, key
-    ("method", "trainer"),
-    ("its version", "trainer_version"),
-    ("data set", "dataset"),
-    ("protocol", "protocol"),
-    ("backbone", "backbone"),
-    ("precision", "precision"),
-    ("template", "template"),
-    ("shots", "shots"),
-    ("seed", "seed"),
-    ("classes", "num_classes"),
-    ("split", "split"),
-    ("epoch", "epoch"),
-    ("trained parameters", "trainable_params"),
-    ("tested model", "model_dir"),
-    ("extras", "extras"),
-)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -57,10 +43,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run", type=PATH, help="run folder")
     parser.add_argument("--wrong", type=int, default=WRONG, metavar="N", help="wrong images to show")
     parser.add_argument("--csv", type=PATH, metavar="FILE", help="write the table of classes to FILE")
+    parser.add_argument("--page", type=PATH, metavar="FILE", help=f"where the page goes; default: RUN/{PAGE}")
     args = parser.parse_args(argv)
     sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold what a terminal cannot show
     try:
         show(Path(args.run), args.wrong, Path(args.csv) if args.csv else None)
+        print(
+            f"\nThe page of this run is {write_page(Path(args.run), Path(args.page) if args.page else None)}"
+        )
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -96,76 +86,19 @@ def show(folder: Path, wrong: int = WRONG, csv_file: Path | None = None) -> None
         print(f"\nThe table of classes is in {csv_file}")
 
 
-# What produced it -----------------------------------------------------------------------------------
-
-
 def _produced_by(folder: Path, result: dict) -> str:
-    facts = [(name, _words(result.get(key))) for name, key in FACTS]
-    facts.append(("command", read_command(folder) or ""))
-    starts = read_starts(folder)
-    for number, start in enumerate(starts, 1):
-        facts.append((f"start {number} of {len(starts)}" if len(starts) > 1 else "start", _start(start)))
-    return tabulate([fact for fact in facts if fact[1]], tablefmt="plain", disable_numparse=True)
-
-
-def _words(value) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return "" if value is None else str(value)
-
-
-def _start(start: dict) -> str:
-    """When, at which commit, with what beside it, where."""
-    commit = start.get("commit")
-    reason = start.get("no_commit")
-    code = f"commit {commit}" if commit else f"no commit known{f' ({reason})' if reason else ''}"
-    files = [*(start.get("changed") or {}), *(start.get("untracked") or {})]
-    parts = [start.get("time"), code + (f" ({', '.join(files)})" if files else ""), start.get("device")]
-    if torch := (start.get("packages") or {}).get("torch"):
-        parts.append(f"torch {torch}")
-    return ", ".join(filter(None, parts))
+    facts = result_facts(result)
+    if command := read_command(folder):
+        facts.append(("command", command))
+    return tabulate([*facts, *start_facts(read_starts(folder))], tablefmt="plain", disable_numparse=True)
 
 
 def _cure(folder: Path) -> str:
     """The command that makes predictions of a run that has none."""
-    command = shlex.split(read_command(folder) or "")
-    if command[:2] != ["python", "train.py"]:
+    command = command_to_test_again(folder)
+    if not command:
         return "Run it again in another folder."
-    command = pasted(["python", "train.py", *words_to_test_again(folder, command[2:])])
     return f"This tests its model in another folder:\n  {command}"
-
-
-def words_to_test_again(folder: Path, words: list[str]) -> list[str]:
-    """The words of a command line of train.py that tests the model of a run again.
-
-    Args: words of the command that made the run
-    """
-    config = flatten(read_config(folder))
-    kept, pairs = (
-        _without(words, {"--output-dir", "--resume", "OUTPUT_DIR", "RESUME", "TEST.PREDICTIONS"}),
-        [],
-    )
-    parts = [part for part in folder.parts if part not in (folder.anchor, "..")]
-    added = ["--output-dir", str(Path("tested", *parts))]
-    if not config["RUN.EVAL_ONLY"]:
-        added += ["--eval-only", "--model-dir", str(folder)]
-        protocol = protocols().get(config["RUN.PROTOCOL"])
-        if protocol and protocol.picks_classes and "DATASET.SUBSAMPLE_CLASSES" not in kept:
-            pairs = ["DATASET.SUBSAMPLE_CLASSES", config["DATASET.SUBSAMPLE_CLASSES"]]
-    if "--seed" not in kept and "SEED" not in kept:
-        added += ["--seed", str(config["SEED"])]
-    return [*added, *kept, *pairs]
-
-
-def _without(words: list[str], names: set[str]) -> list[str]:
-    """The words less these flags and keys and the word behind each."""
-    kept, rest = [], iter(words)
-    for word in rest:
-        if word in names:
-            next(rest, None)
-        elif word.partition("=")[0] not in names:
-            kept.append(word)
-    return kept
 
 
 # Classes, confusions, images ------------------------------------------------------------------------
@@ -193,18 +126,16 @@ def _confusions(counts: Counts, classes: list[str]) -> str:
         rows = [(row, classes[row], *(counts[row, column] or "." for column in columns)) for row in labels]
         heads = ("id", "true class", *map(str, columns))
         return f"Confusion matrix: images by true class (rows) and predicted class\n{_table(rows, heads, 2)}"
-    wrong = {pair: count for pair, count in counts.items() if pair[0] != pair[1]}
-    most = sorted(wrong.items(), key=lambda item: (-item[1], item[0]))
+    most = most_confused(counts)
     rows = [(classes[label], classes[predicted], count) for (label, predicted), count in most[:PAIRS]]
-    title = f"Most confused of {len(wrong):,} pairs of classes"
+    title = f"Most confused of {len(most):,} pairs of classes"
     return f"{title}\n{_table(rows, ('true class', 'predicted', 'images'), 2)}"
 
 
 def _wrong_images(predictions: Predictions, counts: Counts, most: int) -> str:
     """The images that were taken for another class, the most confident first."""
     total = sum(count for (label, predicted), count in counts.items() if label != predicted)
-    wrong = (prediction for prediction in predictions if not prediction.right)
-    shown = heapq.nlargest(most, wrong, key=lambda one: one.p[0] if one.p else -1.0)
+    shown = most_confident_errors(predictions, most)
     if not shown:
         return f"{total:,} wrong images"
     rows = [

@@ -20,6 +20,7 @@ LAYERS = """
     report
     grid
     train
+    report.pages
     launch
     trainers  datasets
     clipfit
@@ -158,7 +159,7 @@ def test_every_folder_with_code_has_its_place():
 
 
 def test_whatever_comes_before_a_run_begins_imports_no_torch():
-    rooms = ("reproduce", "report", "grid", "train", "launch")
+    rooms = ("reproduce", "report", "grid", "train", "report.pages", "launch")
     quick = [name for name in modules(PROJECT) if room_of(name) in rooms and name not in AFTER_THE_START]
     code = f"import sys, {', '.join(quick)}; sys.exit('torch' in sys.modules)"
     assert len(quick) > 40
@@ -188,6 +189,8 @@ def test_a_class_name_stands_for_one_thing():
         ("datasets/demo.py", "from trainers import base"),
         ("launch/folder.py", "import train"),
         ("train.py", "from grid.plan import plan"),
+        ("train.py", "def page():\n    from report import results"),
+        ("report/pages/of_run.py", "from report import results"),
         ("grid/plan.py", "from report import results"),
         ("report/results.py", "import reproduce"),
         ("launch/folder.py", "from tests.conftest import run"),
@@ -209,6 +212,7 @@ def test_an_import_that_points_elsewhere_is_found(file, line, tmp_path):
         ("clipfit/clip.py", "from clipfit.io import files; from .text import Prompts"),
         ("datasets/demo.py", "import datasets.splits; from dassl.data import DataManager"),
         ("scripts/table.py", "import reproduce"),
+        ("train.py", "def page():\n    from report.pages.of_run import write_page"),
         ("trainers/base.py", "import torch, tests_of_others"),
     ],
 )

@@ -10,6 +10,7 @@ trained_by    the protocol whose models its tests load, where the method's recip
               default: itself
 metrics       what tables may show -> the run that holds it: train or test
 hm            two of the metrics; tables may show their harmonic mean, as hm
+page          true: a run writes its page, report.html, when it is finished; default: false
 """
 
 import os
@@ -26,7 +27,7 @@ FOLDER = Path(__file__).parent
 CLASSES = ("all", "base", "new")
 RUNS = ("train", "test")
 TARGETS = tuple(role for role in ROLES if role != "source")
-KEYS = (*RUNS, "targets", "trained_by", "metrics", "hm")
+KEYS = (*RUNS, "targets", "trained_by", "metrics", "hm", "page")
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Protocol:
     trained_by: str = ""
     metrics: dict[str, str] = field(default_factory=dict)
     hm: tuple[str, ...] = ()
+    page: bool = False
 
     def stage(self, eval_only: bool) -> Stage:
         return self.test if eval_only else self.train
@@ -120,6 +122,7 @@ def read_protocol(path: str | os.PathLike) -> Protocol:
         trained_by=content.get("trained_by", ""),
         metrics=content.get("metrics", {}),
         hm=tuple(content.get("hm", ())),
+        page=content.get("page", False),
     )
 
 
@@ -142,6 +145,8 @@ def _problems(content: dict) -> Iterator[str]:
     hm = content.get("hm", [])
     if hm and (not isinstance(hm, list) or len(hm) != 2 or not set(hm) <= metrics.keys()):
         yield f", hm: {hm!r}; name two of the metrics: {', '.join(metrics)}"
+    if not isinstance(content.get("page", False), bool):
+        yield f", page: {content['page']!r}; write true or false"
 
 
 def _problems_of_stage(stage) -> Iterator[str]:

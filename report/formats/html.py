@@ -4,13 +4,11 @@ import base64
 from dataclasses import dataclass
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from report.formats import cells, runs
 from report.model import Figure, Report
-
-WEB = Path(__file__).parent / "web"
+from report.pages import render
 
 
 @dataclass(frozen=True)
@@ -31,32 +29,19 @@ def html(report: Report) -> str:
     Raises: FileNotFoundError if a figure's image is not there
     """
     rows, environments = runs.run_rows(report.runs)
-    return (
-        _templates()
-        .get_template("report.html")
-        .render(
-            report=report,
-            views=[cells.read(table) for table in report.tables],
-            pictures=[Picture(figure, _data_uri(figure.png)) for figure in report.figures],
-            runs=rows,
-            environments=environments,
-            any_embedded=any(part.embedded for part in (*report.tables, *report.figures, *report.statistics)),
-            style=Markup((WEB / "style.css").read_text(encoding="utf-8")),
-            script=Markup((WEB / "script.js").read_text(encoding="utf-8")),
-        )
+    return render(
+        "of_report.html",
+        report=report,
+        views=[cells.read(table) for table in report.tables],
+        pictures=[Picture(figure, _data_uri(figure.png)) for figure in report.figures],
+        runs=rows,
+        environments=environments,
+        any_embedded=any(part.embedded for part in (*report.tables, *report.figures, *report.statistics)),
+        cells=cells,
+        facts=runs.facts,
+        states=runs.states,
+        slash=Markup("/<wbr>"),
     )
-
-
-def _templates() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(WEB),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals.update(cells=cells, facts=runs.facts, states=runs.states, slash=Markup("/<wbr>"))
-    return environment
 
 
 def _data_uri(png: Path | None) -> str:

@@ -6,13 +6,25 @@ import random
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
+from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 from dassl import predictions
-from dassl.predictions import Prediction, class_scores, count_pairs, macro_f1, read_predictions, writing
+from dassl.predictions import (
+    Prediction,
+    class_scores,
+    count_pairs,
+    macro_f1,
+    most_confident_errors,
+    most_confused,
+    read_predictions,
+    wilson_interval,
+    writing,
+)
 
 CLASSES = ["banded", "dotted", "größe"]
 WORKED = [
@@ -139,3 +151,35 @@ def test_numbers_of_classes_are_scikit_learns(tmp_path):
 def test_reading_imports_no_torch():
     code = "import sys, dassl.predictions; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=True)
+
+
+# Intervals and orders -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "correct, total", [(0, 1), (1, 1), (0, 30), (30, 30), (7, 10), (277, 600), (1, 10**6)]
+)
+@pytest.mark.parametrize("level", [0.95, 0.5])
+def test_the_interval_of_an_accuracy_is_scipys(correct, total, level):
+    expected = binomtest(correct, total).proportion_ci(level, method="wilson")
+    low, high = wilson_interval(correct, total, level)
+    assert (low, high) == pytest.approx((100 * expected.low, 100 * expected.high), rel=1e-9, abs=1e-9)
+    assert 0 <= low <= 100 * correct / total <= high <= 100
+
+
+def test_pairs_are_in_the_order_of_their_pictures_and_right_ones_are_none():
+    counts = Counter({(0, 0): 9, (1, 0): 2, (2, 1): 5, (0, 2): 2})
+    assert most_confused(counts) == [((2, 1), 5), ((0, 2), 2), ((1, 0), 2)]
+
+
+def test_errors_come_by_their_confidence_those_without_logits_last(tmp_path):
+    chance = random.Random(3)
+    rows = []
+    for n in range(200):
+        p = sorted((chance.random() for _ in range(3)), reverse=True)
+        rows.append(Prediction(f"{n}.jpg", chance.randrange(3), [0, 1, 2], p if n % 5 else None))
+    write(tmp_path, rows)
+    wrong = [row for row in rows if row.label != row.top[0]]
+    slow = sorted(wrong, key=lambda row: (row.p is None, -(row.p or [0])[0]))
+    found = most_confident_errors(read_predictions(tmp_path), len(rows))
+    assert found == slow and most_confident_errors(read_predictions(tmp_path), 7) == slow[:7]

@@ -33,8 +33,9 @@ from dassl.run_folder import (
 PROJECT = Path(__file__).parents[2]
 ROOMS = [PROJECT / name for name in ("benchmarks", "clipfit", "dassl", "datasets", "grid", "launch", "paper")]
 ROOMS += [PROJECT / name for name in ("report", "scripts", "trainers")]
-# The second is copied into checkouts of other versions, which may have no dassl/run_folder.py.
-MAY_NAME_FILES = {"dassl/run_folder.py", "scripts/same_numbers.py"}
+# same_numbers is copied into checkouts of other versions, which may have no dassl/run_folder.py. A report has
+# a report.html of its own.
+MAY_NAME_FILES = {"dassl/run_folder.py", "report/formats/__init__.py", "scripts/same_numbers.py"}
 NAMES = {value for name, value in vars(run_folder).items() if name.isupper() and isinstance(value, str)}
 NAMES |= set(RECORD_FILES.values())
 

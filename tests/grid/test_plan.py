@@ -20,11 +20,11 @@ from datasets.demo import DrawnDataset
 from grid.failures import Failure
 from grid.plan import plan
 from grid.scheduler import move_aside
-from grid.source import dataset_folder, is_drawn
+from grid.source import dataset_folder
 from grid.spec import Spec
 from launch.arguments import parse_args
 from launch.folder import run_folder
-from launch.registered import class_fact, methods
+from launch.registered import class_fact, is_drawn, methods
 from launch.resolve import PROJECT, resolve
 
 TRAINING = Spec("CLIPFit", "base2new", "demo", 16, 1)

@@ -128,6 +128,7 @@ def test_what_a_file_leaves_out():
         ("everything: test", "everything: tests", "metrics, everything: .*did you mean 'test'"),
         ("hm: [base, everything]", "hm: [base, all]", "hm: .*name two of the metrics: base, everything"),
         ("hm: [base, everything]", "targets: others", "targets: .*did you mean 'other'"),
+        ("hm: [base, everything]", "page: 1", "page: 1; write true or false"),
         ("hm: [base, everything]", "trained_by: few_shots", "trained_by: .*did you mean 'few_shot'"),
     ],
 )
@@ -135,3 +136,18 @@ def test_a_broken_file_is_named_with_what_is_wrong(folder, old, new, message):
     (folder / "base2all.yaml").write_text(BASE2ALL.replace(old, new), encoding="utf-8")
     with pytest.raises(ValueError, match=message):
         read_protocols(folder)
+
+
+def test_a_run_leaves_its_page_where_its_protocol_says_so(folder, run_train, tmp_path, capsys):
+    (folder / "seen.yaml").write_text("train: {place: seen}\npage: true\n", encoding="utf-8")
+    words = ["--trainer", "ZeroshotCLIP", "--seed", 1, "--output-dir"]
+    assert run_train(*words, "with", "--protocol", "seen") is None
+    assert "The page of this run is with/report.html" in capsys.readouterr().out
+    made = (tmp_path / "with/report.html").read_text(encoding="utf-8")
+    assert "ZeroshotCLIP on Demo" in made
+    (tmp_path / "with/report.html").unlink()  # as if it had been killed before the page
+    assert run_train(*words, "with", "--protocol", "seen") is None
+    assert "is finished already" in capsys.readouterr().out
+    assert (tmp_path / "with/report.html").read_text(encoding="utf-8") == made
+    assert run_train(*words, "without") is None
+    assert not (tmp_path / "without/report.html").exists()

@@ -10,38 +10,19 @@ import sys
 from pathlib import Path
 
 import pytest
-from sklearn.metrics import accuracy_score, confusion_matrix, f1_score, recall_score
+from sklearn.metrics import confusion_matrix, recall_score
 
-from dassl.predictions import Prediction, writing
+from dassl.predictions import Prediction
 from dassl.run_folder import write_start
 from report import run as module
-from report.run import main, words_to_test_again
+from report.pages.usage import words_to_test_again
+from report.run import main
 
 PROJECT = Path(__file__).parents[2]
 V01 = PROJECT / "tests/fixtures/run_folders/v0.1"
 TRAINED = "base2new/train_base/demo/shots_16/CLIPFit/demo/seed1"
 TESTED = "base2new/test_new/demo/shots_16/CLIPFit/demo/seed1"
 CLASSES = ["cat", "dog", "007", "bird"]
-
-
-def finished(folder, rows, classes=CLASSES, **changes):
-    """A run folder that holds these predictions and the result that belongs to them."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with writing(folder, classes, "/data/pets", len(rows)) as add:
-        for row in rows:
-            add(row)
-    truth, said = [row.label for row in rows], [row.predicted for row in rows]
-    result = {
-        "trainer": "CLIPFit",
-        "seed": 3,
-        "total": len(rows),
-        "correct": sum(row.right for row in rows),
-        "accuracy": 100 * accuracy_score(truth, said),
-        "error_rate": 100 - 100 * accuracy_score(truth, said),
-        "macro_f1": 100 * f1_score(truth, said, labels=sorted(set(truth)), average="macro"),
-    }
-    (folder / "result.json").write_text(json.dumps(result | changes))
-    return folder
 
 
 def drawn(classes, pictures):
@@ -74,9 +55,9 @@ def section(text, title):
     return [line.split() for line in lines]
 
 
-def test_the_numbers_of_classes_are_scikit_learns(tmp_path, shown):
+def test_the_numbers_of_classes_are_scikit_learns(tmp_path, shown, finished):
     rows = drawn(4, 200)
-    text = shown(finished(tmp_path, rows), "--csv", tmp_path / "classes.csv")
+    text = shown(finished(tmp_path, rows, CLASSES), "--csv", tmp_path / "classes.csv")
     truth, said = [row.label for row in rows], [row.predicted for row in rows]
     recall = 100 * recall_score(truth, said, average=None)
     found = section(text, "Classes\n")
@@ -89,32 +70,32 @@ def test_the_numbers_of_classes_are_scikit_learns(tmp_path, shown):
     assert [row["class"] for row in table] == CLASSES and "Warning" not in text
 
 
-def test_the_confusion_matrix_is_scikit_learns(tmp_path, shown):
+def test_the_confusion_matrix_is_scikit_learns(tmp_path, shown, finished):
     rows = drawn(4, 200)
-    found = section(shown(finished(tmp_path, rows)), "Confusion matrix")
+    found = section(shown(finished(tmp_path, rows, CLASSES)), "Confusion matrix")
     expected = confusion_matrix([row.label for row in rows], [row.predicted for row in rows])
     assert [[int(n.replace(".", "0")) for n in line[2:]] for line in found] == expected.tolist()
     assert [line[1] for line in found] == CLASSES
 
 
-def test_of_many_classes_the_most_confused_pairs_are_shown(tmp_path, shown, monkeypatch):
+def test_of_many_classes_the_most_confused_pairs_are_shown(tmp_path, shown, monkeypatch, finished):
     monkeypatch.setattr(module, "MATRIX_UP_TO", 3)
     pairs = [(0, 1)] * 3 + [(3, 2)] * 5 + [(1, 1)] * 9 + [(2, 0)]
     rows = [Prediction("x", label, [said], None) for label, said in pairs]
-    text = shown(finished(tmp_path, rows))
+    text = shown(finished(tmp_path, rows, CLASSES))
     assert "Confusion matrix" not in text and "Most confused of 3 pairs of classes" in text
     expected = [["bird", "007", "5"], ["cat", "dog", "3"], ["007", "cat", "1"]]
     assert section(text, "Most confused") == expected
 
 
-def test_the_wrong_images_are_named_with_both_probabilities_most_confident_first(tmp_path, shown):
+def test_the_wrong_images_are_named_with_both_probabilities_most_confident_first(tmp_path, shown, finished):
     rows = [
         Prediction("a.jpg", 0, [0, 1], [0.9, 0.1]),
         Prediction("b.jpg", 0, [1, 0], [0.6, 0.4]),
         Prediction("c.jpg", 3, [2, 1], [0.8, 0.15]),
         Prediction("d.jpg", 1, [2, 0], None),
     ]
-    folder = finished(tmp_path, rows)
+    folder = finished(tmp_path, rows, CLASSES)
     text = shown(folder)
     assert "3 of 3 wrong images, the most confident first, below /data/pets" in text
     assert section(text, "3 of 3 wrong") == [
@@ -126,8 +107,8 @@ def test_the_wrong_images_are_named_with_both_probabilities_most_confident_first
     assert "\n3 wrong images" in shown(folder, "--wrong", 0)
 
 
-def test_what_produced_the_result_is_shown_with_every_start(tmp_path, shown):
-    folder = finished(tmp_path, drawn(2, 4), extras=["val search"], shots=16)
+def test_what_produced_the_result_is_shown_with_every_start(tmp_path, shown, finished):
+    folder = finished(tmp_path, drawn(2, 4), CLASSES, extras=["val search"], shots=16)
     write_start(folder, {"time": "T1", "commit": "aaa+changes", "changed": {"train.py": "f00d"}})
     write_start(folder, {"time": "T2", "commit": None, "no_commit": "git is not installed"})
     text = shown(folder)
@@ -145,9 +126,9 @@ def test_what_produced_the_result_is_shown_with_every_start(tmp_path, shown):
         ({"macro_f1": 99.5}, "macro_f1 is 100.0 in predictions.jsonl, 99.5 in result.json"),
     ],
 )
-def test_predictions_of_another_test_are_said(changes, said, tmp_path, shown):
+def test_predictions_of_another_test_are_said(changes, said, tmp_path, shown, finished):
     rows = [Prediction("a", 0, [0], None), Prediction("b", 1, [1], None)]
-    assert f"Warning: {said}" in shown(finished(tmp_path, rows, **changes))
+    assert f"Warning: {said}" in shown(finished(tmp_path, rows, CLASSES, **changes))
 
 
 def test_a_run_that_was_not_tested_and_one_that_is_not_finished(tmp_path, shown, capsys):
@@ -158,8 +139,8 @@ def test_a_run_that_was_not_tested_and_one_that_is_not_finished(tmp_path, shown,
     assert "nowhere holds no finished run" in capsys.readouterr().err
 
 
-def test_damaged_predictions_are_named(tmp_path, capsys):
-    finished(tmp_path, drawn(2, 4))
+def test_damaged_predictions_are_named(tmp_path, capsys, finished):
+    finished(tmp_path, drawn(2, 4), CLASSES)
     with open(tmp_path / "predictions.jsonl", "a") as file:
         file.write("{\n")
     assert main([str(tmp_path)]) == 1

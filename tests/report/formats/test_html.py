@@ -2,22 +2,12 @@
 
 import base64
 import re
-import shutil
 
 import pytest
 
 from report.formats import write
 from report.formats.html import html
 from report.model import Cell, Head, Report, Score, Table
-
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
 
 
 def test_figures_are_inside(report, figures):
@@ -40,19 +30,6 @@ def test_runs_share_their_environment_on_the_page(report):
 
 
 # In a browser ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    names = ("chromium", "google-chrome", "chromium-browser")
-    executable = next(filter(None, map(shutil.which, names)), None)
-    if executable is None:
-        pytest.skip(f"no browser to open the page with: none of {', '.join(names)} is installed")
-    with playwright.sync_playwright() as running:
-        browser = running.chromium.launch(executable_path=executable, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture

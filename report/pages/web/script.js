@@ -38,7 +38,8 @@ function onPress(button, change) {
   });
 }
 
-onPress(document.getElementById("print-toggle"), (shown) => root.classList.toggle("ours-only", !shown));
+const printToggle = document.getElementById("print-toggle"); // where a page has printed values
+if (printToggle) onPress(printToggle, (shown) => root.classList.toggle("ours-only", !shown));
 document.querySelectorAll(".zoom").forEach((button) => onPress(button, () => {}));
 
 // On a phone the contents start folded.

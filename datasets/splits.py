@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from clipfit.io.commands import pasted
 from clipfit.io.digests import file_digest
+from clipfit.io.files import printable
 from clipfit.io.pictures import image_size
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.data.datasets.base_dataset import FolderImages, check_files, group_by_label, sample_per_label
@@ -256,10 +257,20 @@ def fields(path: str, line: str, names: str) -> list[str]:
 
 
 def read_mat(path: str, variable: str):
-    """A vector of a MATLAB file, as an array of one dimension (structures have their fields as keys)."""
+    """A vector of a MATLAB file, as an array of one dimension (structures have their fields as keys).
+
+    Raises: FileNotFoundError; ValueError naming the file if it is damaged or holds no such variable
+    """
     from scipy.io import loadmat  # only two data sets need it, and only to make their split
 
-    return loadmat(path, squeeze_me=True)[variable].reshape(-1)
+    with open(path, "rb") as file:
+        try:
+            return loadmat(file, squeeze_me=True)[variable].reshape(-1)
+        except Exception as error:  # damaged bytes can make its reader fail in any way
+            raise ValueError(
+                f"{path} is no MATLAB file with the variable {variable} ({type(error).__name__}: "
+                f"{printable(str(error))}); it is damaged or another kind of file: get it again"
+            ) from error
 
 
 # Split files

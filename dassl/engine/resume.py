@@ -9,12 +9,16 @@ It stands behind an epoch, or, with a position, behind a step in the middle of o
 "gradients": model -> of its trained tensors, as a plugin may add them up over steps}.
 """
 
+import numbers
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from clipfit.io.files import printable
 from dassl.run_folder import RESUME_POINT
 from dassl.utils import load_checkpoint, save_whole
 from dassl.utils.torchtools import is_epoch
@@ -58,7 +62,7 @@ def read_resume_point(trainer, folder: str) -> dict:
             f"{path} holds the models {list(state['models'])}, but this trainer registers "
             f"{list(trainer._models)}; choose another output folder or delete this one"
         )
-    return {"position": None, "skipped_steps": None, "inputs": None, **state}
+    return {"position": None, "skipped_steps": None, "inputs": None, "plugin": {}, "record": None, **state}
 
 
 def _is_resume_point(state) -> bool:
@@ -72,8 +76,31 @@ def _is_resume_point(state) -> bool:
     return all(map(is_epoch, counts)) and (position is None or isinstance(position, dict))
 
 
-def restore(trainer, state: dict) -> None:
-    """Bring ``trainer`` back to a state that was read."""
+def restore(trainer, state: dict, folder: str) -> None:
+    """Bring ``trainer`` back to a state that was read from this folder.
+
+    Raises: ValueError naming the file if a part is missing or does not fit
+    """
+    with _of_file(Path(folder) / RESUME_POINT):
+        _restore_engine(trainer, state)
+    trainer.load_extra_state(state["plugin"])
+    with _of_file(Path(folder) / RESUME_POINT):  # last: a plugin may draw
+        _restore_random_states(state["random"], trainer.device)
+
+
+@contextmanager
+def _of_file(path: Path) -> Iterator[None]:
+    """Whatever goes wrong in the block becomes one line with the path."""
+    try:
+        yield
+    except Exception as error:  # torch and NumPy say in many ways that a part is not theirs
+        raise ValueError(
+            f"{path} does not fit this run ({type(error).__name__}: {printable(str(error))}); "
+            "delete it to go on from the newest checkpoint"
+        ) from error
+
+
+def _restore_engine(trainer, state: dict) -> None:
     for name in trainer._models:
         trainer.load_model_state(name, state["models"][name])
     for objects, saved in ((trainer._optims, "optimizers"), (trainer._scheds, "schedulers")):
@@ -81,15 +108,19 @@ def restore(trainer, state: dict) -> None:
             objects[name].load_state_dict(value)
     if state["scaler"] is not None:
         trainer.scaler.load_state_dict(state["scaler"])
-    trainer.best_result = state["best_result"]
-    trainer.seconds_train = state["seconds_train"]
-    trainer.skipped_steps = state["skipped_steps"]
-    trainer.load_extra_state(state["plugin"])
+    trainer.best_result = _number(state["best_result"])
+    trainer.seconds_train = _number(state["seconds_train"])
+    trainer.skipped_steps = state["skipped_steps"] and _number(state["skipped_steps"])
     if trainer.recorder is not None:
         trainer.recorder.load_state(state["record"])
     if state["position"]:
         _set_gradients(trainer, state["position"]["gradients"])
-    _restore_random_states(state["random"], trainer.device)
+
+
+def _number(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(f"a {type(value).__name__} stands for a number")
+    return value
 
 
 def _trained(trainer) -> dict[str, list]:

@@ -170,7 +170,7 @@ class SimpleTrainer(TrainerBase):
             SimpleTrainer.before_train(self)
         if self._resumed_from and not self._is_engines("before_train"):
             # Where the plugin's hook drew random numbers, or set tensors as for a start from scratch.
-            restore(self, read_resume_point(self, self._resumed_from))
+            restore(self, read_resume_point(self, self._resumed_from), self._resumed_from)
 
     def refuse_test_images(self):
         """Raise ValueError if a file to train on is a test image too. Runs before every training.

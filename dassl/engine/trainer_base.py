@@ -155,7 +155,7 @@ class TrainerBase:
         """
         if has_resume_point(directory):
             point = read_resume_point(self, directory)
-            restore(self, point)
+            restore(self, point, directory)
             self._resumed_from, self._position = directory, point["position"]
             part = f", and {self._position['steps']} steps of the next" if self._position else ""
             path = os.path.join(directory, RESUME_POINT)

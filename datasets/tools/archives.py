@@ -40,8 +40,8 @@ def extract(archive: str | os.PathLike | IO[bytes], target: str | os.PathLike, t
         archive: a path, or an open tar file that is read once from front to back.
         title: what the progress bar says; empty: no bar.
     Returns: number of files written.
-    Raises: ValueError if it is no archive, is damaged or cut off, holds no file, or if a member is a device, is
-        file and folder at once, or is a path or a link that leaves the target. What was unpacked before
+    Raises: ValueError if it is no archive, is damaged or cut off, or holds no file; if a member is a device,
+        is file and folder at once, or is a path or a link that leaves the target. What was unpacked before
         stays: unpack into a fresh folder.
     """
     shown = title or getattr(archive, "name", archive)

@@ -1,5 +1,6 @@
 """What training did to the parameters: change and gradient per layer and per iteration."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -161,7 +162,7 @@ def _is_name(value) -> bool:
 
 
 def _is_square(value) -> bool:
-    return type(value) in (int, float) and value >= 0
+    return type(value) in (int, float) and 0 <= value < math.inf
 
 
 def newest_state(folder: Path) -> dict:

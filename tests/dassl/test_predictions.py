@@ -91,6 +91,10 @@ def test_a_folder_without_predictions_has_none(tmp_path):
         ([HEADER, GOOD.replace("[0, 1]", "[]")], r"line 2: top is \[\]"),
         ([HEADER, GOOD.replace("[0, 1]", "[0, -1]")], "line 2: -1 is no id"),
         ([HEADER, GOOD.replace("0.4]", "0.4, 0]")], "line 2: p is .* a number for each of"),
+        ([HEADER, GOOD.replace("0.4]", "NaN]")], "line 2: p is .* a number from 0 to 1"),
+        ([HEADER, GOOD.replace("0.4]", "1.5]")], "line 2: p is .* a number from 0 to 1"),
+        ([HEADER, "[" * 100_000], "line 2: a number of thousands of digits, or groups without end"),
+        ([HEADER, GOOD.replace('"label": 0', '"label": ' + "9" * 5_000)], "line 2: a number of thousands"),
         ([HEADER, GOOD.replace('"a.jpg"', "7")], "line 2: image is 7"),
     ],
 )

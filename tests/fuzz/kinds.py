@@ -648,7 +648,8 @@ def picture(rng: random.Random) -> bytes:
     file = io.BytesIO()
     options = {"compression": rng.choice(("raw", "tiff_lzw", "tiff_deflate"))} if format == "TIFF" else {}
     exif = Image.Exif()
-    exif[0x0112] = rng.randrange(1, 9)
+    # Pillow garbles uncompressed TIFFs that lie on their side.
+    exif[0x0112] = rng.randrange(1, 5 if options.get("compression") == "raw" else 9)
     options |= {"exif": exif} if format in ("JPEG", "PNG", "WEBP", "TIFF") else {}
     image.save(file, format, **({"lossless": True} if format == "WEBP" else {}), **options)
     return file.getvalue()

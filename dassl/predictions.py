@@ -124,7 +124,7 @@ class Predictions:
         if not _is_list_of(int, top) or not top:
             raise self._damage(number, f"top is {top!r}; it must be a list of class ids")
         for id in (label, *top):
-            if not isinstance(id, int) or not 0 <= id < len(self.classes):
+            if type(id) is not int or not 0 <= id < len(self.classes):
                 raise self._damage(number, f"{id!r} is no id of the {len(self.classes)} classes")
         if p is not None and not (_is_list_of((int, float), p) and len(p) == len(top)):
             raise self._damage(number, f"p is {p!r}; it must be null or a number for each of {top}")

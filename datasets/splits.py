@@ -545,7 +545,7 @@ def read_image_list(path: str) -> list[str]:
         return list(map(_plain, read_lines(path)))
     content = read_json(path)
     images = content.get("images") if isinstance(content, dict) else content
-    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+    if not isinstance(images, list) or not all(map(_is_text, images)):
         raise ValueError(f'DATASET.FEWSHOT_LIST: {path} is neither {{"images": [paths]}} nor a list of paths')
     if isinstance(content, dict) and content.get("digest", list_digest(images)) != list_digest(images):
         raise ValueError(
@@ -553,6 +553,11 @@ def read_image_list(path: str) -> list[str]:
             "remove the digest if you changed them"
         )
     return list(map(_plain, images))
+
+
+def _is_text(image) -> bool:
+    """Whether it is text, and no half of a character, which JSON can name and no file can."""
+    return isinstance(image, str) and not any("\ud800" <= one <= "\udfff" for one in image)
 
 
 def _plain(path: str) -> str:

@@ -168,7 +168,7 @@ class _Memory:
             ).fetchone()
         except sqlite3.OperationalError:  # locked for long, or the disk fails: do not wait for every file
             self._disconnect()
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):  # damaged, also in a text
             with suppress(OSError, sqlite3.Error):
                 self._start_anew()
         return None

@@ -110,7 +110,8 @@ def _restore_engine(trainer, state: dict) -> None:
         trainer.scaler.load_state_dict(state["scaler"])
     trainer.best_result = _number(state["best_result"])
     trainer.seconds_train = _number(state["seconds_train"])
-    trainer.skipped_steps = state["skipped_steps"] and _number(state["skipped_steps"])
+    skipped = state["skipped_steps"]  # None: of a version that did not count them
+    trainer.skipped_steps = None if skipped is None else _number(skipped)
     if trainer.recorder is not None:
         trainer.recorder.load_state(state["record"])
     if state["position"]:

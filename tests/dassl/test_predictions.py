@@ -88,6 +88,7 @@ def test_a_folder_without_predictions_has_none(tmp_path):
         ([HEADER, '{"image": "a"}'], "line 2: a picture's line has image, label, top, p"),
         ([HEADER, GOOD.replace('"label": 0', '"label": 3')], "line 2: 3 is no id of the 3 classes"),
         ([HEADER, GOOD.replace('"label": 0', '"label": "0"')], "line 2: '0' is no id"),
+        ([HEADER, GOOD.replace('"label": 0', '"label": true')], "line 2: True is no id"),
         ([HEADER, GOOD.replace("[0, 1]", "[]")], r"line 2: top is \[\]"),
         ([HEADER, GOOD.replace("[0, 1]", "[0, -1]")], "line 2: -1 is no id"),
         ([HEADER, GOOD.replace("0.4]", "0.4, 0]")], "line 2: p is .* a number for each of"),

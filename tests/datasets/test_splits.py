@@ -284,3 +284,9 @@ def test_the_name_of_a_missing_image_does_not_reach_the_terminal_as_it_is():
     with pytest.raises(FileNotFoundError) as error:
         check_files("Own", [Datum(impath="/data/\x1b[2J.png")], advice="look")
     assert "\x1b" not in str(error.value) and "/data/?[2J.png" in str(error.value)
+
+
+def test_half_a_character_in_a_list_is_refused_with_the_file(tmp_path):
+    (tmp_path / "list.json").write_text('["a/\\ud800.png"]')
+    with pytest.raises(ValueError, match=r"list\.json is neither"):
+        splits.read_image_list(str(tmp_path / "list.json"))

@@ -66,7 +66,6 @@ class Kind:
     right: Callable[[bytes, Any, Any], bool]  # (content, what was read, what is read of the good file)
     mutations: tuple[mutations.Mutate, ...]
     inputs: int = 80
-    named: str = ""  # what a message must name, if not the file
 
 
 def same(one: Any, other: Any) -> bool:

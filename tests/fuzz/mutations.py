@@ -310,7 +310,7 @@ def tar_member(rng, content):
     made = io.BytesIO()
     with (
         tarfile.open(fileobj=io.BytesIO(content)) as old,
-        tarfile.open(fileobj=made, mode="w:gz" if packed else "w", format=rng.choice((0, 1, 2))) as new,
+        tarfile.open(fileobj=made, mode="w:gz" if packed else "w", format=rng.choice((1, 2))) as new,
     ):
         members = old.getmembers()
         strange = rng.choice(members)

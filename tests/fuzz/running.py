@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import os
 import random
 import signal
 import tempfile
@@ -107,12 +106,8 @@ def _read(kind: Kind, content: bytes):
         path = Path(folder, kind.file)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-        here = os.getcwd()
         with _alarm():
-            try:
-                return kind.read(path)
-            finally:
-                os.chdir(here)
+            return kind.read(path)
 
 
 @contextlib.contextmanager

@@ -188,6 +188,7 @@ def test_half_a_resume_point_is_named_with_its_cure(tmp_path):
     [
         {"best_result": "high"},
         {"seconds_train": None},
+        {"skipped_steps": ""},
         {"optimizers": {"unknown": {}}},
         {"scaler": {"scale": 1.0}},
         {"random": {"python": 1}},

@@ -782,7 +782,7 @@ KINDS = {
         lambda rng: _mat(),
         lambda path: read_mat(str(path), "labels").tolist(),
         mat_right,
-        mutations.BYTES,
+        mutations.OUTSIDE,
     ),
     "configuration": Kind("own.yaml", fixture(*CONFIGS), load_yaml, equals(as_layer, is_dict), YAML, 150),
     "merged configuration": Kind("own.yaml", fixed(MERGED), config, config_right, YAML),

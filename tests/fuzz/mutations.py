@@ -89,6 +89,9 @@ def replace_all(rng, content):
 
 BYTES = (flip_bits, flip_bits, cut, zero, insert_zeros, remove, repeat, swap, overwrite, append, replace_all)
 
+# For readers in C that damage inside crashes: scipy's of MATLAB files.
+OUTSIDE = (cut, append, replace_all)
+
 # Text -----------------------------------------------------------------------------------------------
 
 

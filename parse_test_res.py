@@ -34,13 +34,16 @@ def read_run(folder: Path, keyword: str, end_signals: tuple[str, ...]) -> float 
         return float(result[FIELDS[keyword]])
     log = folder / LOG
     if log.is_file():
-        return read_log(log.read_text(encoding="utf-8", errors="replace"), keyword, end_signals)
+        value = read_log(log.read_text(encoding="utf-8", errors="replace"), keyword, end_signals)
+        if value is not None and not 0 <= value <= 100:
+            raise ValueError(f"{log} is damaged: {keyword} is {value} %")
+        return value
     return None
 
 
 def read_log(text: str, keyword: str, end_signals: tuple[str, ...]) -> float | None:
     """The last "* <keyword>: 57.16%" behind a line that equals one of `end_signals`; None without one."""
-    pattern = re.compile(rf"\* {keyword}: ([.\deE+-]+)%")
+    pattern = re.compile(rf"\* {keyword}: (\d+(?:\.\d*)?(?:[eE][+-]?\d+)?)%")
     value, ended = None, False
     for line in text.splitlines():
         if line.strip() in end_signals:

@@ -126,10 +126,12 @@ class Predictions:
         if not _is_list_of(int, top) or not top:
             raise self._damage(number, f"top is {top!r}; it must be a list of class ids")
         for id in (label, *top):
-            if not isinstance(id, int) or not 0 <= id < len(self.classes):
+            if type(id) is not int or not 0 <= id < len(self.classes):
                 raise self._damage(number, f"{id!r} is no id of the {len(self.classes)} classes")
         if p is not None and not (_is_list_of((int, float), p) and len(p) == len(top)):
             raise self._damage(number, f"p is {p!r}; it must be null or a number for each of {top}")
+        if p is not None and not all(0 <= one <= 1 + ROUNDING for one in p):  # NaN is neither
+            raise self._damage(number, f"p is {p!r}; a probability is a number from 0 to 1")
         return Prediction(image, label, top, p)
 
     def _lines(self) -> Iterator[tuple[int, object]]:
@@ -141,13 +143,19 @@ class Predictions:
                     number += 1
                     if not line.endswith(b"\n"):
                         raise self._damage(number, "the line is cut off")
-                    yield number, json.loads(line.decode("utf-8"))
+                    yield number, self._value(number, line)
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise self._damage(number + 1, f"the compressed data end or are wrong here ({error})") from error
+
+    def _value(self, number: int, line: bytes):
+        try:
+            return json.loads(line.decode("utf-8"))
         except json.JSONDecodeError as error:
             raise self._damage(number, f"it is not JSON ({error.msg})") from error
         except UnicodeDecodeError as error:
             raise self._damage(number, "it is not UTF-8 text") from error
-        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-            raise self._damage(number + 1, f"the compressed data end or are wrong here ({error})") from error
+        except (ValueError, RecursionError) as error:
+            raise self._damage(number, "a number of thousands of digits, or groups without end") from error
 
     def _open(self) -> IO[bytes]:
         return (gzip.open if self.path.suffix == ".gz" else open)(self.path, "rb")

@@ -17,9 +17,15 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import yaml
-
-from clipfit.io.files import atomic_write, read_json, remove_leftovers, write_json
+from clipfit.io.files import (
+    LONGEST_NAME,
+    atomic_write,
+    parse_json,
+    printable,
+    read_json,
+    remove_leftovers,
+    write_json,
+)
 
 Folder = str | os.PathLike
 
@@ -78,7 +84,7 @@ def read_result(folder: Folder) -> dict | None:
 def _impossible(result) -> str:
     """What of a result cannot be, "" if nothing. A key that is not there, or null, is unknown."""
     if not isinstance(result, dict):
-        return f"it holds {str(result)[:20]}, no result"
+        return f"it holds {printable(str(result), 20)}, no result"
     known = {key: value for key, value in result.items() if value is not None}
     for key in TEXTS & known.keys():
         if not isinstance(known[key], str):
@@ -186,14 +192,14 @@ def read_config(folder: Folder) -> dict:
 
     Raises: ValueError naming a damaged file; FileNotFoundError if there is none
     """
+    from dassl.config.yaml_files import read_yaml  # here, as what it imports names the files of a run folder
+
     path = Path(folder, CONFIG)
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(
-            f"{path} is damaged ({type(error).__name__}); choose another --output-dir"
-        ) from error
-    if not isinstance(content, dict):
+        content = read_yaml(path)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); choose another --output-dir") from error
+    if not content:
         raise ValueError(f"{path} is damaged: it holds no config; choose another --output-dir")
     return content
 
@@ -215,7 +221,9 @@ def read_environment(folder: Folder) -> dict:
     path = Path(folder, ENVIRONMENT)
     environment = read_json(path) if path.is_file() else {}
     if not isinstance(environment, dict):
-        raise ValueError(f"{path} is damaged: it holds {str(environment)[:20]}; restore it or remove it")
+        raise ValueError(
+            f"{path} is damaged: it holds {printable(str(environment), 20)}; restore it or remove it"
+        )
     return environment
 
 
@@ -229,15 +237,11 @@ def read_starts(folder: Folder) -> list[dict]:
         environment = read_environment(folder)
         return [environment] if environment else []
     starts = []
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        try:
-            start = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path}, line {number} is not valid JSON ({error.msg}); restore the file or remove it"
-            ) from error
+    for number, line in enumerate(path.read_bytes().splitlines(), 1):
+        start = parse_json(line, f"{path}, line {number}")
         if not isinstance(start, dict):
-            raise ValueError(f"{path}, line {number} is no start: {line[:20]}; restore the file or remove it")
+            shown = printable(str(start), 20)
+            raise ValueError(f"{path}, line {number} is no start: {shown}; restore the file or remove it")
         starts.append(start)
     return starts
 
@@ -414,7 +418,8 @@ def pointed_at(fdir: Folder) -> Path:
     if not pointer.is_file():
         raise FileNotFoundError(f"no checkpoint in {fdir} to resume from")
     name = pointer.read_text(encoding="utf-8", errors="replace").partition("\n")[0].strip()
-    if not name or "\0" in name or name != Path(name).name:
+    impossible = "\0" in name or len(os.fsencode(name)) > LONGEST_NAME
+    if impossible or name in ("", "..") or name != Path(name).name:
         raise ValueError(
             f"{pointer} names {name[:80]!r}, which is not a file of its own folder; write the name of a "
             "checkpoint into it, or remove it"

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from clipfit.io.commands import pasted
 from clipfit.io.digests import file_digest
-from clipfit.io.files import no_regular_file
+from clipfit.io.files import no_regular_file, printable
 from clipfit.io.pictures import image_size
 from dassl.data.datasets import DatasetBase, Datum
 from dassl.data.datasets.base_dataset import (
@@ -262,10 +262,20 @@ def fields(path: str, line: str, names: str) -> list[str]:
 
 
 def read_mat(path: str, variable: str):
-    """A vector of a MATLAB file, as an array of one dimension (structures have their fields as keys)."""
+    """A vector of a MATLAB file, as an array of one dimension (structures have their fields as keys).
+
+    Raises: FileNotFoundError; ValueError naming the file if it is damaged or holds no such variable
+    """
     from scipy.io import loadmat  # only two data sets need it, and only to make their split
 
-    return loadmat(path, squeeze_me=True)[variable].reshape(-1)
+    with open(path, "rb") as file:
+        try:
+            return loadmat(file, squeeze_me=True)[variable].reshape(-1)
+        except Exception as error:  # damaged bytes can make its reader fail in any way
+            raise ValueError(
+                f"{path} is no MATLAB file with the variable {variable} ({type(error).__name__}: "
+                f"{printable(str(error))}); it is damaged or another kind of file: get it again"
+            ) from error
 
 
 # Split files
@@ -540,7 +550,7 @@ def read_image_list(path: str) -> list[str]:
         return list(map(_plain, read_lines(path)))
     content = read_json(path)
     images = content.get("images") if isinstance(content, dict) else content
-    if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
+    if not isinstance(images, list) or not all(map(_is_text, images)):
         raise ValueError(f'DATASET.FEWSHOT_LIST: {path} is neither {{"images": [paths]}} nor a list of paths')
     if isinstance(content, dict) and content.get("digest", list_digest(images)) != list_digest(images):
         raise ValueError(
@@ -548,6 +558,11 @@ def read_image_list(path: str) -> list[str]:
             "remove the digest if you changed them"
         )
     return list(map(_plain, images))
+
+
+def _is_text(image) -> bool:
+    """Whether it is text, and no half of a character, which JSON can name and no file can."""
+    return isinstance(image, str) and not any("\ud800" <= one <= "\udfff" for one in image)
 
 
 def _plain(path: str) -> str:

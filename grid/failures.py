@@ -1,5 +1,6 @@
 """What is kept of a failed run: one small file, removed when the run succeeds."""
 
+import itertools
 from collections import deque
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -25,8 +26,21 @@ class Failure:
 
     @classmethod
     def read(cls, output: Path, name: str) -> "Failure | None":
+        """Raises: ValueError for a damaged file, or one of another version."""
         path = cls.path(output, name)
-        return cls(**read_json(path)) if path.is_file() else None
+        if not path.is_file():
+            return None
+        content = read_json(path)
+        if not isinstance(content, dict) or content.keys() != {"command", "error", "log"}:
+            raise ValueError(f"{path} is no record of a failed run; remove it")
+        lists = content["command"], content["log"]
+        words = [
+            content["error"],
+            *itertools.chain(*(one if isinstance(one, list) else [None] for one in lists)),
+        ]
+        if not all(isinstance(word, str) for word in words):
+            raise ValueError(f"{path} is no record of a failed run: some of it is no text; remove it")
+        return cls(**content)
 
     def __str__(self) -> str:
         return "\n  ".join([f"failed: {pasted(self.command)}", *self.log, f"-> {self.error}"])

@@ -151,7 +151,10 @@ class _Comparison:
     def fewshot(self) -> dict:
         """Which images the run there was trained on, one by one."""
         path = self.folder / FEWSHOT
-        return read_json(path) if path.is_file() else {}
+        content = read_json(path) if path.is_file() else {}
+        if not isinstance(content, dict):
+            raise ValueError(f"{path} is damaged: it is no list of images; restore it or remove it")
+        return content
 
     def known_by_content(self, changed: dict) -> list[str]:
         """Of the keys that differ, those whose files are compared by content: their paths do not matter."""

@@ -15,6 +15,7 @@ Optional notes.csv says which cells each of the paper's notes (A1, B4, ...) is a
 """
 
 import csv
+import re
 from collections import defaultdict
 from functools import cache
 from pathlib import Path
@@ -26,6 +27,7 @@ UNREADABLE = "?"
 METHOD_COLUMNS = ("method", "strategy", "configuration", "id")
 NUMBER_COLUMNS = ("accuracy", "value")
 SUFFIXES = ("K", "k", "M", "ds")  # units that are part of a printed number; heads of tables say the others
+NOTE_COLUMNS = ("ref", "table", "dataset", "methods", "shots", "metrics", "note")
 METRICS = {"train_time_per_image": "ms"}  # names of the CSVs that are others here
 
 Key = tuple[str, str, int | None, str]  # method, data set, shots, metric
@@ -50,15 +52,13 @@ class Print:
 def read_print(folder: Path, table: str) -> Print:
     """The print of a CSV (stem, e.g. ``table01``) in a paper's folder printed/.
 
-    Raises: FileNotFoundError; ValueError for a CSV without a column of methods or of numbers
+    Raises: FileNotFoundError; ValueError for a CSV without a column of methods or of numbers, and for damage,
+            with its line
     """
     path = folder / f"{table}.csv"
     remarks = _remarks(folder)[table]
     cells = {}
-    for row in _rows(path):
-        for columns in (METHOD_COLUMNS, NUMBER_COLUMNS):
-            if not any(column in row for column in columns):
-                raise ValueError(f"{path} has no column {' or '.join(columns)}")
+    for row in _rows(path, [METHOD_COLUMNS, NUMBER_COLUMNS]):
         for key, text in _numbers(row):
             cells[key] = Printed(text or UNREADABLE, _note(remarks.get(key, []), row.get("note") or ""))
     return Print(cells)
@@ -68,7 +68,7 @@ def _numbers(row: dict[str, str]):
     """(key, text) of the one or two numbers of a CSV row."""
     method = next(row[column] for column in METHOD_COLUMNS if column in row)
     metric = METRICS.get(row.get("metric"), row.get("metric", "accuracy"))
-    place = row.get("dataset") or AVERAGE, int(row.get("shots") or 0) or None, metric
+    place = row.get("dataset") or AVERAGE, _shots(row), metric
     suffix = row["unit"] if row.get("unit") in SUFFIXES else ""
     text = next(row[column] for column in NUMBER_COLUMNS if column in row)
     yield (method + (" +UL" if row.get("update_layernorm") == "1" else ""), *place), text + suffix
@@ -88,8 +88,9 @@ def _remarks(folder: Path) -> dict[str, dict[Key, list[tuple[str, str]]]]:
     """Table -> cell -> (letter of the note, its text), from notes.csv; a line is about all cells it spans."""
     remarks: dict = defaultdict(lambda: defaultdict(list))
     path = folder / "notes.csv"
-    for row in _rows(path) if path.is_file() else ():
-        shots = int(row["shots"]) if row["shots"] else None
+    columns = [(column,) for column in NOTE_COLUMNS]
+    for row in _rows(path, columns) if path.is_file() else ():
+        shots = _shots(row)
         for method in row["methods"].split():
             for metric in row["metrics"].split():
                 key = method, row["dataset"], shots, metric
@@ -97,6 +98,30 @@ def _remarks(folder: Path) -> dict[str, dict[Key, list[tuple[str, str]]]]:
     return remarks
 
 
-def _rows(path: Path) -> list[dict[str, str]]:
-    with open(path, newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+def _shots(row: dict[str, str]) -> int | None:
+    return int(row.get("shots") or 0) or None
+
+
+def _rows(path: Path, columns: list[tuple[str, ...]]) -> list[dict[str, str]]:
+    """The rows of a CSV, each with a value in every column.
+
+    Args:   columns, of each group one must be there
+    Raises: ValueError naming the file, and the line of what is damaged
+    """
+    rows = []
+    try:
+        with open(path, newline="", encoding="utf-8-sig") as file:
+            lines = csv.DictReader(file, strict=True)
+            for group in columns:
+                if not any(column in (lines.fieldnames or ()) for column in group):
+                    raise ValueError(f"{path} has no column {' or '.join(group)}")
+            for row in lines:
+                where = f"{path}, line {lines.line_num}"
+                if None in row or None in row.values():
+                    raise ValueError(f"{where} has not as many values as the first line has columns")
+                if not re.fullmatch(r"\d{0,9}", row.get("shots", "")):
+                    raise ValueError(f"{where}: shots is {row['shots']!r}, no number")
+                rows.append(row)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no CSV in UTF-8 ({error}); restore the file") from error
+    return rows

@@ -48,9 +48,8 @@ def main(argv: list[str] | None = None) -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # a file name may hold what a terminal cannot show
     try:
         show(Path(args.run), args.wrong, Path(args.csv) if args.csv else None)
-        print(
-            f"\nThe page of this run is {write_page(Path(args.run), Path(args.page) if args.page else None)}"
-        )
+        page = write_page(Path(args.run), Path(args.page) if args.page else None)
+        print(f"\nThe page of this run is {page}")
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -113,3 +113,11 @@ def test_a_damaged_result_json_is_named_and_left_out(content, reason, runs, caps
     out = capsys.readouterr().out
     assert "seed2/result.json" in out and reason in out
     assert "* accuracy: 65.00% +- 5.00%  (2 of 3 runs" in out  # 70 and 60
+
+
+@pytest.mark.parametrize("value", ["150.00", "1e999"])
+def test_a_log_that_says_what_cannot_be_is_told(value, tmp_path, capsys):
+    (tmp_path / "seed1").mkdir()
+    (tmp_path / "seed1/log.txt").write_text(f"Finish training\n* accuracy: {value}%\n")
+    assert main([str(tmp_path)]) == 1
+    assert "log.txt is damaged: accuracy is" in capsys.readouterr().out

@@ -168,7 +168,7 @@ class _Memory:
             ).fetchone()
         except sqlite3.OperationalError:  # locked for long, or the disk fails: do not wait for every file
             self._disconnect()
-        except sqlite3.DatabaseError:
+        except (sqlite3.DatabaseError, UnicodeDecodeError):  # damaged, also in a text
             with suppress(OSError, sqlite3.Error):
                 self._start_anew()
         return None
@@ -201,7 +201,7 @@ class _Memory:
             return self._connect()
         except sqlite3.OperationalError:
             raise
-        except sqlite3.DatabaseError:  # another kind of file, or damaged
+        except (sqlite3.DatabaseError, UnicodeDecodeError):  # another kind of file, or damaged
             self._remove()
             return self._connect()
 
@@ -212,7 +212,7 @@ class _Memory:
                 "CREATE TABLE IF NOT EXISTS digests "
                 "(path BLOB PRIMARY KEY, state TEXT, digest TEXT, asked INTEGER, checksum TEXT) WITHOUT ROWID"
             )
-        except sqlite3.Error:
+        except (sqlite3.Error, UnicodeDecodeError):
             connection.close()
             raise
         return connection

@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+LONGEST_NAME = 255  # bytes of a file's name, on all file systems in use
 LEFT_FOR_SURE = 24 * 3600  # seconds: no process writes one file for so long
 
 
@@ -152,16 +153,27 @@ def _fsync_folder(folder: Path) -> None:
 
 def read_json(path: str | os.PathLike) -> Any:
     """Raises: ValueError naming file, line and column if it is not JSON; FileNotFoundError."""
-    with open(path, encoding="utf-8-sig") as file:
-        try:
-            return json.load(file)
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{path} is not valid JSON (line {error.lineno}, column {error.colno}: {error.msg}); "
-                "it may be truncated: restore it or remove it"
-            ) from error
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not valid JSON: it is not UTF-8 text ({error})") from error
+    with open(path, "rb") as file:
+        return parse_json(file.read(), str(path))
+
+
+def parse_json(content: bytes, what: str) -> Any:
+    """The value of a JSON text in UTF-8, with or without a byte order mark.
+
+    Args:   what, the file, or the file and line, for messages
+    Raises: ValueError that begins with `what`
+    """
+    try:
+        return json.loads(content.decode("utf-8-sig"))
+    except json.JSONDecodeError as error:
+        problem, cause = f"line {error.lineno}, column {error.colno}: {error.msg}", error
+    except UnicodeDecodeError as error:
+        problem, cause = f"it is not UTF-8 text: {error}", error
+    except (ValueError, RecursionError) as error:
+        problem, cause = "a number of thousands of digits, or groups in each other without end", error
+    raise ValueError(
+        f"{what} is not valid JSON ({problem}); it may be truncated: restore it or remove it"
+    ) from cause
 
 
 def write_json(obj: Any, path: str | os.PathLike) -> None:

@@ -47,8 +47,13 @@ def read_image(path: str | os.PathLike, upright: bool = False) -> "Image":
 
 
 def image_size(path: str | os.PathLike, upright: bool = False) -> tuple[int, int]:
-    """Width and height of what `read_image` would give, from the file's header. Raises: as `read_image`"""
+    """Width and height of what `read_image` would give, from the file's header; a TIFF is decoded.
+
+    Raises: as `read_image`
+    """
     with _opened(path) as image:
+        if image.format == "TIFF":
+            image.load()  # Pillow turns these by itself; before, its versions differ in the size they say
         sideways = upright and image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS
         return image.size[::-1] if sideways else image.size
 

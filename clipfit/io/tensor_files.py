@@ -73,6 +73,8 @@ def _read_zip(file: IO[bytes], size: int) -> Any:
             raise ValueError("a zip file, but not one of torch.save")
         root = PurePosixPath(roots[0]).parent
         order = archive.read(f"{root}/byteorder").decode() if f"{root}/byteorder" in names else "little"
+        if order not in ("little", "big"):
+            raise ValueError(f"{root}/byteorder says neither little nor big")
         known: dict[str, torch.Tensor] = {}
 
         def storage(identifier: Any) -> Storage:

@@ -7,6 +7,7 @@ from typing import Any
 
 from yacs.config import CfgNode as YacsNode
 
+from clipfit.io.files import printable
 from dassl.config.unused import unused_defaults
 from dassl.config.yaml_files import yaml_layers
 from dassl.utils.registry import nearest
@@ -218,7 +219,7 @@ class _Merge:
         return f"{node}.{guess}" if guess else None
 
     def _name(self, key: str) -> str:
-        return f"{key} ({self.source})"
+        return f"{printable(key)} ({self.source})"
 
 
 def _literal(value: Any) -> Any:

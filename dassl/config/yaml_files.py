@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from clipfit.io.files import no_regular_file
+from clipfit.io.files import LONGEST_NAME, no_regular_file, printable
 from dassl.utils.registry import nearest
 
 BASE_KEY = "_BASE_"
@@ -66,6 +66,8 @@ def _layers(path: Path, children: tuple[Path, ...], known: dict) -> dict[Path, t
         )
     layers: dict[Path, tuple[Path, dict]] = {}
     for base in bases:
+        if "\0" in base or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(base).parts):
+            raise ValueError(f"{BASE_KEY} ({path}) is {printable(base, 40)}..., which no file is called")
         for key, layer in _layers(
             Path(os.path.normpath(path.parent / os.path.expanduser(base))), (*children, path), known
         ).items():
@@ -76,8 +78,8 @@ def _layers(path: Path, children: tuple[Path, ...], known: dict) -> dict[Path, t
 
 
 def _read(path: Path, named_by: Path | None) -> dict:
+    by = f", which {named_by} names in {BASE_KEY}," if named_by else ""
     if not path.is_file():
-        by = f", which {named_by} names in {BASE_KEY}," if named_by else ""
         guess = nearest(path.name, [file.name for file in path.parent.glob("*.y*ml")])
         hint = f"; did you mean {path.parent / guess}?" if guess else ""
         raise FileNotFoundError(f"the configuration file {path}{by} {no_regular_file(path)}{hint}")
@@ -95,6 +97,15 @@ def _copied(value):
     if isinstance(value, dict):
         return {key: _copied(one) for key, one in value.items()}
     return [_copied(one) for one in value] if isinstance(value, list) else value
+
+
+def read_yaml(path: Path) -> dict:
+    """The mapping in a YAML file, whatever it says of parents; as fast as it was read before.
+
+    Raises: FileNotFoundError; ValueError as `load_yaml`
+    """
+    now = path.stat()
+    return _copied(_parse(path, now.st_mtime_ns, now.st_size)[0])
 
 
 def is_shipped(path: Path) -> bool:
@@ -141,7 +152,11 @@ def _parse(path: Path, mtime_ns: int, size: int) -> tuple[dict, list[str]]:
 def _constructed(loader, node: yaml.Node, path: Path):
     try:
         return loader.construct_document(node)
-    except (TypeError, ValueError, OverflowError) as error:  # a date that cannot be, a list as a key
+    except yaml.YAMLError:
+        raise
+    except (
+        Exception
+    ) as error:  # a date that cannot be, a list as a key, `!!int ''`: PyYAML lets through what comes
         raise ValueError(f"{path}: a value that no configuration file can have ({error})") from error
 
 

@@ -9,14 +9,17 @@ It stands behind an epoch, or, with a position, behind a step in the middle of o
 "gradients": model -> of its trained tensors, as a plugin may add them up over steps}.
 """
 
+import numbers
 import random
 import re
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from clipfit.io.files import printable
 from dassl.run_folder import RESUME_POINT
 from dassl.utils import load_checkpoint, save_whole
 from dassl.utils.torchtools import is_epoch
@@ -72,7 +75,7 @@ def read_resume_point(trainer, folder: str) -> dict:
             f"{path} holds the models {list(state['models'])}, but this trainer registers "
             f"{list(trainer._models)}; choose another output folder or delete this one"
         )
-    return {"position": None, "skipped_steps": None, "inputs": None, **state}
+    return {"position": None, "skipped_steps": None, "inputs": None, "plugin": {}, "record": None, **state}
 
 
 def _is_resume_point(state) -> bool:
@@ -92,19 +95,29 @@ def restore(trainer, state: dict, folder: str) -> None:
     Raises: ValueError naming the file, and the first tensor of another shape, if the state is not one of
             this run; an error that says that memory ran out as it is
     """
-    try:
-        _restore(trainer, state)
+    with _of_file(Path(folder) / RESUME_POINT, trainer, state):
+        _restore_engine(trainer, state)
         # An optimizer takes tensors of any shape, and fails at its next step.
         if misfit := next(_misfits(_of_optimizers(trainer, state)), ""):
             raise ValueError(misfit)
-    except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as error:
-        if OUT_OF_MEMORY.search(str(error)):
+    trainer.load_extra_state(state["plugin"])
+    with _of_file(Path(folder) / RESUME_POINT, trainer, state):  # last: a plugin may draw
+        _restore_random_states(state["random"], trainer.device)
+
+
+@contextmanager
+def _of_file(path: Path, trainer, state: dict) -> Iterator[None]:
+    """Whatever does not fit in the block becomes one line with the path."""
+    try:
+        yield
+    except Exception as error:  # torch and NumPy say in many ways that a part is not theirs
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
             raise
         what = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-        what = next(_misfits(_of_models(trainer, state)), " ".join(what.split()))
+        what = next(_misfits(_of_models(trainer, state)), printable(" ".join(what.split())))
         raise ValueError(
-            f"{Path(folder) / RESUME_POINT} does not fit this run: {what}; remove that file to go on from "
-            "the newest checkpoint, or start anew with --redo, which moves the run aside"
+            f"{path} does not fit this run: {what}; remove that file to go on from the newest checkpoint, or "
+            "start anew with --redo, which moves the run aside"
         ) from error
 
 
@@ -140,7 +153,7 @@ def _of_optimizers(trainer, state: dict) -> Iterator[tuple]:
                         yield f"{key} of parameter {index} in the optimizer of {name}", tensor, parameter
 
 
-def _restore(trainer, state: dict) -> None:
+def _restore_engine(trainer, state: dict) -> None:
     for name in trainer._models:
         trainer.load_model_state(name, state["models"][name])
     for objects, saved in ((trainer._optims, "optimizers"), (trainer._scheds, "schedulers")):
@@ -148,15 +161,20 @@ def _restore(trainer, state: dict) -> None:
             objects[name].load_state_dict(value)
     if state["scaler"] is not None:
         trainer.scaler.load_state_dict(state["scaler"])
-    trainer.best_result = state["best_result"]
-    trainer.seconds_train = state["seconds_train"]
-    trainer.skipped_steps = state["skipped_steps"]
-    trainer.load_extra_state(state["plugin"])
+    trainer.best_result = _number(state["best_result"])
+    trainer.seconds_train = _number(state["seconds_train"])
+    skipped = state["skipped_steps"]  # None: of a version that did not count them
+    trainer.skipped_steps = None if skipped is None else _number(skipped)
     if trainer.recorder is not None:
         trainer.recorder.load_state(state["record"])
     if state["position"]:
         _set_gradients(trainer, state["position"]["gradients"])
-    _restore_random_states(state["random"], trainer.device)
+
+
+def _number(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise ValueError(f"a {type(value).__name__} stands for a number")
+    return value
 
 
 def _trained(trainer) -> dict[str, list]:

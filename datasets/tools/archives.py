@@ -1,5 +1,6 @@
 """Unpacking tar and zip files of the outside world: nothing lands outside the target folder."""
 
+import errno
 import lzma
 import os
 import re
@@ -39,8 +40,9 @@ def extract(archive: str | os.PathLike | IO[bytes], target: str | os.PathLike, t
         archive: a path, or an open tar file that is read once from front to back.
         title: what the progress bar says; empty: no bar.
     Returns: number of files written.
-    Raises: ValueError if it is no archive, is damaged or cut off, or if a member is a device, or a path or a
-        link that leaves the target. What was unpacked before stays: unpack into a fresh folder.
+    Raises: ValueError if it is no archive, is damaged or cut off, or holds no file; if a member is a device,
+        is file and folder at once, or is a path or a link that leaves the target. What was unpacked before
+        stays: unpack into a fresh folder.
     """
     shown = title or getattr(archive, "name", archive)
     members = _members(archive)
@@ -49,11 +51,16 @@ def extract(archive: str | os.PathLike | IO[bytes], target: str | os.PathLike, t
         try:
             for name, content in members:
                 path = _inside(Path(target), name, shown)
-                if content is None:
-                    path.mkdir(parents=True, exist_ok=True)
+                try:
+                    (path if content is None else path.parent).mkdir(parents=True, exist_ok=True)
+                    file = None if content is None else open(path, "wb")  # noqa: SIM115 - closed below
+                except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+                    raise ValueError(
+                        f"{shown}: {name!r} is a file and a folder; nothing more is taken from this archive"
+                    ) from error
+                if file is None:
                     continue
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with content, open(path, "wb") as file:
+                with content, file:
                     while block := content.read(BLOCK):
                         _write(file, block, path)
                 count += 1
@@ -63,30 +70,46 @@ def extract(archive: str | os.PathLike | IO[bytes], target: str | os.PathLike, t
                 f"{shown} is a zip file of a kind that is not read here ({error}){_YOURSELF}"
             ) from error
         except (*_DAMAGE, OSError) as error:
-            if (
-                isinstance(error, OSError) and error.errno is not None
-            ):  # the disk is at fault, not the archive
+            # Else the disk is at fault, not the archive. EINVAL: it sent its reader before the beginning.
+            if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
                 raise
             raise ValueError(
                 f"{shown} is damaged or cut off ({error}); remove it and get it again"
             ) from error
+    if not count:
+        raise ValueError(f"{shown} is an archive without files; remove it and get it again")
     return count
 
 
 def _members(archive) -> Iterator[tuple[str, IO[bytes] | None]]:
     """Name and content of every member; content None is a folder."""
     if not isinstance(archive, (str, os.PathLike)):
-        with tarfile.open(fileobj=archive, mode="r|") as tar:
+        with tarfile.open(fileobj=archive, mode="r|", tarinfo=_Member) as tar:
             yield from _tar_members(tar, archive)
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as file:
             _check_readable(file, archive)
             yield from _zip_members(file, archive)
     elif tarfile.is_tarfile(archive):
-        with tarfile.open(archive) as tar:
+        with tarfile.open(archive, tarinfo=_Member) as tar:
             yield from _tar_members(tar, archive)
+            while tar.fileobj.read(BLOCK):  # to the end, where compressed files have their check sum
+                pass
     else:
         raise ValueError(f"{archive} is {_looks_like(archive)}, neither a tar nor a zip file; get it again")
+
+
+class _Member(tarfile.TarInfo):
+    """A member whose header is damaged or missing is an error. tarfile takes it for the archive's end."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> "_Member":
+        try:
+            return super().fromtarfile(tar)
+        except tarfile.EOFHeaderError:  # the block of zeros that ends an archive
+            raise
+        except tarfile.HeaderError as error:
+            raise tarfile.ReadError(str(error)) from error
 
 
 def _tar_members(tar: tarfile.TarFile, shown) -> Iterator[tuple[str, IO[bytes] | None]]:

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -89,8 +90,11 @@ class FigureDefinition(ABC):
 
 
 def _drawn_from(folder: Path) -> dict[str, str]:
-    path = folder / DRAWN
-    return read_json(path) if path.is_file() else {}
+    """Figure -> digest of what it was drawn from; none if the file is damaged: then it is drawn again."""
+    with suppress(OSError, ValueError):
+        drawn = read_json(folder / DRAWN)
+        return drawn if isinstance(drawn, dict) else {}
+    return {}
 
 
 @cache

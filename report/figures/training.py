@@ -1,11 +1,12 @@
 """What training did to the parameters: change and gradient per layer and per iteration."""
 
-import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
 from pathlib import Path
 
+from clipfit.io.files import parse_json
 from dassl.run_folder import RECORD_FILES, all_checkpoints, newest_checkpoint
 from dassl.utils import unknown_name
 from report.paper import check_keys
@@ -134,10 +135,34 @@ class Training:
 
 
 def read_record(path: str | Path) -> tuple[list[str], list[list[float]]]:
-    """Names of the n tensors and an n-list per iteration, of a file that docs/recording.md describes."""
-    with open(path, encoding="utf-8") as file:
-        head, *rows = map(json.loads, file)
-    return head["names"], [row["values"] for row in rows]
+    """Names of the n tensors and an n-list per iteration, of a file that docs/recording.md describes.
+
+    Raises: ValueError with file and line for damage
+    """
+    names, rows = None, []
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, start=1):
+            content = parse_json(line, f"{path}, line {number}")
+            values = content.get("values" if names else "names") if isinstance(content, dict) else None
+            if not isinstance(values, list) or not all(map(_is_square if names else _is_name, values)):
+                raise ValueError(f"{path}, line {number} is no line of a record; restore the file")
+            if names and len(values) != len(names):
+                raise ValueError(f"{path}, line {number} has {len(values)} values of {len(names)} tensors")
+            if names:
+                rows.append(values)
+            else:
+                names = values
+    if not names:
+        raise ValueError(f"{path} names no tensors; restore the file")
+    return names, rows
+
+
+def _is_name(value) -> bool:
+    return isinstance(value, str)
+
+
+def _is_square(value) -> bool:
+    return type(value) in (int, float) and 0 <= value < math.inf
 
 
 def newest_state(folder: Path) -> dict:

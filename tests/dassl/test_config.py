@@ -445,3 +445,24 @@ def test_the_folder_of_the_tested_model_is_a_difference(cfg, tmp_path):
     cfg.RUN.MODEL_DIR = "/b"
     assert differences(old, cfg) == {"RUN.MODEL_DIR": ("/a", "/b")}
     assert changed_keys(old, cfg) == {}
+
+
+@pytest.mark.parametrize("value", ["!!int ''", "!!float ''", "!!timestamp x", "2020-99-99"])
+def test_a_value_that_yaml_cannot_build_is_told_with_the_file(value, tmp_path):
+    (tmp_path / "own.yaml").write_text(f"a: {value}\n")
+    with pytest.raises(ValueError, match=r"own\.yaml: a value that no configuration file can have"):
+        load_yaml(tmp_path / "own.yaml")
+
+
+@pytest.mark.parametrize("base", [r'"a\0b.yaml"', "x" * 300])
+def test_a_parent_that_no_file_is_called_is_told_with_the_file(base, tmp_path):
+    (tmp_path / "own.yaml").write_text(f"_BASE_: {base}\n")
+    with pytest.raises(ValueError, match=r"_BASE_ \(.*own\.yaml\) is .*, which no file is called"):
+        load_yaml(tmp_path / "own.yaml")
+
+
+def test_a_key_does_not_reach_the_terminal_as_it_is(tmp_path):
+    (tmp_path / "own.yaml").write_text('"\\e[2J": 1\n')
+    with pytest.raises(KeyError) as error:
+        get_cfg_default().merge_from_file(tmp_path / "own.yaml")
+    assert "\x1b" not in error.value.args[0]

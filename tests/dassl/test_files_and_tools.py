@@ -262,3 +262,10 @@ def test_every_public_name_of_utils_exists_and_others_are_reported():
 def test_helpers_without_tensors_import_no_torch():
     code = "import sys, dassl.utils.tools; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("content", ["[" * 100_000, "[" + "9" * 5_000 + "]", "\ufeff\ufeff{}"])
+def test_json_that_python_cannot_hold_is_named(content, tmp_path):
+    (tmp_path / "odd.json").write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"odd\.json is not valid JSON \(.*restore it or remove it"):
+        read_json(tmp_path / "odd.json")

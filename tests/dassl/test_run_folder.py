@@ -20,8 +20,10 @@ from dassl.run_folder import (
     is_begun,
     is_resumable,
     pointed_at,
+    read_config,
     read_environment,
     read_result,
+    read_starts,
     set_aside,
     settle_records,
     take_over,
@@ -267,3 +269,24 @@ def test_an_empty_pointer_is_told_with_its_cure(tmp_path):
 def test_the_checkpoints_of_all_models_are_listed(tmp_path):
     put(tmp_path, "a/model.pth.tar-1", "b/model.pth.tar-2", "b/model-best.pth.tar", "b/checkpoint")
     assert all_checkpoints(tmp_path) == [tmp_path / "a/model.pth.tar-1", tmp_path / "b/model.pth.tar-2"]
+
+
+@pytest.mark.parametrize("name", ["..", "x" * 300])
+def test_a_pointer_to_what_no_file_is_called_is_damage(name, tmp_path):
+    (tmp_path / "checkpoint").write_text(name)
+    with pytest.raises(ValueError, match="not a file of its own folder"):
+        pointed_at(tmp_path)
+
+
+@pytest.mark.parametrize("line", [b"\xff", b"[" * 100_000, b"[]", b"9" * 5_000])
+def test_a_damaged_start_is_told_with_its_line(line, tmp_path):
+    (tmp_path / "starts.jsonl").write_bytes(b"{}\n" + line + b"\n")
+    with pytest.raises(ValueError, match=r"starts\.jsonl, line 2 is "):
+        read_starts(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["a: 2020-99-99", "a: !!int ''", "[" * 9_000, "a: " + "9" * 5_000, ""])
+def test_a_damaged_config_is_told(content, tmp_path):
+    (tmp_path / "config.yaml").write_text(content)
+    with pytest.raises(ValueError, match=r"config\.yaml is damaged.*choose another --output-dir"):
+        read_config(tmp_path)

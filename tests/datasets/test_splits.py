@@ -10,6 +10,7 @@ import pytest
 
 import datasets.splits as splits
 from dassl.data.datasets import Datum
+from dassl.data.datasets.base_dataset import check_files
 from datasets.dtd import DescribableTextures
 
 EUROSAT_NAMES = {
@@ -270,3 +271,22 @@ def test_a_file_dropped_into_the_folder_is_imported(tmp_path, monkeypatch):
     import dropped
 
     assert dropped.mine.FOUND
+
+
+def test_a_damaged_file_of_matlab_is_named(tmp_path):
+    for content in (b"", b"not of MATLAB" * 20, b"MATLAB 5.0 MAT-file".ljust(124) + b"\0\1IM" + b"\xff" * 20):
+        (tmp_path / "labels.mat").write_bytes(content)
+        with pytest.raises(ValueError, match=r"labels\.mat is no MATLAB file with the variable labels"):
+            splits.read_mat(str(tmp_path / "labels.mat"), "labels")
+
+
+def test_the_name_of_a_missing_image_does_not_reach_the_terminal_as_it_is():
+    with pytest.raises(FileNotFoundError) as error:
+        check_files("Own", [Datum(impath="/data/\x1b[2J.png")], advice="look")
+    assert "\x1b" not in str(error.value) and "/data/?[2J.png" in str(error.value)
+
+
+def test_half_a_character_in_a_list_is_refused_with_the_file(tmp_path):
+    (tmp_path / "list.json").write_text('["a/\\ud800.png"]')
+    with pytest.raises(ValueError, match=r"list\.json is neither"):
+        splits.read_image_list(str(tmp_path / "list.json"))

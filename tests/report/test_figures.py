@@ -18,10 +18,10 @@ from dassl.utils import close_logger
 from grid.spec import Spec
 from report import figures, selection
 from report.figures import features, plots
-from report.figures.definition import RunFigure
+from report.figures.definition import DRAWN, RunFigure, _drawn_from
 from report.figures.from_tables import BaseNewScatter, FewShotCurves, Gains
 from report.figures.panels import Bars, Cloud, Curve, LinePlot, Scatter
-from report.figures.training import Training
+from report.figures.training import Training, read_record
 from report.model import Cell, Head, Score, Table
 from report.paper import SHIPPED, Paper
 
@@ -494,3 +494,25 @@ def test_definitions_and_figures_that_are_up_to_date_need_no_torch(tmp_path):
         "heavy = {'torch', 'matplotlib', 'sklearn'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
     )
     assert subprocess.run([sys.executable, "-c", code], cwd=PROJECT).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "lines, message",
+    [
+        ("", "names no tensors"),
+        ("[]\n", "line 1 is no line of a record"),
+        ('{"names": ["a"]}\n{"values": [1', "line 2 is not valid JSON"),
+        ('{"names": ["a"]}\n{"values": [NaN]}\n', "line 2 is no line of a record"),
+        ('{"names": ["a"]}\n{"values": [1, 2]}\n', "line 2 has 2 values of 1 tensors"),
+    ],
+)
+def test_a_damaged_record_is_told_with_its_line(lines, message, tmp_path):
+    (tmp_path / "gradient.jsonl").write_text(lines)
+    with pytest.raises(ValueError, match=rf"gradient\.jsonl,? {message}"):
+        read_record(tmp_path / "gradient.jsonl")
+
+
+@pytest.mark.parametrize("content", ["[]", "{", "\0", "[" * 100_000])
+def test_a_damaged_list_of_what_was_drawn_counts_as_none(content, tmp_path):
+    (tmp_path / DRAWN).write_text(content)
+    assert _drawn_from(tmp_path) == {}

@@ -12,6 +12,7 @@ import pytest
 
 from report.model import Printed
 from report.paper import SHIPPED, Paper
+from report.printed import read_print
 
 PAPER = Paper.read(SHIPPED)
 printed = PAPER.print_of
@@ -236,3 +237,20 @@ def test_a_note_begins_with_its_letters_and_says_more_than_these():
 
 def _harmonic(base, new):
     return 2 * base * new / (base + new)
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (b"method,dataset\n", "has no column accuracy or value"),
+        (b"method,value,shots\nCLIPFit,1,x\n", "line 2: shots is 'x', no number"),
+        (b"method,value\nCLIPFit\n", "line 2 has not as many values"),
+        (b"method,value\nCLIPFit,1,2\n", "line 2 has not as many values"),
+        (b"method,value\n\xff,1\n", "is no CSV in UTF-8"),
+        (b'method,value\n"CLIPFit,1\n', "is no CSV in UTF-8"),
+    ],
+)
+def test_a_damaged_csv_is_told_with_its_line(content, message, tmp_path):
+    (tmp_path / "table1.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=rf"table1\.csv,? {message}"):
+        read_print(tmp_path, "table1")

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import NamedTuple
 
+from clipfit.io.files import printable
 from dassl.data.datasets import for_plugins
 from dassl.data.datasets.same_images import warnings_of_lists, warnings_of_names
 
@@ -361,7 +362,7 @@ def check_files(name: str, *lists, advice: str) -> None:
         paths = (os.path.join(folder, file) for file in sorted(expected - present))
         missing += [path for path in paths if not (present and os.path.isfile(path))]
     if missing:
-        shown = "\n  ".join(missing[:3])
+        shown = "\n  ".join(printable(path, most=1000) for path in missing[:3])
         more = f"\n  and {len(missing) - 3:,} more" if len(missing) > 3 else ""
         total = sum(map(len, files.values()))
         raise FileNotFoundError(

@@ -358,3 +358,14 @@ def test_pipes_devices_sockets_and_folders_are_refused_and_do_not_hang(reader, t
                 READERS[reader](path)
     with pytest.raises(FileNotFoundError, match="that is a folder; name a file in it"):
         READERS[reader](tmp_path)
+
+
+def test_a_byte_order_that_is_none_swaps_no_bytes(tmp_path):
+    torch.save({"w": torch.arange(3.0)}, tmp_path / "w.pt")
+    with zipfile.ZipFile(tmp_path / "w.pt") as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(tmp_path / "w.pt", "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, b"other" if name.endswith("byteorder") else data)
+    with pytest.raises(ValueError, match=r"w\.pt .*byteorder says neither little nor big"):
+        load_checkpoint(tmp_path / "w.pt")

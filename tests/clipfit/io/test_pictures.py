@@ -123,3 +123,15 @@ def test_a_picture_has_a_pictures_suffix_in_any_case(name):
 )
 def test_other_files_are_no_pictures(name):
     assert not is_picture(name)
+
+
+@pytest.mark.parametrize("upright", [False, True])
+@pytest.mark.parametrize("orientation", [1, 6, 8])
+@pytest.mark.parametrize("name", ["sideways.tif", "sideways.jpg"])
+def test_the_size_that_is_told_is_that_of_the_picture_that_is_read(name, orientation, upright, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    options = {"compression": "tiff_lzw"} if name.endswith("tif") else {}
+    Image.new("RGB", (20, 24)).save(tmp_path / name, exif=exif, **options)
+    path = tmp_path / name
+    assert image_size(path, upright) == read_image(path, upright).size

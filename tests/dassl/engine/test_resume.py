@@ -10,7 +10,7 @@ import pytest
 import torch
 from plugins import make_cfg
 
-from dassl.engine.resume import read_resume_point
+from dassl.engine.resume import read_resume_point, restore
 from dassl.utils import load_checkpoint, save_checkpoint, save_whole
 
 WORKER = Path(__file__).with_name("kill_worker.py")
@@ -230,3 +230,24 @@ def test_a_resume_point_without_a_tensor_is_named_with_its_cure(folder, build, i
     save_whole(state, path)
     with pytest.raises(ValueError, match=r'resume\.pt does not fit this run: .*"weight".*remove that file'):
         build(cfg).train()
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"best_result": "high"},
+        {"seconds_train": None},
+        {"skipped_steps": ""},
+        {"optimizers": {"unknown": {}}},
+        {"scaler": {"scale": 1.0}},
+        {"random": {"python": 1}},
+    ],
+)
+def test_a_part_of_a_resume_point_that_does_not_fit_is_told_with_the_file(wrong, tmp_path):
+    parts = ("models", "optimizers", "schedulers")
+    state = {**{part: {} for part in parts}, "scaler": None, "best_result": 1.0, "seconds_train": 1.0}
+    state |= {"skipped_steps": 0, "plugin": {}, "record": None, "position": None}
+    trainer = SimpleNamespace(_models={}, _optims={}, _scheds={}, scaler=None, recorder=None, device=None)
+    trainer.load_extra_state = lambda state: None
+    with pytest.raises(ValueError, match=r"resume\.pt does not fit this run: .*remove that file"):
+        restore(trainer, {**state, **wrong}, tmp_path)

@@ -1,5 +1,7 @@
 """Unpacking archives of the outside world, evil ones among them."""
 
+import gzip
+import io
 import lzma
 import tarfile
 from pathlib import Path
@@ -130,3 +132,42 @@ def test_a_full_disk_names_the_file_that_is_unpacked(tmp_path):
         pytest.raises(OSError, match=r"cannot write one\.jpg \(No space left.*make room"),
     ):
         archives._write(full, b"x", Path("one.jpg"))
+
+
+FILES = {"a.txt": b"first" * 300, "b.txt": b"second", "c.txt": b"third" * 99}
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+def test_files_behind_a_damaged_header_are_not_lost_in_silence(mode, tmp_path):
+    with tarfile.open(fileobj=io.BytesIO(tar_of(FILES, "w"))) as tar:
+        at = tar.getmember("b.txt").offset
+    content = bytearray(tar_of(FILES, "w"))
+    content[at] ^= 1
+    (tmp_path / "a.tar").write_bytes(gzip.compress(content) if mode == "w:gz" else content)
+    with pytest.raises(ValueError, match=r"a\.tar is damaged or cut off \(bad checksum\)"):
+        archives.extract(tmp_path / "a.tar", tmp_path / "out")
+    (tmp_path / "a.tar").write_bytes(content[:at])  # cut where a file ends
+    with pytest.raises(ValueError, match=r"a\.tar is damaged or cut off \(empty header\)"):
+        archives.extract(tmp_path / "a.tar", tmp_path / "out")
+
+
+def test_the_check_sum_behind_a_compressed_tar_is_read(tmp_path):
+    content = bytearray(gzip.compress(tar_of(FILES, "w"), mtime=0))
+    content[-8] ^= 1  # of the CRC
+    (tmp_path / "a.tar.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.tar\.gz is damaged or cut off \(CRC check failed"):
+        archives.extract(tmp_path / "a.tar.gz", tmp_path / "out")
+
+
+@pytest.mark.parametrize("content", [bytes(1024), b"PK\x05\x06" + bytes(18)])
+def test_an_archive_of_nothing_is_refused(content, tmp_path):
+    (tmp_path / "a.zip").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.zip is an archive without files"):
+        archives.extract(tmp_path / "a.zip", tmp_path / "out")
+
+
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a")])
+def test_a_name_that_is_file_and_folder_is_told_with_the_archive(names, tmp_path):
+    (tmp_path / "a.zip").write_bytes(zip_of(dict.fromkeys(names, b"x")))
+    with pytest.raises(ValueError, match=rf"a\.zip: '{names[1]}' is a file and a folder"):
+        archives.extract(tmp_path / "a.zip", tmp_path / "out")

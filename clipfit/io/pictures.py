@@ -66,7 +66,8 @@ def _opened(path: str | os.PathLike) -> Iterator["Image"]:
     if not os.path.isfile(path):
         raise FileNotFoundError(f"no image file at {str(path)!r}; check where the data lie (DATASET.ROOT)")
     try:
-        with Image.open(path, formats=_formats()) as image:
+        # As an open file: of a path, Pillow maps uncompressed TIFFs into memory and garbles sideways ones.
+        with open(path, "rb") as file, Image.open(file, formats=_formats()) as image:
             yield image
     except Image.UnidentifiedImageError as error:
         reason = f"it is not of the formats {', '.join(_formats())}, or damaged at its start"

@@ -135,3 +135,14 @@ def test_the_size_that_is_told_is_that_of_the_picture_that_is_read(name, orienta
     Image.new("RGB", (20, 24)).save(tmp_path / name, exif=exif, **options)
     path = tmp_path / name
     assert image_size(path, upright) == read_image(path, upright).size
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_an_uncompressed_picture_on_its_side_has_the_pixels_of_a_compressed_one(orientation, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    greys = Image.fromarray(np.random.default_rng(0).integers(0, 255, (24, 20), dtype=np.uint8))
+    for compression in ("raw", "tiff_lzw"):
+        greys.save(tmp_path / f"{compression}.tif", compression=compression, exif=exif)
+    raw, packed = (read_image(tmp_path / f"{name}.tif", upright=True) for name in ("raw", "tiff_lzw"))
+    assert raw.size == packed.size == (24, 20) and raw.tobytes() == packed.tobytes()

@@ -11,6 +11,7 @@ pictures the file is predictions.jsonl.gz.
 """
 
 import gzip
+import heapq
 import io
 import json
 import zlib
@@ -192,6 +193,15 @@ Counts = Counter[tuple[int, int]]  # (true class, predicted class) -> pictures: 
 def count_pairs(predictions: Predictions) -> Counts:
     """Raises: as Predictions"""
     return Counter((prediction.label, prediction.predicted) for prediction in predictions)
+
+
+def most_confident_errors(predictions: Predictions, most: int) -> list[Prediction]:
+    """The wrong pictures of a run, those with the highest probability of the wrong class first.
+
+    Raises: as Predictions
+    """
+    wrong = (prediction for prediction in predictions if not prediction.right)
+    return heapq.nlargest(most, wrong, key=lambda one: one.p[0] if one.p else 0.0)
 
 
 def class_scores(counts: Counts, classes: list[str]) -> list[ClassScore]:

@@ -1,0 +1,198 @@
+"""From what lies there to what a run takes of it: readable pictures, each with a part and a class name."""
+
+import csv
+import io
+import os
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from clipfit.io.digests import Digests
+from dassl.utils import unknown_name
+from datasets.pictures.folders import CLASSES
+from datasets.pictures.forms import read_pictures
+from datasets.pictures.found import PARTS, Found, Picture, checked, some
+from datasets.pictures.parts import settle_parts
+from datasets.pictures.readable import faults
+from datasets.pictures.tables import column, read_rows, text
+
+HEADER = ("file_name", "label", "split", "note")  # of parts.csv
+
+
+class Row(NamedTuple):
+    """What became of a picture."""
+
+    picture: Picture
+    name: str  # of its class, for prompts
+    part: str  # of PARTS; "": left out
+    note: str = ""
+
+
+@dataclass
+class Taken:
+    """The pictures of a run, in the order of classes and paths."""
+
+    found: Found
+    rows: list[Row]
+    test_share: float
+    unequal: list[str]  # pictures of equal content in different classes
+
+    def part(self, name: str) -> list[Row]:
+        return [row for row in self.rows if row.part == name]
+
+    def classes(self) -> dict[str, str]:
+        """Label -> name of all classes, in order."""
+        return {row.picture.label: row.name for row in self.rows if row.part}
+
+    def not_tested(self) -> dict[str, int]:
+        """Name -> number of pictures, of the classes without a picture to test on."""
+        tested = {row.picture.label for row in self.part("test")}
+        counts: dict[str, int] = defaultdict(int)
+        for row in self.rows:
+            if row.part and row.picture.label not in tested:
+                counts[row.name] += 1
+        return dict(counts)
+
+    def parts_csv(self) -> str:
+        """The content of parts.csv: where each picture went."""
+        out = io.StringIO()
+        table = csv.writer(out, lineterminator="\n")
+        table.writerow(HEADER)
+        table.writerows(
+            (self.found.shown(r.picture.path), r.picture.label, r.part, r.note) for r in self.rows
+        )
+        return out.getvalue()
+
+    def summary(self) -> Iterator[str]:
+        """What was taken and what was left out, in lines."""
+        sizes = {name: len(self.part(name)) for name in PARTS}
+        total = sum(sizes.values())
+        yield (
+            f"{self.found.folder}: {self.found.form}; {len(self.classes()):,} classes, {total:,} pictures: "
+            f"{sizes['train']:,} to train on"
+            + (f", {sizes['val']:,} to validate on" if sizes["val"] else "")
+            + f", {sizes['test']:,} to test on ({self._how()})"
+        )
+        left = {**self.found.left_out, **self._notes()}
+        if said := [
+            f"{len(names):,} {why} ({some(map(self.found.shown, names))})" for why, names in left.items()
+        ]:
+            yield f"left out: {'; '.join(said)}"
+        if self.unequal:
+            yield f"Warning: pictures of equal content in different classes: {some(self.unequal)}"
+        if sizes["test"] and (untested := self.not_tested()):
+            names = (f"{name} ({count:,})" for name, count in untested.items())
+            yield f"trained on, but without a picture to test on: {some(names)}"
+
+    def _how(self) -> str:
+        given = sum(bool(row.picture.part) for row in self.rows if row.part)
+        if given and not self.part("test"):
+            return "none is called test"
+        if given:
+            return "as they are given"
+        if not self.test_share:
+            return "--test-share 0"
+        return f"about {self.test_share:.0%}, by a hash of the file name; --test-share changes that"
+
+    def _notes(self) -> dict[str, list[str]]:
+        """Why -> paths, of the pictures that are left out."""
+        left = defaultdict(list)
+        for row in self.rows:
+            if not row.part:
+                left[row.note.partition(":")[0]].append(row.picture.path)
+        return left
+
+
+def take(path: str | os.PathLike, test_share: float) -> Taken:
+    """What a run takes of a folder or a list of pictures.
+
+    Left out are pictures that cannot be read, and those to validate or test on that are copies, by content,
+    of pictures to train on (or, to validate on, of pictures to test on).
+
+    Raises: as read_pictures and settle_parts; ValueError for a class without a picture to train on
+    """
+    found = read_pictures(path)
+    found.pictures.sort(key=lambda one: (one.label, found.shown(one.path)))
+    broken = faults(one.path for one in found.pictures)
+    names = class_names(found)
+    readable = [one for one in found.pictures if one.path not in broken]
+    _check_readable(found, readable, broken)
+    parts = dict(zip(readable, settle_parts(readable, test_share), strict=True))
+    if "test" not in parts.values() and any(one.part == "val" for one in readable):
+        parts = {one: "test" if part == "val" else part for one, part in parts.items()}
+    copies, unequal = _copies(found, parts)
+    rows = []
+    for one in found.pictures:
+        if one in copies:
+            rows.append(Row(one, names[one.label], "", f"copies of pictures in another part: {copies[one]}"))
+        elif one in parts:
+            rows.append(Row(one, names[one.label], parts[one]))
+        else:
+            rows.append(Row(one, names[one.label], "", f"unreadable: {broken[one.path]}"))
+    taken = Taken(found, rows, test_share, unequal)
+    _check_trained(taken)
+    return taken
+
+
+def class_names(found: Found) -> dict[str, str]:
+    """Label -> name: of classes.csv (folder, name), else the label; _ and - in folders stand for spaces.
+
+    Raises: ValueError naming a folder in classes.csv that has no pictures, or a column that is lacking
+    """
+    labels = dict.fromkeys(one.label for one in found.pictures)
+    names = {label: _spaced(label) if found.labels_are_folders else label for label in labels}
+    path = os.path.join(found.folder, CLASSES)
+    if os.path.isfile(path):
+        rows = read_rows(path)
+        label = column(rows, ("folder", "label", "class"), path, "the folder of a class")
+        name = column(rows, ("name",), path, "the name of a class")
+        for row in rows:
+            if (key := text(row.get(label))) not in names:
+                raise ValueError(f"{path}: {unknown_name('folder', key, list(names))}")
+            names[key] = text(row.get(name)) or names[key]
+    return names
+
+
+def _spaced(folder: str) -> str:
+    return " ".join(folder.replace("_", " ").replace("-", " ").split()) or folder
+
+
+def _check_readable(found: Found, readable: list[Picture], broken: dict[str, str]) -> None:
+    """Raises: ValueError where too little is left when unreadable pictures are left out"""
+    if broken:
+        try:
+            checked(Found(found.form, found.folder, readable))
+        except ValueError as error:
+            more = f"; {len(broken):,} pictures cannot be read, such as {next(iter(broken.values()))}"
+            raise ValueError(f"{error}{more}") from error
+
+
+def _check_trained(taken: Taken) -> None:
+    trained = {row.picture.label for row in taken.part("train")}
+    if lacking := [name for label, name in taken.classes().items() if label not in trained]:
+        raise ValueError(
+            f"{taken.found.folder}: there is nothing to train on for {len(lacking):,} classes: {some(lacking)}; "
+            "give them pictures in train, or take their pictures out of the other parts"
+        )
+
+
+def _copies(found: Found, parts: dict[Picture, str]) -> tuple[dict[Picture, str], list[str]]:
+    """Picture that is left out -> the one that it is a copy of; and copies that lie in different classes."""
+    by_size = defaultdict(list)
+    for one in parts:
+        by_size[os.path.getsize(one.path)].append(one)
+    crowded = [one for group in by_size.values() if len(group) > 1 for one in group]
+    by_content = defaultdict(list)
+    with Digests() as digests:
+        for one, digest in zip(crowded, digests.of_files(one.path for one in crowded), strict=True):
+            by_content[digest].append(one)
+    copies, unequal = {}, []
+    for group in by_content.values():
+        for winner in ("train", "test"):  # what is trained on stays; of the others what is tested on
+            if first := next((one for one in group if parts[one] == winner), None):
+                copies |= {one: found.shown(first.path) for one in group if parts[one] != winner}
+                break
+        if len({one.label for one in group}) > 1:
+            unequal.append(" and ".join(f"{found.shown(one.path)} ({one.label})" for one in group))
+    return copies, unequal

@@ -67,7 +67,7 @@ def checked(found: Found, listed_in: str = "") -> Found:
         others = {why: len(paths) for why, paths in found.left_out.items() if paths}
         left = f" (left out: {', '.join(f'{n:,} {why}' for why, n in others.items())})" if others else ""
         raise ValueError(
-            f"{where} has no labelled pictures{left}; pictures are files called {' '.join(sorted(SUFFIXES))}, "
+            f"{where} has no labelled pictures{left}; they are files called {' '.join(sorted(SUFFIXES))}, "
             "in a folder per class or in a list with the columns file_name and label"
         )
     classes = dict.fromkeys(picture.label for picture in found.pictures)

@@ -1,4 +1,4 @@
-"""Which pictures can be read. What was found out is remembered: a picture that nobody touched is read once."""
+"""Which pictures can be read. One that nobody has touched is read once: what was found is remembered."""
 
 import os
 import time

@@ -4,7 +4,7 @@ import csv
 import io
 import os
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -36,7 +36,8 @@ class Taken:
     found: Found
     rows: list[Row]
     test_share: float
-    unequal: list[str]  # pictures of equal content in different classes
+    copies: list[list[str]]  # groups of pictures of equal content, as they are shown
+    unequal: list[str]  # those of them that lie in different classes
 
     def part(self, name: str) -> list[Row]:
         return [row for row in self.rows if row.part == name]
@@ -121,7 +122,9 @@ def take(path: str | os.PathLike, test_share: float) -> Taken:
     parts = dict(zip(readable, settle_parts(readable, test_share), strict=True))
     if "test" not in parts.values() and any(one.part == "val" for one in readable):
         parts = {one: "test" if part == "val" else part for one, part in parts.items()}
-    copies, unequal = _copies(found, parts)
+    groups = _of_equal_content(parts)
+    copies = _copies(found, parts, groups)
+    unequal = [group for group in groups if len({one.label for one in group}) > 1]
     rows = []
     for one in found.pictures:
         if one in copies:
@@ -130,7 +133,15 @@ def take(path: str | os.PathLike, test_share: float) -> Taken:
             rows.append(Row(one, names[one.label], parts[one]))
         else:
             rows.append(Row(one, names[one.label], "", f"unreadable: {broken[one.path]}"))
-    taken = Taken(found, rows, test_share, unequal)
+    taken = Taken(
+        found,
+        rows,
+        test_share,
+        copies=[[found.shown(one.path) for one in group] for group in groups],
+        unequal=[
+            " and ".join(f"{found.shown(one.path)} ({one.label})" for one in group) for group in unequal
+        ],
+    )
     _check_trained(taken)
     return taken
 
@@ -172,27 +183,33 @@ def _check_trained(taken: Taken) -> None:
     trained = {row.picture.label for row in taken.part("train")}
     if lacking := [name for label, name in taken.classes().items() if label not in trained]:
         raise ValueError(
-            f"{taken.found.folder}: there is nothing to train on for {len(lacking):,} classes: {some(lacking)}; "
-            "give them pictures in train, or take their pictures out of the other parts"
+            f"{taken.found.folder}: {len(lacking):,} classes have no pictures to train on: {some(lacking)}; "
+            "give them some in train, or take their pictures out of the other parts"
         )
 
 
-def _copies(found: Found, parts: dict[Picture, str]) -> tuple[dict[Picture, str], list[str]]:
-    """Picture that is left out -> the one that it is a copy of; and copies that lie in different classes."""
+def _of_equal_content(pictures: Iterable[Picture]) -> list[list[Picture]]:
+    """Groups of two and more. Only files of equal size are read."""
     by_size = defaultdict(list)
-    for one in parts:
+    for one in pictures:
         by_size[os.path.getsize(one.path)].append(one)
     crowded = [one for group in by_size.values() if len(group) > 1 for one in group]
     by_content = defaultdict(list)
     with Digests() as digests:
         for one, digest in zip(crowded, digests.of_files(one.path for one in crowded), strict=True):
             by_content[digest].append(one)
-    copies, unequal = {}, []
-    for group in by_content.values():
-        for winner in ("train", "test"):  # what is trained on stays; of the others what is tested on
-            if first := next((one for one in group if parts[one] == winner), None):
-                copies |= {one: found.shown(first.path) for one in group if parts[one] != winner}
+    return [group for group in by_content.values() if len(group) > 1]
+
+
+def _copies(found: Found, parts: dict[Picture, str], groups: list[list[Picture]]) -> dict[Picture, str]:
+    """Picture that is left out -> the one that it is a copy of.
+
+    What is trained on stays, and of what is not, what is tested on.
+    """
+    copies = {}
+    for group in groups:
+        for stays in ("train", "test"):
+            if first := next((one for one in group if parts[one] == stays), None):
+                copies |= {one: found.shown(first.path) for one in group if parts[one] != stays}
                 break
-        if len({one.label for one in group}) > 1:
-            unequal.append(" and ".join(f"{found.shown(one.path)} ({one.label})" for one in group))
-    return copies, unequal
+    return copies

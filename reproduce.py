@@ -23,7 +23,7 @@ from grid.failures import Failure
 from grid.plan import Planned, plan
 from grid.source import data_sets_with_runs
 from launch.bare_errors import message_of
-from launch.registered import data_sets, remember_data_sets
+from launch.registered import data_sets, remember_data_sets, remember_images
 from report import definitions, figures, formats
 from report.assemble import assemble
 from report.paper import SHIPPED, Paper
@@ -85,6 +85,13 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
         nargs="+",
         default=[],
         help="data sets or families of them; default: the paper's; demo: the embedded",
+    )
+    which.add_argument(
+        "--images",
+        type=PATH,
+        default="",
+        metavar="PATH",
+        help="instead: your own pictures, as train.py takes them",
     )
     which.add_argument(
         "--methods", nargs="+", default=[], help="default: all of a table; any other one is added to it"
@@ -244,6 +251,10 @@ def select(args) -> tuple[list, Selection]:
 
     Raises: ValueError for a name that there is not, or if nothing is selected
     """
+    if args.images:
+        if not Path(args.images).exists():
+            raise FileNotFoundError(f"--images: {args.images} does not exist")
+        args.datasets.append(remember_images(args.images))
     known = {one.stem for one in data_sets()}
     remember_data_sets(data_sets_with_runs(Path(args.output), set(args.datasets) - known))
     paper = Paper.read(args.paper)

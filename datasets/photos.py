@@ -17,6 +17,7 @@ class Photos(SplitDataset):
     """Raises: as datasets.pictures.taken.take; ValueError without DATASET.IMAGES"""
 
     upright = True
+    own_pictures = True  # DATASET.IMAGES names them: without it there is no such data set
 
     def locate(self, root):
         """Own pictures lie in no data root: `prepare` finds them."""

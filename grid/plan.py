@@ -253,7 +253,7 @@ def _digests(values: dict[str, object]) -> frozenset[str]:
 def _missing_data(root: str, dataset: str) -> str:
     """The folder of images that a run would look for in vain; empty if it is there or will be drawn."""
     folder = data_folder(dataset, root)
-    return "" if folder is None or is_drawn(dataset) or folder.is_dir() else str(folder)
+    return "" if folder is None or is_drawn(dataset) or folder.exists() else str(folder)
 
 
 # States ---------------------------------------------------------------------------------------------

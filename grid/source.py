@@ -8,7 +8,7 @@ from pathlib import Path
 from clipfit.io.files import user_cache
 from dassl.config import flatten
 from dassl.run_folder import has_config, read_config
-from launch.registered import class_fact, class_lineage
+from launch.registered import class_fact, class_lineage, data_sets
 
 DRAWN = "DrawnDataset"  # base of the data sets that are drawn on first use
 
@@ -20,10 +20,12 @@ def dataset_folder(registered: str) -> str | None:
 
 
 def data_folder(registered: str, root: str) -> Path | None:
-    """Where the pictures of a data set lie, or would; None if that is not known.
+    """Where the pictures of a data set lie, or would: a folder, or a list of own ones. None if unknown.
 
     One that is drawn lies in the user's cache if the root cannot be written.
     """
+    if images := next((one.images for one in data_sets() if one.name == registered), ""):
+        return Path(images)
     name = dataset_folder(registered)
     if name is None:
         return None

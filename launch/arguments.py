@@ -7,9 +7,8 @@ from clipfit.cli import versions
 from clipfit.io.commands import PATH, Parser
 from dassl.run_folder import OLD
 
-from .registered import data_sets, methods, protocols
+from .registered import OWN_PICTURES, data_sets, methods, protocols
 
-OWN_PICTURES = "photos"  # the protocol of --images where nobody names another
 OTHER_WORDS = {  # flags that other programs have for what is said otherwise here
     **dict.fromkeys(("--data", "--data-root", "--data-dir", "--data-path"), "did you mean --root?"),
     **dict.fromkeys(("--lr", "--learning-rate"), "KEY VALUE pairs set it: OPTIM.LR 0.002"),

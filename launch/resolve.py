@@ -9,7 +9,6 @@ a class that has neither, in the user's own files (:func:`declare_nodes`).
 """
 
 import argparse
-import hashlib
 import io
 import os
 import random
@@ -30,6 +29,7 @@ from dassl.utils import available_cores, unknown_name
 from .inputs import build_lists
 from .protocols import Protocol
 from .registered import (
+    PHOTOS,
     PROJECT,
     class_fact,
     class_lineage,
@@ -38,6 +38,7 @@ from .registered import (
     data_sets,
     method_name,
     methods,
+    name_of_images,
     plain_name,
     protocols,
     settled_name,
@@ -47,7 +48,6 @@ from .values import check_values, notes_on_values
 
 CONFIGS = PROJECT / "configs"
 DEFAULT_BACKBONE = "ViT-B/16"
-PHOTOS = "Photos"  # the data set that reads own pictures
 DEFAULT_SHOTS = 16
 NO_RECIPE = "no recipe, the method's defaults"
 MOST_THREADS = 4  # more rarely make a run faster; ask for them by THREADS
@@ -220,12 +220,6 @@ def _dataset(args) -> tuple[str, str, dict]:
             return found.stem, "", {"DATASET": {"NAME": found.name}}
         stem, path = found.stem, str(found.config)
     return stem, path, load_yaml(path) if path else {}
-
-
-def name_of_images(path: str) -> str:
-    """What run folders call own pictures: ``pets-1a2b``, the folder's name and 4 hex of its absolute path."""
-    path = os.path.abspath(path)
-    return f"{Path(path).stem or PHOTOS.lower()}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:4]}"
 
 
 def _stems() -> str:

@@ -14,7 +14,8 @@ import train
 from dassl.utils import close_logger
 from datasets.drawing.picture import draw
 from launch.arguments import parse_args
-from launch.resolve import name_of_images, resolve
+from launch.registered import name_of_images
+from launch.resolve import resolve
 
 PROJECT = Path(__file__).parent.parent
 FIGURES = ("striped red star", "dotted blue fish", "checkered green house")
@@ -233,4 +234,4 @@ def test_a_class_name_longer_than_clip_reads(run, photos):
 
 
 def test_photos_without_images_says_what_to_give(run):
-    assert "--images PATH names a folder" in run("--dataset", "photos", "--seed", 1)
+    assert "--images PATH names a folder" in run("--seed", 1, quick=("DATASET.NAME", "Photos"))

@@ -80,7 +80,8 @@ def test_a_class_called_test_beside_others_is_a_class(tmp_path, draw):
         (
             "list.json",
             '[{"image": "pics/1.jpg", "label": "cat", "split": "train"}, '
-            '{"image": "pics/2.jpg", "label": "dog", "split": "val"}, {"image": "pics/3.jpg", "label": "cat", "split": null}]',
+            '{"image": "pics/2.jpg", "label": "dog", "split": "val"}, '
+            '{"image": "pics/3.jpg", "label": "cat", "split": null}]',
         ),
     ],
     ids=["csv", "spreadsheet", "tsv", "jsonl", "json"],

@@ -109,6 +109,9 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--prec", default="", choices=["", "auto", "fp32", "amp", "fp16"], help="precision of every run"
     )
+    where.add_argument(
+        "--backbone", default="", type=PATH, help="of every run; default: its data set's, else ViT-B/16"
+    )
     where.add_argument("--threads", type=int, default=0, help="CPU threads of every run")
 
 
@@ -267,7 +270,8 @@ def select(args) -> tuple[list, Selection]:
 def runs_of(what: list, args, selection: Selection, verify: bool = False) -> dict:
     """Spec -> planned run of everything that these tables and figures need."""
     wanted = [run for definition in what for run in definition.specs(selection)]
-    return plan(wanted, args.output, args.root, prec=args.prec, threads=args.threads, verify=verify)
+    settings = {"prec": args.prec, "threads": args.threads, "backbone": args.backbone}
+    return plan(wanted, args.output, args.root, verify=verify, **settings)
 
 
 def write_report(args, what: list, selection: Selection, planned: dict) -> None:

@@ -92,16 +92,17 @@ def plan(
     prec: str = "",
     threads: int = 0,
     verify: bool = False,
+    backbone: str = "",
 ) -> dict[Spec, Planned]:
     """Every wanted run, and the training runs that wanted tests load, each before its tests.
 
     Args: wanted, specs with what is to be recorded in their training; root, folder of the data sets;
           prec, TRAINER.<NODE>.PREC of every run ("" or "auto": leave it); threads, CPU threads of every run
-          (0: leave it); verify, make results anew that do not say what their runs have read
+          (0: leave it); backbone of every run ("": its data set's); verify, make results anew that do not say what their runs have read
     Returns: a run by every spec that asked for it: specs that lead to one folder share one run
     Raises: what launch.resolve.resolve raises for a spec that is no valid run
     """
-    planner = _Planner(Path(output), root, prec, threads, verify)
+    planner = _Planner(Path(output), root, prec, threads, verify, backbone)
     for spec, record in wanted:
         planner.add(spec, frozenset(record))
     for planned in dict.fromkeys(planner.runs.values()):
@@ -125,9 +126,10 @@ class _Resolved:
 
 
 class _Planner:
-    def __init__(self, output: Path, root: str, prec: str, threads: int, verify: bool):
+    def __init__(self, output: Path, root: str, prec: str, threads: int, verify: bool, backbone: str):
         self.output, self.root, self.prec, self.threads = output, root, prec, threads
         self.verify, self.current = verify, Current(root)
+        self.backbone = ["MODEL.BACKBONE.NAME", backbone] if backbone else []
         self.runs: dict[Spec, Planned] = {}
         self._by_name: dict[str, Planned] = {}
         self._resolved: dict[Spec, _Resolved] = {}
@@ -162,7 +164,7 @@ class _Planner:
         """Resolved once for all seeds: the seed decides its own key and the last part of the path."""
         family = replace(spec, seed=1)
         if family not in self._resolved:
-            pairs = self._precision(spec.trainer)
+            pairs = [*self._precision(spec.trainer), *self.backbone]
             args = parse_args(arguments(family, self.root, pairs=pairs))
             run = resolve(args, unregistered=self._is_unregistered(spec.trainer))
             self._resolved[family] = _Resolved(
@@ -215,7 +217,7 @@ class _Planner:
     def _words(self, planned: Planned) -> list[str]:
         """Folders are spelled out only where train.py would not find them by itself."""
         elsewhere = self.output != Path(DEFAULT_OUTPUT)
-        pairs = [*self._precision(planned.spec.trainer)]
+        pairs = [*self._precision(planned.spec.trainer), *self.backbone]
         if planned.record:
             pairs += ["TRAIN.RECORD", str(sorted(planned.record))]
         if self.threads:

@@ -143,7 +143,7 @@ _own_pictures = ""
 
 
 def remember_images(path: str) -> str:
-    """Let own pictures be a data set in this process. Args: path, as ``--images`` has it. Returns: its stem"""
+    """Let own pictures be a data set in this process. Args: path, as in ``--images``. Returns: its stem"""
     global _own_pictures
     _own_pictures = os.path.abspath(path)
     return name_of_images(path)

@@ -14,7 +14,7 @@ import train
 from dassl.utils import close_logger
 from datasets.drawing.picture import draw
 from launch.arguments import parse_args
-from launch.registered import name_of_images
+from launch.registered import methods, name_of_images
 from launch.resolve import resolve
 
 PROJECT = Path(__file__).parent.parent
@@ -178,6 +178,13 @@ def test_the_budget_follows_the_pictures_within_limits(photos, monkeypatch):
     assert settled(photos).cfg.OPTIM.MAX_STEPS == 2000
     Many.train_x = range(480)
     assert settled(photos).cfg.OPTIM.MAX_STEPS == 240
+
+
+def test_every_method_has_a_budget_for_own_pictures(photos):
+    for method in methods():
+        words = ["--trainer", method, "--backbone", "demo", "--images", str(photos)]
+        cfg = resolve(parse_args(words)).cfg
+        assert cfg.OPTIM.MAX_STEPS >= 100 and not cfg.DATALOADER.TRAIN_X.DROP_LAST and cfg.SEED == 1
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ null; either may stand in an object, {"label": 0, "confidence": ...}. null is no
 import os
 
 from clipfit.io.pictures import is_picture
-from datasets.pictures.found import Found, checked, some
+from datasets.pictures.found import FoundPictures, checked, some
 from datasets.pictures.tables import read_json_file
 
 DATA, LABELS = "data", "labels.json"
@@ -24,13 +24,13 @@ def looks_like(content) -> bool:
     return isinstance(content, dict) and isinstance(content.get("labels"), dict)
 
 
-def read_fiftyone(path: str) -> Found:
+def read_fiftyone(path: str) -> FoundPictures:
     """Args: path of labels.json. Raises: ValueError for another content; as `checked`"""
     content = read_json_file(path)
     if not looks_like(content):
         raise ValueError(f'{path} is no labels.json of FiftyOne: {{"classes": [...], "labels": {{...}}}}')
     folder = os.path.dirname(path)
-    found = Found("an export of FiftyOne", folder)
+    found = FoundPictures("an export of FiftyOne", folder)
     data = os.path.join(folder, DATA)
     files = _by_stem(data)
     if missing := [stem for stem in content["labels"] if stem not in files]:

@@ -8,7 +8,7 @@ import os
 from clipfit.io.commands import pasted
 from clipfit.io.pictures import is_picture
 from datasets.listing import NOT_A_CLASS, no_pictures
-from datasets.pictures.found import NO_LABEL, NOT_PICTURES, PART_NAMES, Found, checked, some
+from datasets.pictures.found import NO_LABEL, NOT_PICTURES, PART_NAMES, FoundPictures, checked, some
 
 UNLABELED = "_unlabeled"
 CLASSES = "classes.csv"  # names of the classes; no picture, and nothing to tell about
@@ -21,9 +21,9 @@ def part_folders(folder: str) -> dict[str, str]:
     return parts if parts and all(parts.values()) and "train" in parts.values() else {}
 
 
-def read_parts(folder: str, parts: dict[str, str]) -> Found:
+def read_parts(folder: str, parts: dict[str, str]) -> FoundPictures:
     """`<part>/<class>/<picture>`. Where there is only one part, nobody has said what is tested on."""
-    found = Found(f"{', '.join(f'{name}/' for name in parts)} with a folder per class", folder)
+    found = FoundPictures(f"{', '.join(f'{name}/' for name in parts)} with a folder per class", folder)
     found.labels_are_folders = True
     for name, part in parts.items():
         _read_classes(found, os.path.join(folder, name), part if len(parts) > 1 else "")
@@ -31,9 +31,9 @@ def read_parts(folder: str, parts: dict[str, str]) -> Found:
     return checked(found)
 
 
-def read_classes(folder: str) -> Found:
+def read_classes(folder: str) -> FoundPictures:
     """`<class>/<picture>`. Raises: ValueError where pictures lie elsewhere"""
-    found = Found("a folder per class", folder, labels_are_folders=True)
+    found = FoundPictures("a folder per class", folder, labels_are_folders=True)
     _read_classes(found, folder, "")
     _note_others(found, folder)
     if not found.pictures:
@@ -41,7 +41,7 @@ def read_classes(folder: str) -> Found:
     return checked(found)
 
 
-def _read_classes(found: Found, folder: str, part: str) -> None:
+def _read_classes(found: FoundPictures, folder: str, part: str) -> None:
     for name in _folders(folder):
         path = os.path.join(folder, name)
         files = sorted(os.listdir(path))
@@ -59,7 +59,7 @@ def _read_classes(found: Found, folder: str, part: str) -> None:
             found.add(os.path.join(path, file), name, part)
 
 
-def _note_others(found: Found, folder: str) -> None:
+def _note_others(found: FoundPictures, folder: str) -> None:
     """Files beside the folders: pictures there have no class."""
     for file in sorted(os.listdir(folder)):
         path = os.path.join(folder, file)

@@ -5,10 +5,10 @@ import os
 from dassl.utils import nearest
 from datasets.pictures import fiftyone, label_studio, tables
 from datasets.pictures.folders import part_folders, read_classes, read_parts
-from datasets.pictures.found import Found
+from datasets.pictures.found import FoundPictures
 
 
-def read_pictures(path: str | os.PathLike) -> Found:
+def read_pictures(path: str | os.PathLike) -> FoundPictures:
     """The labelled pictures of a folder or a list; `form` says in words what it was taken for.
 
     A folder: with metadata.csv, .jsonl or .parquet in it (or in each of its parts), as Hugging Face has it;
@@ -30,7 +30,7 @@ def read_pictures(path: str | os.PathLike) -> Found:
     raise FileNotFoundError(f"--images: {path} does not exist; {hint}")
 
 
-def _folder(folder: str) -> Found:
+def _folder(folder: str) -> FoundPictures:
     if tables.metadata_file(folder):
         return tables.read_metadata(folder, {"": ""})
     if fiftyone.is_fiftyone(folder):
@@ -42,7 +42,7 @@ def _folder(folder: str) -> Found:
     return read_classes(folder)
 
 
-def _file(path: str) -> Found:
+def _file(path: str) -> FoundPictures:
     suffix = os.path.splitext(path)[1].lower()
     if suffix not in tables.SUFFIXES:
         raise ValueError(

@@ -20,7 +20,7 @@ NOT_PICTURES, NO_LABEL, TWICE = "not pictures", "without a label", "listed twice
 SHOWN = 3  # names in a line
 
 
-class Picture(NamedTuple):
+class LabelledPicture(NamedTuple):
     """One labelled picture."""
 
     path: str  # absolute
@@ -29,12 +29,12 @@ class Picture(NamedTuple):
 
 
 @dataclass
-class Found:
+class FoundPictures:
     """The pictures of a folder or of a list."""
 
     form: str  # in words
     folder: str  # absolute; paths are shown relative to it
-    pictures: list[Picture] = field(default_factory=list)
+    pictures: list[LabelledPicture] = field(default_factory=list)
     left_out: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))  # why -> paths
     labels_are_folders: bool = False  # so that _ and - in them stand for spaces
 
@@ -45,7 +45,7 @@ class Found:
         elif not label:
             self.left_out[NO_LABEL].append(path)
         else:
-            self.pictures.append(Picture(path, label, part))
+            self.pictures.append(LabelledPicture(path, label, part))
 
     def shown(self, path: str) -> str:
         """A path as people read it: relative to the folder, where it lies in it."""
@@ -53,7 +53,7 @@ class Found:
         return path if relative.startswith("..") else relative.replace(os.sep, "/")
 
 
-def checked(found: Found, listed_in: str = "") -> Found:
+def checked(found: FoundPictures, listed_in: str = "") -> FoundPictures:
     """The pictures of `found`, each once, if they are there and make two classes at least.
 
     Args:   listed_in, the list that names them ("": folders do)
@@ -79,8 +79,8 @@ def checked(found: Found, listed_in: str = "") -> Found:
     return found
 
 
-def _check_listed(found: Found, listed_in: str) -> None:
-    first: dict[str, Picture] = {}
+def _check_listed(found: FoundPictures, listed_in: str) -> None:
+    first: dict[str, LabelledPicture] = {}
     unequal = {}
     for picture in found.pictures:
         path = os.path.normpath(picture.path)

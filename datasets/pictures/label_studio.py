@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from urllib.parse import parse_qs, unquote, urlparse
 
 from clipfit.io.pictures import is_picture
-from datasets.pictures.found import Found, checked, some
+from datasets.pictures.found import FoundPictures, checked, some
 from datasets.pictures.tables import Rows, columns, text
 
 ON_SERVER = re.compile(r"^(/data/|https?://|s3://|gs://|azure-blob://)")
@@ -36,7 +36,7 @@ def looks_like_rows(rows: Rows) -> bool:
     return "image" in names and bool({"annotation_id", "annotator", "lead_time"} & names)
 
 
-def read_tasks(path: str, tasks: list[dict]) -> Found:
+def read_tasks(path: str, tasks: list[dict]) -> FoundPictures:
     """JSON: one task per picture, whose annotations each may answer."""
     answers = []
     for task in tasks:
@@ -47,7 +47,7 @@ def read_tasks(path: str, tasks: list[dict]) -> Found:
     return _found(path, "an export of Label Studio (JSON)", answers)
 
 
-def read_rows(path: str, rows: Rows) -> Found:
+def read_rows(path: str, rows: Rows) -> FoundPictures:
     """JSON-MIN or CSV: one row per annotation."""
     answer = _column_of_answers(path, rows)
     answers = [(text(row.get("image")), list(_texts(row.get(answer)))) for row in rows]
@@ -55,9 +55,9 @@ def read_rows(path: str, rows: Rows) -> Found:
     return _found(path, f"an export of Label Studio ({kind})", answers)
 
 
-def _found(path: str, form: str, answers: list[tuple[str, list[str]]]) -> Found:
+def _found(path: str, form: str, answers: list[tuple[str, list[str]]]) -> FoundPictures:
     """Args: answers, a picture as the server names it with the choices of one annotation"""
-    found = Found(form, os.path.dirname(path))
+    found = FoundPictures(form, os.path.dirname(path))
     if several := [f"{image} ({' and '.join(choices)})" for image, choices in answers if len(choices) > 1]:
         raise ValueError(
             f"{path} gives {some(several)} several choices; every picture has one class: let the control "

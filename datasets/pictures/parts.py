@@ -8,7 +8,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
-from datasets.pictures.found import Picture, plain_name
+from datasets.pictures.found import LabelledPicture, plain_name
 
 
 def position(path: str) -> float:
@@ -17,7 +17,7 @@ def position(path: str) -> float:
     return int.from_bytes(digest[:7]) / 256**7
 
 
-def settle_parts(pictures: Sequence[Picture], test_share: float) -> list[str]:
+def settle_parts(pictures: Sequence[LabelledPicture], test_share: float) -> list[str]:
     """The part of every picture; those that have one keep it.
 
     A class that would have nothing to train on keeps its undecided picture of the highest position.

@@ -15,7 +15,7 @@ import json
 import os
 from collections.abc import Iterator
 
-from datasets.pictures.found import Found, checked, part_named
+from datasets.pictures.found import FoundPictures, checked, part_named
 
 FILE, LABEL, SPLIT = ("file_name", "path", "image"), ("label", "class"), ("split",)
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".parquet")
@@ -29,9 +29,9 @@ def metadata_file(folder: str) -> str:
     return next(filter(os.path.isfile, paths), "")
 
 
-def read_metadata(folder: str, parts: dict[str, str]) -> Found:
+def read_metadata(folder: str, parts: dict[str, str]) -> FoundPictures:
     """Hugging Face's form. Args: parts, folder with metadata -> part; "" is `folder` itself"""
-    found = Found("metadata as Hugging Face has it", folder)
+    found = FoundPictures("metadata as Hugging Face has it", folder)
     lists = []
     for name, part in parts.items():
         path = metadata_file(os.path.join(folder, name))
@@ -40,14 +40,14 @@ def read_metadata(folder: str, parts: dict[str, str]) -> Found:
     return checked(found, listed_in=" and ".join(lists))
 
 
-def read_list(path: str, rows: Rows) -> Found:
+def read_list(path: str, rows: Rows) -> FoundPictures:
     """A list in a file. Raises: ValueError naming the columns that there are where one is lacking"""
-    found = Found(f"a list, {os.path.basename(path)}", os.path.dirname(path))
+    found = FoundPictures(f"a list, {os.path.basename(path)}", os.path.dirname(path))
     add_rows(found, path, rows)
     return checked(found, listed_in=path)
 
 
-def add_rows(found: Found, path: str, rows: Rows, part: str = "") -> None:
+def add_rows(found: FoundPictures, path: str, rows: Rows, part: str = "") -> None:
     """Args: part of all rows where none says its own"""
     file, label = column(rows, FILE, path, "the picture"), column(rows, LABEL, path, "its class")
     split = next((name for name in columns(rows) if name in SPLIT), "")

@@ -12,7 +12,7 @@ from clipfit.io.digests import Digests
 from dassl.utils import unknown_name
 from datasets.pictures.folders import CLASSES
 from datasets.pictures.forms import read_pictures
-from datasets.pictures.found import PARTS, Found, Picture, checked, some
+from datasets.pictures.found import PARTS, FoundPictures, LabelledPicture, checked, some
 from datasets.pictures.parts import settle_parts
 from datasets.pictures.readable import faults
 from datasets.pictures.tables import column, read_rows, text
@@ -20,10 +20,10 @@ from datasets.pictures.tables import column, read_rows, text
 HEADER = ("file_name", "label", "split", "note")  # of parts.csv
 
 
-class Row(NamedTuple):
+class TakenPicture(NamedTuple):
     """What became of a picture."""
 
-    picture: Picture
+    picture: LabelledPicture
     name: str  # of its class, for prompts
     part: str  # of PARTS; "": left out
     note: str = ""
@@ -33,13 +33,13 @@ class Row(NamedTuple):
 class Taken:
     """The pictures of a run, in the order of classes and paths."""
 
-    found: Found
-    rows: list[Row]
+    found: FoundPictures
+    rows: list[TakenPicture]
     test_share: float
     copies: list[list[str]]  # groups of pictures of equal content, as they are shown
     unequal: list[str]  # those of them that lie in different classes
 
-    def part(self, name: str) -> list[Row]:
+    def part(self, name: str) -> list[TakenPicture]:
         return [row for row in self.rows if row.part == name]
 
     def classes(self) -> dict[str, str]:
@@ -128,11 +128,13 @@ def take(path: str | os.PathLike, test_share: float) -> Taken:
     rows = []
     for one in found.pictures:
         if one in copies:
-            rows.append(Row(one, names[one.label], "", f"copies of pictures in another part: {copies[one]}"))
+            rows.append(
+                TakenPicture(one, names[one.label], "", f"copies of pictures in another part: {copies[one]}")
+            )
         elif one in parts:
-            rows.append(Row(one, names[one.label], parts[one]))
+            rows.append(TakenPicture(one, names[one.label], parts[one]))
         else:
-            rows.append(Row(one, names[one.label], "", f"unreadable: {broken[one.path]}"))
+            rows.append(TakenPicture(one, names[one.label], "", f"unreadable: {broken[one.path]}"))
     taken = Taken(
         found,
         rows,
@@ -146,7 +148,7 @@ def take(path: str | os.PathLike, test_share: float) -> Taken:
     return taken
 
 
-def class_names(found: Found) -> dict[str, str]:
+def class_names(found: FoundPictures) -> dict[str, str]:
     """Label -> name: of classes.csv (folder, name), else the label; _ and - in folders stand for spaces.
 
     Raises: ValueError naming a folder in classes.csv that has no pictures, or a column that is lacking
@@ -169,11 +171,11 @@ def _spaced(folder: str) -> str:
     return " ".join(folder.replace("_", " ").replace("-", " ").split()) or folder
 
 
-def _check_readable(found: Found, readable: list[Picture], broken: dict[str, str]) -> None:
+def _check_readable(found: FoundPictures, readable: list[LabelledPicture], broken: dict[str, str]) -> None:
     """Raises: ValueError where too little is left when unreadable pictures are left out"""
     if broken:
         try:
-            checked(Found(found.form, found.folder, readable))
+            checked(FoundPictures(found.form, found.folder, readable))
         except ValueError as error:
             more = f"; {len(broken):,} pictures cannot be read, such as {next(iter(broken.values()))}"
             raise ValueError(f"{error}{more}") from error
@@ -188,7 +190,7 @@ def _check_trained(taken: Taken) -> None:
         )
 
 
-def _of_equal_content(pictures: Iterable[Picture]) -> list[list[Picture]]:
+def _of_equal_content(pictures: Iterable[LabelledPicture]) -> list[list[LabelledPicture]]:
     """Groups of two and more. Only files of equal size are read."""
     by_size = defaultdict(list)
     for one in pictures:
@@ -201,8 +203,10 @@ def _of_equal_content(pictures: Iterable[Picture]) -> list[list[Picture]]:
     return [group for group in by_content.values() if len(group) > 1]
 
 
-def _copies(found: Found, parts: dict[Picture, str], groups: list[list[Picture]]) -> dict[Picture, str]:
-    """Picture that is left out -> the one that it is a copy of.
+def _copies(
+    found: FoundPictures, parts: dict[LabelledPicture, str], groups: list[list[LabelledPicture]]
+) -> dict[LabelledPicture, str]:
+    """LabelledPicture that is left out -> the one that it is a copy of.
 
     What is trained on stays, and of what is not, what is tested on.
     """

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from datasets.pictures.found import Picture
+from datasets.pictures.found import LabelledPicture
 from datasets.pictures.parts import position, settle_parts
 from datasets.pictures.taken import take
 
@@ -48,7 +48,7 @@ def test_the_folder_makes_no_difference_to_the_part(tmp_path):
 
 def test_a_class_that_would_have_nothing_keeps_its_highest():
     names = [name for name in (f"{n}.jpg" for n in range(100)) if position(name) < 0.5][:5]
-    parts = settle_parts([Picture(name, "cat") for name in names], 0.5)
+    parts = settle_parts([LabelledPicture(name, "cat") for name in names], 0.5)
     highest = max(range(5), key=lambda n: position(names[n]))
     assert parts == ["train" if n == highest else "test" for n in range(5)]
 

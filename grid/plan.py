@@ -98,7 +98,8 @@ def plan(
 
     Args: wanted, specs with what is to be recorded in their training; root, folder of the data sets;
           prec, TRAINER.<NODE>.PREC of every run ("" or "auto": leave it); threads, CPU threads of every run
-          (0: leave it); backbone of every run ("": its data set's); verify, make results anew that do not say what their runs have read
+          (0: leave it); verify, make results anew that do not say what their runs have read; backbone of
+          every run ("": that of its data set)
     Returns: a run by every spec that asked for it: specs that lead to one folder share one run
     Raises: what launch.resolve.resolve raises for a spec that is no valid run
     """

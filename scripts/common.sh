@@ -23,10 +23,9 @@ else
     set -- "$(basename "$FOLDER")" "$@"
 fi
 if [ -n "${IMAGES:-}" ]; then
-    [ $# -ne 2 ] || set -- "$1" "" "$2"
-    WHAT=
+    WHAT= COUNT=2
 else
-    WHAT='<data set> '
+    WHAT='<data set> ' COUNT=3
 fi
 usage() {
     echo "usage: bash $0 $WORDS$WHAT<seed>" >&2
@@ -35,12 +34,14 @@ usage() {
     echo "data sets: $("$PYTHON" -c "$datasets")" >&2
     exit 2
 }
-[ $# -eq 3 ] || usage
+[ $# -eq "$COUNT" ] || usage
 METHOD=$1
-DATASET=$2
-SEED=$3
-ON=(--dataset "$DATASET")
-[ -z "${IMAGES:-}" ] || ON=(--images "$IMAGES")
+SEED=${!#}
+if [ -n "${IMAGES:-}" ]; then
+    ON=(--images "$IMAGES")
+else
+    ON=(--dataset "$2")
+fi
 
 # train <protocol> [flags ...]: one run of the method on the data set
 train() {

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import reproduce
 import train
 from dassl.utils import close_logger
 from datasets.drawing.picture import draw
@@ -89,7 +92,7 @@ def test_a_folder_is_all_that_is_needed(run, photos, tmp_path, result, capsys):
     assert f"accuracy {made['accuracy']:.1f} %: {made['correct']} of {made['total']} pictures" in out
     assert f"files of this run: {folder.relative_to(tmp_path)}" in out
 
-    with open(folder / "parts.csv") as file:
+    with open(folder / "parts.csv", encoding="utf-8") as file:
         parts = [row["split"] for row in csv.DictReader(file)]
     assert (parts.count("train"), parts.count("test"), parts.count("")) == (
         made["train_images"],
@@ -169,15 +172,15 @@ def test_other_methods_take_pictures(run, photos, tmp_path, trainer, result):
 
 def test_the_budget_follows_the_pictures_within_limits(photos, monkeypatch):
     few = settled(photos)
-    assert few.cfg.OPTIM.MAX_STEPS == 100 and "budget: 100 steps of" in "\n".join(few.notes)
+    assert few.cfg.OPTIM.MAX_STEPS == 200 and "budget: 200 steps of" in "\n".join(few.notes)
 
     class Many:
         train_x, test = range(12_000), [1]
 
     monkeypatch.setattr("launch.resolve.build_lists", lambda cfg: Many)
     assert settled(photos).cfg.OPTIM.MAX_STEPS == 2000
-    Many.train_x = range(480)
-    assert settled(photos).cfg.OPTIM.MAX_STEPS == 240
+    Many.train_x = range(1000)
+    assert settled(photos).cfg.OPTIM.MAX_STEPS == 500
 
 
 def test_every_method_has_a_budget_for_own_pictures(photos):
@@ -242,3 +245,68 @@ def test_a_class_name_longer_than_clip_reads(run, photos):
 
 def test_photos_without_images_says_what_to_give(run):
     assert "--images PATH names a folder" in run("--seed", 1, quick=("DATASET.NAME", "Photos"))
+
+
+# Everything that takes a data set -------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_scripts_take_images(photos, tmp_path):
+    def called(*words):
+        pairs = f"OUTPUT_DIR {tmp_path}/run THREADS 1 DATALOADER.NUM_WORKERS 0 MODEL.BACKBONE.NAME demo"
+        environment = {**os.environ, "IMAGES": str(photos), "SHOTS": "2", "EXTRA": pairs}
+        script = PROJECT / "scripts/zsclip/few_shot.sh"
+        return subprocess.run(["bash", script, *words], env=environment, capture_output=True, text=True)
+
+    wrong = called("dtd", "1")
+    assert wrong.returncode == 2 and wrong.stderr.startswith("usage") and "few_shot.sh <seed>" in wrong.stderr
+    done = called("1")
+    assert done.returncode == 0 and "files of this run: " in done.stdout
+
+
+def test_curves_of_own_pictures_are_planned(photos, tmp_path, capsys):
+    words = [
+        "--images",
+        str(photos),
+        "--methods",
+        "CLIPFit",
+        "CoOp",
+        "--shots",
+        "1",
+        "2",
+        "--seeds",
+        "1",
+        "2",
+    ]
+    where = ["--seeds", "1", "2", "--output", str(tmp_path / "runs"), "--backbone", "demo"]
+    assert reproduce.main(["plan", "few_shot_curves", *words, *where]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    states, commands = lines[::2], lines[1::2]
+    assert len(states) == 8 and all(line.startswith("todo") for line in states)
+    assert all(f"few_shot/{name_of_images(photos)}/shots_" in line for line in states)
+    args = parse_args(shlex.split(commands[0])[2:])
+    assert str(photos) == resolve(args).cfg.DATASET.IMAGES
+
+
+@pytest.mark.slow
+def test_curves_of_own_pictures_are_made(photos, tmp_path, capsys):
+    words = ["--images", str(photos), "--methods", "CLIPAdapter", "--shots", "1", "2", "--seeds", "1"]
+    where = ["--output", str(tmp_path / "runs"), "--backbone", "demo", "--threads", "1"]
+    assert reproduce.main(["run", "table10", *words, *where]) == 0
+    out = capsys.readouterr().out
+    assert name_of_images(photos) in out and "own data sets" in out
+    assert reproduce.main(["plan", "table10", *words, *where]) == 0
+    assert "done" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_make_photos_goes_from_a_folder_to_a_result(tmp_path):
+    environment = {
+        **os.environ,
+        "FOLDER": str(tmp_path / "my photos"),
+        "EXTRA": f"OUTPUT_DIR {tmp_path}/run OPTIM.MAX_STEPS 5",
+    }
+    command = ["bash", PROJECT / "scripts/demo/photos.sh"]
+    out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "1 unreadable (wavy_green_tree/cut off.jpg)" in out and "striped brown leaf (1)" in out
+    assert out.rstrip().endswith("(parts.csv: where each picture went)")

@@ -31,7 +31,7 @@ NAMES = (
     "photo {}.png",
     "fle\u0301ur-{}.webp",
     "scan.{}.tif",
-    "{} (copy).jpeg",
+    "{} (2).jpeg",
     "P{:07d}.bmp",
 )
 SIZES = ((48, 48), (120, 90), (200, 300), (640, 480))

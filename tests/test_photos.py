@@ -178,9 +178,9 @@ def test_the_budget_follows_the_pictures_within_limits(photos, monkeypatch):
         train_x, test = range(12_000), [1]
 
     monkeypatch.setattr("launch.resolve.build_lists", lambda cfg: Many)
-    assert settled(photos).cfg.OPTIM.MAX_STEPS == 2000
-    Many.train_x = range(1000)
-    assert settled(photos).cfg.OPTIM.MAX_STEPS == 500
+    assert settled(photos).cfg.OPTIM.MAX_STEPS == 4000
+    Many.train_x = range(480)
+    assert settled(photos).cfg.OPTIM.MAX_STEPS == 480
 
 
 def test_every_method_has_a_budget_for_own_pictures(photos):

@@ -14,6 +14,7 @@ import pytest
 
 import reproduce
 import train
+from dassl.data.datasets.build import stands_upright
 from dassl.utils import close_logger
 from datasets.drawing.picture import draw
 from launch.arguments import parse_args
@@ -140,6 +141,11 @@ def test_nothing_is_tested_without_a_share(run, photos, tmp_path, result, capsys
     assert "no pictures to test on, so the final test is left out" in out and "not tested" in out
 
 
+def test_own_pictures_stand_upright(photos):
+    settled(photos)  # registers the data sets
+    assert stands_upright("Photos") and not stands_upright("Demo")
+
+
 def test_shots_sample_as_everywhere(run, photos, tmp_path, result):
     assert run("--images", photos, "--shots", 2, trainer="ZeroshotCLIP") is None
     assert result(the_run(tmp_path))["train_images"] == 6
@@ -150,6 +156,21 @@ def test_the_last_incomplete_batch_is_kept(run, photos, tmp_path):
     assert run("--images", photos, "--test-share", 0, quick=(*QUICK, *words)) is None
     steps = [json.loads(line) for line in (the_run(tmp_path) / "metrics.jsonl").read_text().splitlines()]
     assert [(step["epoch"], step["batch"]) for step in steps] == [(1, 1), (1, 2), (2, 1)]
+
+
+def test_a_test_finds_the_model_that_the_same_words_trained(run, photos, tmp_path, result):
+    assert run("--images", photos) is None
+    assert run("--images", photos, "--eval-only") is None
+    first = result(the_run(tmp_path))
+    again = result(the_run(tmp_path, "output/photos_test/*/*/*/*/seed1"))
+    assert (again["correct"], again["total"]) == (first["correct"], first["total"])
+
+
+def test_the_expected_time_is_told_once_steps_have_shown_it(run, photos, capsys):
+    pairs = ("OPTIM.MAX_STEPS", "9", *QUICK[2:])
+    assert run("--images", photos, "--test-share", 0, quick=pairs) is None
+    out = capsys.readouterr().out
+    assert out.count("expected time: ") == 1 and "for 3 more steps of" in out
 
 
 def test_the_trained_model_tests_other_pictures(run, photos, tmp_path, result):
@@ -250,6 +271,12 @@ def test_photos_without_images_says_what_to_give(run):
 # Everything that takes a data set -------------------------------------------------------------------
 
 
+@pytest.fixture
+def forgotten(monkeypatch):
+    """What reproduce.py remembers of own pictures ends with the test."""
+    monkeypatch.setattr("launch.registered._own_pictures", "")
+
+
 @pytest.mark.slow
 def test_scripts_take_images(photos, tmp_path):
     def called(*words):
@@ -264,7 +291,7 @@ def test_scripts_take_images(photos, tmp_path):
     assert done.returncode == 0 and "files of this run: " in done.stdout
 
 
-def test_curves_of_own_pictures_are_planned(photos, tmp_path, capsys):
+def test_curves_of_own_pictures_are_planned(photos, tmp_path, capsys, forgotten):
     words = [
         "--images",
         str(photos),
@@ -289,7 +316,7 @@ def test_curves_of_own_pictures_are_planned(photos, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_curves_of_own_pictures_are_made(photos, tmp_path, capsys):
+def test_curves_of_own_pictures_are_made(photos, tmp_path, capsys, forgotten):
     words = ["--images", str(photos), "--methods", "CLIPAdapter", "--shots", "1", "2", "--seeds", "1"]
     where = ["--output", str(tmp_path / "runs"), "--backbone", "demo", "--threads", "1"]
     assert reproduce.main(["run", "table10", *words, *where]) == 0

@@ -17,7 +17,7 @@ def read_pictures(path: str | os.PathLike) -> FoundPictures:
 
     Raises: FileNotFoundError naming the nearest, or the first pictures that a list names in vain; ValueError
             for what is in none of the forms, has no pictures, one class, or a picture with two labels;
-            ImportError for parquet without pyarrow
+            RuntimeError for parquet without pyarrow
     """
     path = os.path.abspath(os.path.expanduser(path))
     if os.path.isdir(path):

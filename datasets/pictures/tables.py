@@ -79,7 +79,7 @@ def columns(rows: Rows) -> list[str]:
 def read_rows(path: str) -> Rows:
     """The rows of a file as mappings from a column's name, in lower case, to its value.
 
-    Raises: ValueError naming the file, and where it is damaged; ImportError for parquet without pyarrow
+    Raises: ValueError naming the file, and where it is damaged; RuntimeError for parquet without pyarrow
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix == ".parquet":
@@ -160,7 +160,7 @@ def _parquet(path: str) -> list[dict]:
     try:
         from pyarrow import parquet
     except ImportError as error:
-        raise ImportError(
+        raise RuntimeError(
             f"{path}: reading parquet needs pyarrow: python -m pip install pyarrow; or save the list as CSV"
         ) from error
     return parquet.read_table(path).to_pylist()

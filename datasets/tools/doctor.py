@@ -69,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.name == "all":
             return 0 if report_all(root, args.deep) else 1
         return 0 if report(args.name, root, args.deep) else 1
-    except (KeyError, ValueError, OSError, ImportError) as error:
+    except (KeyError, ValueError, OSError, RuntimeError) as error:
         sys.exit(f"error: {message_of(error)}")
 
 

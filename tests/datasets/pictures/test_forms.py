@@ -115,7 +115,7 @@ def test_parquet(tmp_path, draw):
 def test_parquet_without_pyarrow_says_what_to_install(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     (tmp_path / "list.parquet").touch()
-    with pytest.raises(ImportError, match="python -m pip install pyarrow"):
+    with pytest.raises(RuntimeError, match="python -m pip install pyarrow"):
         read_pictures(tmp_path / "list.parquet")
 
 

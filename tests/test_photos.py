@@ -18,7 +18,7 @@ from dassl.data.datasets.build import stands_upright
 from dassl.utils import close_logger
 from datasets.drawing.picture import draw
 from launch.arguments import parse_args
-from launch.registered import methods, name_of_images
+from launch.registered import class_fact, methods, name_of_images
 from launch.resolve import resolve
 
 PROJECT = Path(__file__).parent.parent
@@ -107,6 +107,13 @@ def test_the_same_command_is_finished_and_says_the_same(run, photos, tmp_path, c
     first = capsys.readouterr().out.split("Elapsed")[1].split("\n", 1)[1]
     assert run("--images", photos) is None
     assert first in (again := capsys.readouterr().out) and "is finished already" in again
+
+
+def test_pictures_that_were_moved_are_the_same(run, photos, tmp_path, capsys):
+    assert run("--images", photos, "--output-dir", "here") is None
+    photos.rename(tmp_path / "moved")
+    assert run("--images", tmp_path / "moved", "--output-dir", "here") is None
+    assert "here is finished already" in capsys.readouterr().out
 
 
 def test_other_pictures_are_another_experiment(run, photos):
@@ -204,8 +211,8 @@ def test_the_budget_follows_the_pictures_within_limits(photos, monkeypatch):
     assert settled(photos).cfg.OPTIM.MAX_STEPS == 480
 
 
-def test_every_method_has_a_budget_for_own_pictures(photos):
-    for method in methods():
+def test_every_method_that_trains_has_a_budget_for_own_pictures(photos):
+    for method in (name for name in methods() if class_fact("trainers", name, "trains", True)):
         words = ["--trainer", method, "--backbone", "demo", "--images", str(photos)]
         cfg = resolve(parse_args(words)).cfg
         assert cfg.OPTIM.MAX_STEPS >= 100 and not cfg.DATALOADER.TRAIN_X.DROP_LAST and cfg.SEED == 1

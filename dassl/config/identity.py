@@ -35,7 +35,10 @@ def experiment(cfg) -> dict[str, object]:
 
     Args: cfg, a config or the nested mapping read back from a config.yaml
     """
-    values = {key: value for key, value in flatten(cfg).items() if key not in NOT_PART_OF_THE_EXPERIMENT}
+    every = flatten(cfg)
+    left_out = {"RUN.DATASET_FILE"} if every.get("DATASET.IMAGES") else set()  # made of where pictures lie
+    left_out |= NOT_PART_OF_THE_EXPERIMENT
+    values = {key: value for key, value in every.items() if key not in left_out}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 

@@ -100,7 +100,7 @@ def resolve(args, unregistered: bool = False) -> Run:
     trainer, declared = trainer_defaults(_first(given, "TRAINER.NAME"), args.replace, unregistered)
     dataset = _first(given, "DATASET.NAME")
     if not dataset:
-        raise ValueError(f"no data set is named; pass --dataset (there is: {_stems()})")
+        raise ValueError(f"no data set is named; pass --dataset (there is: {_stems()}), or --images")
     dataset = settled_name("datasets", dataset, args.replace)
     recipe, trained_by = load_recipe(
         *(trainer, args.protocol, plain_name(dataset), _first(given, "DATASET.NUM_SHOTS"))

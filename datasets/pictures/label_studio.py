@@ -10,6 +10,7 @@ import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import suppress
 from urllib.parse import parse_qs, unquote, urlparse
 
 from clipfit.io.pictures import is_picture
@@ -104,7 +105,8 @@ def _column_of_answers(path: str, rows: Rows) -> str:
 def _texts(value) -> Iterator[str]:
     """The choices in a cell: a text, or {"choices": [...]}, in CSV as JSON."""
     if isinstance(value, str) and value.lstrip().startswith("{"):
-        value = json.loads(value)
+        with suppress(json.JSONDecodeError):  # a class may be called so
+            value = json.loads(value)
     if isinstance(value, dict):
         value = value.get("choices") or []
     for one in value if isinstance(value, list) else [value]:

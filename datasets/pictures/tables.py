@@ -11,6 +11,7 @@ Relative paths start from the folder of the list.
 """
 
 import csv
+import io
 import json
 import os
 from collections.abc import Iterator
@@ -133,10 +134,13 @@ def text(value) -> str:
 
 
 def _csv(path: str) -> list[dict]:
-    lines = read_text(path).splitlines()
-    first = lines[0] if lines else ""
-    delimiter = max(",;\t", key=first.count)  # spreadsheets of half the world write semicolons
-    return list(csv.DictReader(lines, delimiter=delimiter))
+    content = read_text(path)
+    delimiter = max(",;\t", key=content.partition("\n")[0].count)  # half the world's spreadsheets write ;
+    table = csv.DictReader(io.StringIO(content, newline=""), delimiter=delimiter)
+    try:
+        return list(table)
+    except csv.Error as error:
+        raise ValueError(f"{path} is not CSV after line {table.line_num} ({error})") from error
 
 
 def _json_lines(path: str) -> list[dict]:
@@ -144,7 +148,7 @@ def _json_lines(path: str) -> list[dict]:
 
 
 def _objects(path: str) -> Iterator[dict]:
-    for number, line in enumerate(read_text(path).splitlines(), start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:

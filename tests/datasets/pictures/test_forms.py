@@ -335,6 +335,20 @@ def test_an_unknown_split(tmp_path, draw):
         read_pictures(tmp_path / "list.csv")
 
 
+def test_text_with_line_breaks_in_a_list(tmp_path, draw):
+    draw("1.jpg", "2.jpg")
+    (tmp_path / "list.csv").write_text(
+        'path,text,label\n1.jpg,"a\nb\u2028c",cat\n2.jpg,,dog\n', encoding="utf-8"
+    )
+    assert labels(read_pictures(tmp_path / "list.csv")) == {"1.jpg": "cat", "2.jpg": "dog"}
+
+
+def test_a_damaged_list_names_its_line(tmp_path):
+    (tmp_path / "list.csv").write_text("path,label\n" + "x" * 200_000 + ",cat\n")
+    with pytest.raises(ValueError, match="list.csv is not CSV after line 1"):
+        read_pictures(tmp_path / "list.csv")
+
+
 def test_damaged_json_names_its_line(tmp_path):
     (tmp_path / "list.jsonl").write_text('{"path": "1.jpg", "label": "cat"}\n{"path"\n')
     with pytest.raises(ValueError, match="line 2 is not JSON"):

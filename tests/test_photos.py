@@ -85,10 +85,7 @@ def test_a_folder_is_all_that_is_needed(run, photos, tmp_path, result, capsys):
     assert made["train_images"] + made["total"] == 36 and made["total"] > 0
 
     assert "a folder per class; 3 classes, 36 pictures" in out
-    assert (
-        "1 not pictures (dotted_blue_fish/notes.txt)" in out
-        and "1 unreadable (dotted_blue_fish/broken" in out
-    )
+    assert "not pictures (1): dotted_blue_fish/notes.txt; unreadable (1): dotted_blue_fish/broken" in out
     assert "Prompts: a photo of a checkered green house. | a photo of a dotted blue fish." in out
     assert f"accuracy {made['accuracy']:.1f} %: {made['correct']} of {made['total']} pictures" in out
     assert f"files of this run: {folder.relative_to(tmp_path)}" in out
@@ -342,5 +339,5 @@ def test_make_photos_goes_from_a_folder_to_a_result(tmp_path):
     }
     command = ["bash", PROJECT / "scripts/demo/photos.sh"]
     out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
-    assert "1 unreadable (wavy_green_tree/cut off.jpg)" in out and "striped brown leaf (1)" in out
+    assert "unreadable (1): wavy_green_tree/cut off.jpg" in out and "striped brown leaf (1)" in out
     assert out.rstrip().endswith("(parts.csv: where each picture went)")

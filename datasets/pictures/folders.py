@@ -75,8 +75,8 @@ def _tell_where_they_lie(folder: str) -> None:
     hint = f"; if {lists[0]} lists them: {_hint(os.path.join(folder, lists[0]))}" if lists else ""
     if loose or lists:
         raise ValueError(
-            f"{folder} holds {len(loose):,} pictures ({some(loose) or 'none'}) and no folders with pictures; "
-            f"put the pictures of every class into a folder that is called like the class{hint}"
+            f"{folder} holds pictures ({len(loose):,}: {some(loose) or 'none'}) and no folders with "
+            f"pictures; put the pictures of every class into a folder that is called like the class{hint}"
         )
 
 

@@ -65,7 +65,7 @@ def checked(found: FoundPictures, listed_in: str = "") -> FoundPictures:
         _check_listed(found, listed_in)
     if not found.pictures:
         others = {why: len(paths) for why, paths in found.left_out.items() if paths}
-        left = f" (left out: {', '.join(f'{n:,} {why}' for why, n in others.items())})" if others else ""
+        left = f" (left out: {', '.join(f'{why} ({n:,})' for why, n in others.items())})" if others else ""
         raise ValueError(
             f"{where} has no labelled pictures{left}; they are files called {' '.join(sorted(SUFFIXES))}, "
             "in a folder per class or in a list with the columns file_name and label"

@@ -77,7 +77,7 @@ class Taken:
         )
         left = {**self.found.left_out, **self._notes()}
         if said := [
-            f"{len(names):,} {why} ({some(map(self.found.shown, names))})" for why, names in left.items()
+            f"{why} ({len(names):,}): {some(map(self.found.shown, names))}" for why, names in left.items()
         ]:
             yield f"left out: {'; '.join(said)}"
         if self.unequal:
@@ -177,7 +177,7 @@ def _check_readable(found: FoundPictures, readable: list[LabelledPicture], broke
         try:
             checked(FoundPictures(found.form, found.folder, readable))
         except ValueError as error:
-            more = f"; {len(broken):,} pictures cannot be read, such as {next(iter(broken.values()))}"
+            more = f"; pictures that cannot be read ({len(broken):,}): {next(iter(broken.values()))}"
             raise ValueError(f"{error}{more}") from error
 
 
@@ -185,8 +185,8 @@ def _check_trained(taken: Taken) -> None:
     trained = {row.picture.label for row in taken.part("train")}
     if lacking := [name for label, name in taken.classes().items() if label not in trained]:
         raise ValueError(
-            f"{taken.found.folder}: {len(lacking):,} classes have no pictures to train on: {some(lacking)}; "
-            "give them some in train, or take their pictures out of the other parts"
+            f"{taken.found.folder}: classes without pictures to train on ({len(lacking):,}): "
+            f"{some(lacking)}; give them some in train, or take their pictures out of the other parts"
         )
 
 

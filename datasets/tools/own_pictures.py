@@ -31,10 +31,10 @@ def _left_out(taken: Taken) -> Iterator[Finding]:
     shown = taken.found.shown
     for why, paths in taken.found.left_out.items():
         if paths:
-            yield Finding(NOTE, "left out", f"{len(paths):,} {why}: {some(map(shown, paths))}")
+            yield Finding(NOTE, "left out", f"{why} ({len(paths):,}): {some(map(shown, paths))}")
     faults = [row.note.partition(": ")[2] for row in taken.rows if row.note.startswith("unreadable")]
     if faults:
-        text = f"{len(faults):,} pictures cannot be read: {some(faults)}"
+        text = f"pictures that cannot be read ({len(faults):,}): {some(faults)}"
         yield Finding(WRONG, "unreadable", text, "save them anew or remove them; runs leave them out")
     else:
         yield Finding(OK, "readable", f"all {len(taken.rows):,} pictures")
@@ -53,7 +53,7 @@ def _copies(taken: Taken) -> Iterator[Finding]:
     between = [row for row in taken.rows if row.note.startswith("copies")]
     if between:
         names = (f"{shown(row.picture.path)} of {row.note.partition(': ')[2]}" for row in between)
-        text = f"{len(between):,} pictures are copies of others in another part: {some(names)}"
+        text = f"copies of pictures in another part ({len(between):,}): {some(names)}"
         yield Finding(NOTE, "copies", text, "runs leave them out; in your own evaluation they would help")
     if taken.unequal:
         text = f"equal pictures in different classes: {some(taken.unequal)}"
@@ -61,7 +61,7 @@ def _copies(taken: Taken) -> Iterator[Finding]:
     within = [names for names in taken.copies if len(names) > 1]
     if within:
         extra = sum(map(len, within)) - len(within)
-        text = f"{extra:,} pictures are copies of others: {some(' = '.join(names) for names in within)}"
+        text = f"copies of other pictures ({extra:,}): {some(' = '.join(names) for names in within)}"
         yield Finding(NOTE, "copies", text, "they count as often as they are there; remove what is too much")
     if not taken.copies:
         yield Finding(OK, "copies", "none")
@@ -75,7 +75,7 @@ def _classes(taken: Taken) -> Iterator[Finding]:
     )
     tiny = [f"{name} ({count})" for name, count in counts.items() if count < FEW]
     if tiny:
-        text = f"{len(tiny):,} classes have fewer than {FEW} pictures: {some(tiny)}"
+        text = f"classes with fewer than {FEW} pictures ({len(tiny):,}): {some(tiny)}"
         yield Finding(NOTE, "classes", text, "they train; their accuracy in a test says little or nothing")
     (most, largest), (least, smallest) = counts.most_common()[0], counts.most_common()[-1]
     if largest >= UNBALANCED * smallest:
@@ -105,4 +105,4 @@ def _sizes(taken: Taken) -> Finding:
     if not tiny:
         return Finding(OK, "sizes", text)
     names = some(os.path.basename(path) for path in tiny)
-    return Finding(NOTE, "sizes", f"{text}; {len(tiny):,} have an edge below {SMALL} pixels: {names}")
+    return Finding(NOTE, "sizes", f"{text}; with an edge below {SMALL} pixels ({len(tiny):,}): {names}")

@@ -56,7 +56,7 @@ def test_copies_within_and_between_parts_and_classes(told, photos):
     Image.new("RGB", (80, 100), "white").save(parts["test"] / "dog/new.png")
     shutil.copy(parts["train"] / "cat/cat3.png", parts["train"] / "dog/cat3.png")
     status, out = told()
-    assert "2 pictures are copies of others in another part: test/cat/cat0.png of train/cat/cat0.png" in out
+    assert "copies of pictures in another part (2): test/cat/cat0.png of train/cat/cat0.png" in out
     assert status == 1 and "train/cat/cat3.png (cat) and train/dog/cat3.png (dog)" in out
 
 
@@ -64,7 +64,7 @@ def test_tiny_and_unbalanced_classes(told, photos):
     (photos / "okapi").mkdir()
     Image.new("RGB", (80, 80), "red").save(photos / "okapi/1.png")
     status, out = told()
-    assert status == 0 and "1 classes have fewer than 5 pictures: okapi (1)" in out
+    assert status == 0 and "classes with fewer than 5 pictures (1): okapi (1)" in out
     assert "has 12 pictures, okapi 1" in out and "not tested: okapi" in out
 
 
@@ -77,7 +77,7 @@ def test_names_that_lead_to_one_prompt(told, photos):
 
 def test_small_pictures(told, photos):
     Image.new("RGB", (20, 300), "red").save(photos / "cat/tiny.png")
-    assert "20x300 to 80x100; 1 have an edge below 64 pixels: tiny.png" in told()[1]
+    assert "20x300 to 80x100; with an edge below 64 pixels (1): tiny.png" in told()[1]
 
 
 def test_nothing_to_test_on(told):

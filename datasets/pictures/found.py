@@ -98,7 +98,7 @@ def _check_listed(found: FoundPictures, listed_in: str) -> None:
     if missing:
         raise FileNotFoundError(
             f"{listed_in} names {len(missing):,} of {len(first):,} pictures that are not there: "
-            f"{some(missing, len(missing))}; relative paths start from {found.folder}"
+            f"{some(missing)}; relative paths start from {found.folder}"
         )
     found.pictures = list(first.values())
 
@@ -113,8 +113,8 @@ def part_named(word: str, where: str) -> str:
     return PART_NAMES[word.casefold()]
 
 
-def some(names: Iterable[str], count: int = 0) -> str:
-    """The first names. Args: count, how many there are (0: not to be said)"""
+def some(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
     names = list(names)
     more = len(names) - SHOWN
     return ", ".join(names[:SHOWN]) + (f" and {more:,} more" if more > 0 else "")

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -13,7 +14,7 @@ from dassl.utils import unknown_name
 from datasets.pictures.folders import CLASSES
 from datasets.pictures.forms import read_pictures
 from datasets.pictures.found import PARTS, FoundPictures, LabelledPicture, checked, some
-from datasets.pictures.parts import settle_parts
+from datasets.pictures.parts import position, settle_parts
 from datasets.pictures.readable import faults
 from datasets.pictures.tables import column, read_rows, text
 
@@ -94,6 +95,13 @@ class Taken:
             return "as they are given"
         if not self.test_share:
             return "--test-share 0"
+        if not self.part("test"):
+            first = min(position(row.picture.path) for row in self.rows if row.part)
+            if first >= self.test_share:
+                enough = math.ceil(100 * first + 1) / 100
+                return (
+                    f"no file name falls to the first {self.test_share:.0%}; --test-share {enough} keeps some"
+                )
         return f"about {self.test_share:.0%}, by a hash of the file name; --test-share changes that"
 
     def _notes(self) -> dict[str, list[str]]:

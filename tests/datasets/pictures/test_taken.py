@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import shutil
 
 import pytest
@@ -44,6 +45,15 @@ def test_a_corrected_label_moves_nothing(tmp_path, draw):
 def test_the_folder_makes_no_difference_to_the_part(tmp_path):
     assert position("/a/b/c.jpg") == position("other/c.jpg") != position("/a/b/d.jpg")
     assert position("caf\u00e9.jpg") == position("cafe\u0301.jpg")  # as a Mac writes it
+
+
+def test_a_share_that_keeps_some_is_named_where_chance_keeps_none(tmp_path, draw):
+    names = [name for name in (f"{n}.jpg" for n in range(99)) if 0.3 < position(name) < 0.9][:5]
+    draw(*(f"{kind}/{name}" for kind in ("cat", "dog") for name in names))
+    assert not take(tmp_path, 0.2).part("test")
+    (line, *_) = take(tmp_path, 0.2).summary()
+    enough = float(re.search(r"--test-share ([\d.]+) keeps some", line)[1])
+    assert len(take(tmp_path, enough).part("test")) >= 2
 
 
 def test_a_class_that_would_have_nothing_keeps_its_highest():

@@ -24,7 +24,7 @@ from grid.failures import Failure
 from grid.plan import Planned, plan
 from grid.source import data_sets_with_runs
 from launch.bare_errors import message_of
-from launch.registered import data_sets, remember_data_sets
+from launch.registered import data_sets, remember_data_sets, remember_images
 from report import definitions, figures, formats
 from report.assemble import assemble
 from report.paper import SHIPPED, Paper
@@ -86,6 +86,13 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
         help="data sets or families of them; default: the paper's; demo: the embedded",
     )
     which.add_argument(
+        "--images",
+        type=PATH,
+        default="",
+        metavar="PATH",
+        help="instead: your own pictures, as train.py takes them",
+    )
+    which.add_argument(
         "--methods", nargs="+", default=[], help="default: all of a table; any other one is added to it"
     )
     which.add_argument("--shots", type=int, nargs="+", default=[], help="default: all of a table")
@@ -100,6 +107,9 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
     where.add_argument("--output", type=PATH, default="output", help="folder of the runs")
     where.add_argument(
         "--prec", default="", choices=["", "auto", "fp32", "amp", "fp16"], help="precision of every run"
+    )
+    where.add_argument(
+        "--backbone", default="", type=PATH, help="of every run; default: its data set's, else ViT-B/16"
     )
     where.add_argument("--threads", type=int, default=0, help="CPU threads of every run")
 
@@ -321,6 +331,10 @@ def select(args) -> tuple[list, Selection]:
 
     Raises: ValueError for a name that there is not, or if nothing is selected
     """
+    if args.images:
+        if not Path(args.images).exists():
+            raise FileNotFoundError(f"--images: {args.images} does not exist")
+        args.datasets.append(remember_images(args.images))
     known = {one.stem for one in data_sets()}
     remember_data_sets(data_sets_with_runs(Path(args.output), set(args.datasets) - known))
     paper = Paper.read(args.paper)
@@ -333,7 +347,8 @@ def select(args) -> tuple[list, Selection]:
 def runs_of(what: list, args, selection: Selection, verify: bool = False) -> dict:
     """Spec -> planned run of everything that these tables and figures need."""
     wanted = [run for definition in what for run in definition.specs(selection)]
-    return plan(wanted, args.output, args.root, prec=args.prec, threads=args.threads, verify=verify)
+    settings = {"prec": args.prec, "threads": args.threads, "backbone": args.backbone}
+    return plan(wanted, args.output, args.root, verify=verify, **settings)
 
 
 def write_report(args, what: list, selection: Selection, planned: dict) -> None:

@@ -12,7 +12,7 @@ from dassl.utils.stop_signals import Stopped, obeyed
 from launch.arguments import parse_args
 from launch.bare_errors import described, is_bare
 from launch.errors import message_of_run
-from launch.finished import print_finished
+from launch.finished import print_finished, print_pictures
 from launch.folder import claim, discard, finished, may_discard, release, settle_folders
 from launch.inputs import Inputs, check_init_weights, note_tensors, read_inputs
 from launch.resolve import Run, check_replaced, resolve, settle_input_size
@@ -88,6 +88,8 @@ def run_command(argv: list[str]) -> None:
         trainer = build(args, run)
         if not args.no_train:
             execute(args, trainer, inputs)
+            if cfg.DATASET.IMAGES:
+                print_pictures(cfg)
             show_page(run)
     except ERRORS as error:
         if args.no_train:

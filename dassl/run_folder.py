@@ -34,6 +34,7 @@ LOG = "log.txt"  # everything printed, a header per start
 STARTS = "starts.jsonl"  # a line per start: time, command, commit, versions, device, digests of the inputs
 ENVIRONMENT = "environment.json"  # the last line of it, for programs that read one start
 FEWSHOT = "fewshot.json"  # the images trained on
+PARTS = "parts.csv"  # of own pictures: which are trained on, which tested on, which left out
 METRICS = "metrics.jsonl"  # a line per finished step
 RESUME_POINT = "resume.pt"  # everything that decides the next bits of an unfinished run
 PREDICTIONS = "predictions.jsonl"  # of every picture of the final test (dassl/predictions.py)

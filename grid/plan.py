@@ -92,17 +92,19 @@ def plan(
     prec: str = "",
     threads: int = 0,
     verify: bool = False,
+    backbone: str = "",
 ) -> dict[Spec, Planned]:
     """Every wanted run, and the training runs that wanted tests load, each before its tests.
 
     Args: wanted, specs with what is to be recorded in their training; root, folder of the data sets;
           prec, TRAINER.<NODE>.PREC of every run ("" or "auto": leave it); threads, CPU threads of every run
-          (0: leave it); verify, make results anew that do not say what their runs have read
+          (0: leave it); verify, make results anew that do not say what their runs have read; backbone of
+          every run ("": that of its data set)
     Returns: a run by every spec that asked for it: specs that lead to one folder share one run, and so do
              trainings that differ in the protocol's name only
     Raises: what launch.resolve.resolve raises for a spec that is no valid run
     """
-    planner = _Planner(Path(output), root, prec, threads, verify)
+    planner = _Planner(Path(output), root, prec, threads, verify, backbone)
     for spec, record in wanted:
         planner.add(spec, frozenset(record))
     for planned in dict.fromkeys(planner.runs.values()):
@@ -126,9 +128,10 @@ class _Resolved:
 
 
 class _Planner:
-    def __init__(self, output: Path, root: str, prec: str, threads: int, verify: bool):
+    def __init__(self, output: Path, root: str, prec: str, threads: int, verify: bool, backbone: str):
         self.output, self.root, self.prec, self.threads = output, root, prec, threads
         self.verify, self.current = verify, Current(root)
+        self.backbone = ["MODEL.BACKBONE.NAME", backbone] if backbone else []
         self.runs: dict[Spec, Planned] = {}
         self._by_name: dict[str, Planned] = {}
         self._resolved: dict[Spec, _Resolved] = {}
@@ -167,7 +170,7 @@ class _Planner:
         """Resolved once for all seeds: the seed decides its own key and the last part of the path."""
         family = replace(spec, seed=1)
         if family not in self._resolved:
-            pairs = self._precision(spec.trainer)
+            pairs = [*self._precision(spec.trainer), *self.backbone]
             args = parse_args(arguments(family, self.root, pairs=pairs))
             run = resolve(args, unregistered=self._is_unregistered(spec.trainer))
             if spec.eval_only:
@@ -225,7 +228,7 @@ class _Planner:
         """Folders are spelled out only where train.py would not find them by itself."""
         elsewhere = self.output != Path(DEFAULT_OUTPUT)
         told = elsewhere or planned.spec.trained_by
-        pairs = [*self._precision(planned.spec.trainer)]
+        pairs = [*self._precision(planned.spec.trainer), *self.backbone]
         if planned.record:
             pairs += ["TRAIN.RECORD", str(sorted(planned.record))]
         if self.threads:
@@ -274,7 +277,7 @@ def _digests(values: dict[str, object]) -> frozenset[str]:
 def _missing_data(root: str, dataset: str) -> str:
     """The folder of images that a run would look for in vain; empty if it is there or will be drawn."""
     folder = data_folder(dataset, root)
-    return "" if folder is None or is_drawn(dataset) or folder.is_dir() else str(folder)
+    return "" if folder is None or is_drawn(dataset) or folder.exists() else str(folder)
 
 
 # States ---------------------------------------------------------------------------------------------

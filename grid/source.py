@@ -8,7 +8,7 @@ from pathlib import Path
 from clipfit.io.files import user_cache
 from dassl.config import flatten
 from dassl.run_folder import has_config, read_config
-from launch.registered import class_fact, is_drawn
+from launch.registered import class_fact, data_sets, is_drawn
 
 
 @cache
@@ -18,10 +18,12 @@ def dataset_folder(registered: str) -> str | None:
 
 
 def data_folder(registered: str, root: str) -> Path | None:
-    """Where the pictures of a data set lie, or would; None if that is not known.
+    """Where the pictures of a data set lie, or would: a folder, or a list of own ones. None if unknown.
 
     One that is drawn lies in the user's cache if the root cannot be written.
     """
+    if images := next((one.images for one in data_sets() if one.name == registered), ""):
+        return Path(images)
     name = dataset_folder(registered)
     if name is None:
         return None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from launch.folder import ONLY_FOR_TESTS
-from launch.registered import explicit_name
+from launch.registered import data_set, explicit_name
 from launch.resolve import PROJECT
 
 
@@ -40,10 +40,12 @@ def arguments(
     Args: root folder of the data sets; output_dir, model_dir given only where train.py would look elsewhere;
           pairs that stand behind the spec's own
     """
+    images = data_set(spec.dataset).images
     flags = {
         "--trainer": explicit_name("trainers", spec.trainer),
         "--protocol": spec.protocol,
-        "--dataset": spec.dataset,
+        "--dataset": "" if images else spec.dataset,
+        "--images": images,
         "--shots": str(spec.shots),
         "--seed": str(spec.seed),
         "--config-file": project_file(spec.config_file) if spec.config_file else "",

@@ -7,7 +7,7 @@ from clipfit.cli import versions
 from clipfit.io.commands import PATH, Parser
 from dassl.run_folder import OLD
 
-from .registered import data_sets, methods, protocols
+from .registered import OWN_PICTURES, data_sets, methods, protocols
 
 OTHER_WORDS = {  # flags that other programs have for what is said otherwise here
     **dict.fromkeys(("--data", "--data-root", "--data-dir", "--data-path"), "did you mean --root?"),
@@ -41,7 +41,29 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         help="instead: its YAML, wherever that lies",
     )
     what.add_argument(
-        "--protocol", default="", choices=list(protocols()), help="merge the method's recipe for it"
+        "--images",
+        default="",
+        type=PATH,
+        metavar="PATH",
+        help="instead: your own pictures, a folder with one per class or a list (docs/photos.md)",
+    )
+    what.add_argument(
+        "--test-share",
+        type=float,
+        metavar="SHARE",
+        help="of own pictures that are tested on, where none are given (DATASET.TEST_SHARE); default 0.2",
+    )
+    what.add_argument(
+        "--template",
+        default="",
+        metavar="TEXT",
+        help="prompt of every class (DATASET.PROMPT_TEMPLATE), e.g. 'a photo of a {}, a type of pet.'",
+    )
+    what.add_argument(
+        "--protocol",
+        default="",
+        choices=list(protocols()),
+        help=f"merge the method's recipe for it; with --images: {OWN_PICTURES}",
     )
     what.add_argument("--shots", type=int, help="labelled images per class (DATASET.NUM_SHOTS); -1: all")
     what.add_argument("--seed", type=int, help="decides the images drawn and the run; negative: draw one")
@@ -95,6 +117,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     if args.version:
         print(versions())
         sys.exit(0)
+    if args.images and not args.protocol:
+        args.protocol = OWN_PICTURES
     return args
 
 
@@ -114,6 +138,9 @@ def command_line(args: argparse.Namespace) -> list[str]:
         "--protocol": args.protocol,
         "--dataset": args.dataset,
         "--dataset-config-file": args.dataset_config_file,
+        "--images": args.images,
+        "--test-share": args.test_share,
+        "--template": args.template,
         "--seed": args.seed,
         "--shots": args.shots,
         "--root": args.root,

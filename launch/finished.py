@@ -1,10 +1,20 @@
 """What train.py shows of a run that is finished already. Imports no torch, but to make a confusion matrix."""
 
 from clipfit.io.commands import pasted
-from dassl.predictions import class_scores, count_pairs, disagreement, print_class_scores, read_predictions
-from dassl.run_folder import PREDICTIONS
+from dassl.predictions import (
+    Predictions,
+    class_scores,
+    count_pairs,
+    disagreement,
+    most_confident_errors,
+    print_class_scores,
+    read_predictions,
+)
+from dassl.run_folder import PARTS, PREDICTIONS, read_result
 
 from .compare import NOT_RECORDED, Found
+
+MOST_ERRORS = 10  # wrong pictures at the end of a run
 
 
 def print_finished(cfg, found: Found) -> None:
@@ -14,7 +24,38 @@ def print_finished(cfg, found: Found) -> None:
     for note in found.notes:
         print(note)
     print_result(found.result)
+    if cfg.DATASET.IMAGES:
+        print_pictures(cfg)
     make_what_is_asked(cfg, found.result)
+
+
+def print_pictures(cfg) -> None:
+    """The end of a run on own pictures: accuracy, the pictures it got wrong, and where its files are."""
+    folder = cfg.OUTPUT_DIR
+    result = read_result(folder) or {}
+    if result.get("total"):
+        print(
+            f"accuracy {result['accuracy']:.1f} %: {result['correct']:,} of {result['total']:,} pictures "
+            "that it was not trained on are right"
+        )
+        if predictions := read_predictions(folder):
+            _print_errors(predictions, result["total"] - result["correct"])
+    elif not cfg.RUN.EVAL_ONLY:
+        print("not tested: there are no pictures that it was not trained on")
+    print(f"files of this run: {folder} ({PARTS}: where each picture went)")
+
+
+def _print_errors(predictions: Predictions, count: int) -> None:
+    names = predictions.classes
+    errors = most_confident_errors(predictions, MOST_ERRORS)
+    if errors:
+        print("wrong pictures" + (f", the first {len(errors)} of {count:,}:" if count > len(errors) else ":"))
+    for one in errors:
+        shown = dict(zip(one.top, one.p or [], strict=False))
+        taken = f" ({shown[one.predicted]:.2f})" if shown else ""
+        true = f" ({shown[one.label]:.2f})" if one.label in shown else ""
+        true = f" (below {one.p[-1]:.2f})" if one.p and not true else true
+        print(f"  {one.image}: {names[one.predicted]}{taken} instead of {names[one.label]}{true}")
 
 
 def print_result(result: dict) -> None:

@@ -148,8 +148,8 @@ def note_tensors(digests: dict, cfg) -> None:
 
 def data_key(cfg) -> tuple:
     """What decides the images of a run: two configs with equal keys read the same."""
-    values = experiment(cfg)
-    values |= {"DATASET.ROOT": cfg.DATASET.ROOT, "RUN.DIGEST_GB": cfg.RUN.DIGEST_GB}
+    values = {**experiment(cfg), "RUN.DIGEST_GB": cfg.RUN.DIGEST_GB}
+    values |= {"DATASET.ROOT": cfg.DATASET.ROOT, "DATASET.IMAGES": cfg.DATASET.IMAGES}
     values |= {"RUN.TEST_ONLY": cfg.RUN.TEST_ONLY}
     return tuple(
         sorted((key, repr(value)) for key, value in values.items() if not key.startswith(NOT_FOR_DATA))
@@ -182,7 +182,7 @@ class _Data:
         self.train_files = {}
 
     def lists(self) -> dict:
-        self.dataset = dataset = _build(self.cfg)
+        self.dataset = dataset = build_lists(self.cfg)
         test = {"test": dataset.test, "val": dataset.val}
         if self.cfg.RUN.TEST_ONLY:
             split = "val" if self.cfg.TEST.SPLIT == "val" and dataset.val else "test"
@@ -244,7 +244,7 @@ class _Data:
         return lines
 
 
-def _build(cfg):
+def build_lists(cfg):
     """The data set, with the lists that the run will have: a foreign one may draw from global generators."""
     import datasets  # noqa: F401 - every file in the folder registers itself
 

@@ -15,6 +15,8 @@ python -m launch.registered    prints the methods; the usage lines of the script
 """
 
 import ast
+import hashlib
+import os
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
@@ -40,6 +42,8 @@ PROJECT = Path(__file__).resolve().parent.parent
 REGISTRIES = {"trainers": "TRAINER_REGISTRY", "datasets": "DATASET_REGISTRY"}
 KINDS = {"trainers": "trainer", "datasets": "data set"}
 DRAWN = "DrawnDataset"  # base of the data sets that are drawn on first use
+PHOTOS = "Photos"  # the data set that reads own pictures; it is in no list, since --images names them
+OWN_PICTURES = "photos"  # the protocol of --images where nobody names another
 FIRST_VERSION = 1  # of a trainer whose class names none
 ASKED_BY = {"trainers": "--trainer ", "datasets": "DATASET.NAME "}
 
@@ -87,6 +91,7 @@ class DataSet:
     file: Path | None  # that registers it; None if it is gone and only results are left
     facts: Facts  # with no more than the name where it has no file of facts
     config: Path | None  # configs/datasets/<stem>.yaml; it may have none
+    images: str = ""  # absolute path of own pictures
 
 
 def data_sets() -> tuple[DataSet, ...]:
@@ -99,11 +104,12 @@ def data_sets() -> tuple[DataSet, ...]:
     """
     folders = PROJECT / "datasets", PROJECT / "configs/datasets"
     files = sorted(path for folder in folders for path in folder.glob("*") if path.suffix in (".py", ".yaml"))
-    return _data_sets(tuple((path, path.stat().st_mtime_ns) for path in files), tuple(_remembered.items()))
+    times = tuple((path, path.stat().st_mtime_ns) for path in files)
+    return _data_sets(times, tuple(_remembered.items()), _own_pictures)
 
 
 @lru_cache(maxsize=8)
-def _data_sets(files: tuple[tuple[Path, int], ...], remembered: tuple[tuple[str, str], ...]):
+def _data_sets(files: tuple[tuple[Path, int], ...], remembered: tuple[tuple[str, str], ...], images: str):
     """As they are while these files are: every run of a plan asks for them."""
     folder = PROJECT / "datasets"
     by_name = {facts.name: (stem, facts) for stem, facts in read_folder(folder).items()}
@@ -114,6 +120,10 @@ def _data_sets(files: tuple[tuple[Path, int], ...], remembered: tuple[tuple[str,
         names = [one.name for one in _classes("datasets") if one.registered and one.file == path.stem]
         for name in names:
             if name in found:  # the class of another file in its place: <name>@<file>
+                continue
+            if class_fact("datasets", name, "own_pictures", False):
+                if images:
+                    found[name] = DataSet(name_of_images(images), name, path, Facts(name), None, images)
                 continue
             own_stem = path.stem if len(names) == 1 else name
             stem, facts = by_name.get(name) or (_config_stem(configs, name, own_stem), Facts(name))
@@ -130,6 +140,20 @@ def _data_sets(files: tuple[tuple[Path, int], ...], remembered: tuple[tuple[str,
 
 
 _remembered: dict[str, str] = {}
+_own_pictures = ""
+
+
+def remember_images(path: str) -> str:
+    """Let own pictures be a data set in this process. Args: path, as in ``--images``. Returns: its stem"""
+    global _own_pictures
+    _own_pictures = os.path.abspath(path)
+    return name_of_images(path)
+
+
+def name_of_images(path: str) -> str:
+    """What run folders call own pictures: ``pets-1a2b``, the folder's name and 4 hex of its absolute path."""
+    path = os.path.abspath(path)
+    return f"{Path(path).stem or OWN_PICTURES}-{hashlib.sha256(os.fsencode(path)).hexdigest()[:4]}"
 
 
 def remember_data_sets(names: dict[str, str]) -> None:

@@ -9,11 +9,12 @@ a class that has neither, in the user's own files (:func:`declare_nodes`).
 """
 
 import argparse
+import io
 import os
 import random
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,8 +26,10 @@ from dassl.config.identity import NOT_PART_OF_THE_EXPERIMENT, digest, experiment
 from dassl.run_folder import run_folder_of_model
 from dassl.utils import available_cores, unknown_name
 
+from .inputs import build_lists
 from .protocols import Protocol
 from .registered import (
+    PHOTOS,
     PROJECT,
     class_fact,
     class_lineage,
@@ -35,6 +38,7 @@ from .registered import (
     data_sets,
     method_name,
     methods,
+    name_of_images,
     plain_name,
     protocols,
     settled_name,
@@ -51,8 +55,9 @@ MOST_THREADS = 4  # more rarely make a run faster; ask for them by THREADS
 # Keys that the run folder's path spells out, so that they need no place in a variant's digest.
 IN_THE_PATH = {"DATASET.NAME", "DATASET.NUM_SHOTS", "SEED", "TRAINER.NAME"}
 BUDGET = "OPTIM.MAX_STEPS"
+PER_IMAGE = ("per_image", "least", "most")  # of a budget that follows the number of training images
 PATHS = (  # keys that are paths: ~ is the home folder
-    *("DATASET.ROOT", "DATASET.FEWSHOT_LIST", "OUTPUT_DIR", "RESUME"),
+    *("DATASET.ROOT", "DATASET.IMAGES", "DATASET.FEWSHOT_LIST", "OUTPUT_DIR", "RESUME"),
     *("MODEL.BACKBONE.NAME", "MODEL.INIT_WEIGHTS"),
 )
 
@@ -95,11 +100,12 @@ def resolve(args, unregistered: bool = False) -> Run:
     trainer, declared = trainer_defaults(_first(given, "TRAINER.NAME"), args.replace, unregistered)
     dataset = _first(given, "DATASET.NAME")
     if not dataset:
-        raise ValueError(f"no data set is named; pass --dataset (there is: {_stems()})")
+        raise ValueError(f"no data set is named; pass --dataset (there is: {_stems()}), or --images")
     dataset = settled_name("datasets", dataset, args.replace)
     recipe, trained_by = load_recipe(
         *(trainer, args.protocol, plain_name(dataset), _first(given, "DATASET.NUM_SHOTS"))
     )
+    by_images = recipe.pop(BUDGET) if isinstance(recipe.get(BUDGET), dict) else {}
     if unregistered:
         recipe = {key: value for key, value in recipe.items() if not key.startswith("TRAINER.")}
     if args.protocol and not has_recipe(trainer, args.protocol):
@@ -156,6 +162,9 @@ def resolve(args, unregistered: bool = False) -> Run:
     _name_backbone(cfg)
     cfg.THREADS = cfg.THREADS or min(MOST_THREADS, available_cores())
     drawn = _settle_seed(cfg)
+    if by_images or cfg.DATASET.IMAGES:
+        free = not any(key in source for source in given for key in (BUDGET, "OPTIM.MAX_EPOCH"))
+        notes += _settle_to_images(cfg, by_images if free else {})
     own_name = Path(args.config_file).stem
     return Run(
         cfg=cfg,
@@ -182,7 +191,7 @@ def resolve_training(args, run: Run, pairs: list[str]) -> tuple[argparse.Namespa
             folder = Path(args.dataset_config_file).parent
             training.dataset_config_file = str(folder / f"{run.cfg.RUN.SOURCE}.yaml")
         else:
-            training.dataset = run.cfg.RUN.SOURCE
+            training.dataset, training.images = run.cfg.RUN.SOURCE, ""
     training.eval_only, training.load_epoch, training.output_dir = False, None, ""
     training.redo = False
     return training, resolve(training)
@@ -192,10 +201,15 @@ def resolve_training(args, run: Run, pairs: list[str]) -> tuple[argparse.Namespa
 
 
 def _dataset(args) -> tuple[str, str, dict]:
-    """What ``--dataset`` or ``--dataset-config-file`` names: stem, path of its YAML ("": none), its settings.
+    """What ``--dataset``, ``--dataset-config-file`` or ``--images`` names: stem, its YAML's path, settings.
 
-    Raises: ValueError for an unknown name, with the nearest, or if both flags are given
+    Raises: ValueError for an unknown name, with the nearest, or if two of the flags are given
     """
+    if args.images:
+        if other := args.dataset or args.dataset_config_file:
+            raise ValueError(f"--images {args.images} and {other} both name what to train on; give one")
+        images = os.path.abspath(args.images)
+        return name_of_images(images), "--images", {"DATASET": {"NAME": PHOTOS, "IMAGES": images}}
     stem, path = Path(args.dataset_config_file).stem, args.dataset_config_file
     if args.dataset:
         if path:
@@ -300,7 +314,9 @@ def has_recipe(trainer: str, protocol: str) -> bool:
 
 
 def _recipe_file(trainer: str, protocol: str) -> Path:
-    return CONFIGS / f"recipes/{plain_name(trainer)}/{protocol}.yaml"
+    """A method's own recipe, else the one that the protocol has for all methods, which may be missing too."""
+    own = CONFIGS / f"recipes/{plain_name(trainer)}/{protocol}.yaml"
+    return own if own.is_file() else CONFIGS / f"recipes/{protocol}.yaml"
 
 
 def load_recipe(trainer: str, protocol: str, dataset: str, shots) -> tuple[dict, str]:
@@ -308,7 +324,8 @@ def load_recipe(trainer: str, protocol: str, dataset: str, shots) -> tuple[dict,
 
     A recipe is a YAML with nested config keys and ``WHEN:``, a list of ``{dataset: [...], shots: [...],
     set: {KEY: value}, source: ...}``, applied in order. A method without a recipe runs on its defaults.
-    ``OPTIM.MAX_STEPS: {per_shot: 300}`` is 300 steps for every image per class.
+    ``OPTIM.MAX_STEPS: {per_shot: 300}`` is 300 steps for every image per class. ``{per_image: 1, least: 100,
+    most: 2000}`` counts all images trained on: it is handed on, since only the data set knows their number.
 
     Raises: KeyError, ValueError naming the recipe; ValueError for steps per shot where all images are taken
     """
@@ -332,7 +349,7 @@ def load_recipe(trainer: str, protocol: str, dataset: str, shots) -> tuple[dict,
             raise KeyError(f"{path}: WHEN knows dataset, shots, set and source, not {sorted(unknown)}")
         if dataset in case.get("dataset", [dataset]) and shots in case.get("shots", [shots]):
             settings.update(case["set"])
-    if isinstance(budget := settings.get(BUDGET), dict):
+    if isinstance(budget := settings.get(BUDGET), dict) and "per_image" not in budget:
         settings[BUDGET] = _steps(budget, shots, path)
     return settings, trained_by
 
@@ -374,6 +391,13 @@ def trained_alike(trainer: str, protocol: str, dataset: str, shots: int) -> list
     return [name for name in trains if settings[name] == settings[protocol]]
 
 
+def _steps_of_images(budget: dict, images: int, trainer: str) -> int:
+    """Steps of a budget ``{per_image, least, most}``, which recipes state."""
+    if budget.keys() != set(PER_IMAGE):
+        raise ValueError(f"{BUDGET} in a recipe of {trainer} is {budget}; state {', '.join(PER_IMAGE)}")
+    return round(min(max(budget["per_image"] * images, budget["least"]), budget["most"]))
+
+
 # The last steps -------------------------------------------------------------------------------------
 
 
@@ -402,6 +426,28 @@ def settle_input_size(cfg) -> None:
             f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, but the backbone {name} takes ({own}, {own}); "
             "leave INPUT.SIZE out, or choose another MODEL.BACKBONE.NAME"
         )
+
+
+def _settle_to_images(cfg, budget: dict) -> list[str]:
+    """Fill in what follows from the images: the budget of steps, and whether anything is tested.
+
+    Args:   budget, of the recipe, by the number of images; empty: it stays
+    Raises: as the data set; ValueError if a test has no images
+    """
+    with redirect_stderr(io.StringIO()):  # what the data set prints; the run prints it again
+        dataset = build_lists(cfg)
+    notes = []
+    if budget:
+        images = len(dataset.train_x)
+        steps = cfg.OPTIM.MAX_STEPS = _steps_of_images(budget, images, cfg.TRAINER.NAME)
+        size = min(cfg.DATALOADER.TRAIN_X.BATCH_SIZE, images)
+        notes.append(f"budget: {steps:,} steps of {size:,} of {images:,} pictures ({BUDGET} sets another)")
+    if not dataset.test and not cfg.TEST.NO_TEST:
+        if cfg.RUN.EVAL_ONLY:
+            raise ValueError(f"{cfg.DATASET.IMAGES}: there are no pictures to test on; see --test-share")
+        cfg.TEST.NO_TEST = True
+        notes.append("Note: there are no pictures to test on, so the final test is left out (--test-share)")
+    return notes
 
 
 def _settle_seed(cfg) -> list[str]:
@@ -521,6 +567,8 @@ def _flags(args) -> dict:
         "RESUME": args.resume,
         "SEED": args.seed,
         "DATASET.NUM_SHOTS": args.shots,
+        "DATASET.TEST_SHARE": args.test_share,
+        "DATASET.PROMPT_TEMPLATE": args.template,
         "DATASET.SOURCE_DOMAINS": args.source_domains,
         "DATASET.TARGET_DOMAINS": args.target_domains,
         "INPUT.TRANSFORMS": args.transforms,

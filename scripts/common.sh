@@ -3,6 +3,7 @@
 #   DATA   folder of the data sets (data)        SHOTS  labelled images per class (16)
 #   SOURCE data set whose model a cross-dataset or domain-shift test loads (imagenet; demo for demo_*)
 #   CONFIG a file of settings, such as configs/ablations/bias_a.yaml (--config-file)
+#   IMAGES own pictures instead of a data set (--images); then no data set is named: <script> <method> <seed>
 #   EXTRA  more KEY VALUE pairs, e.g. EXTRA="OPTIM.MAX_EPOCH 50"
 set -euo pipefail
 
@@ -21,23 +22,32 @@ else
     WORDS=
     set -- "$(basename "$FOLDER")" "$@"
 fi
+if [ -n "${IMAGES:-}" ]; then
+    WHAT= COUNT=2
+else
+    WHAT='<data set> ' COUNT=3
+fi
 usage() {
-    echo "usage: bash $0 $WORDS<data set> <seed>" >&2
+    echo "usage: bash $0 $WORDS$WHAT<seed>" >&2
     [ -z "$WORDS" ] || echo "methods: $("$PYTHON" -m launch.registered)" >&2
     local datasets='from launch.registered import data_sets; print(*(one.stem for one in data_sets()))'
     echo "data sets: $("$PYTHON" -c "$datasets")" >&2
     exit 2
 }
-[ $# -eq 3 ] || usage
+[ $# -eq "$COUNT" ] || usage
 METHOD=$1
-DATASET=$2
-SEED=$3
+SEED=${!#}
+if [ -n "${IMAGES:-}" ]; then
+    ON=(--images "$IMAGES")
+else
+    ON=(--dataset "$2")
+fi
 
 # train <protocol> [flags ...]: one run of the method on the data set
 train() {
     # shellcheck disable=SC2086 - EXTRA holds words
     "$PYTHON" train.py --trainer "$METHOD" --protocol "$@" --root "${DATA:-data}" --seed "$SEED" \
-        --dataset "$DATASET" --shots "${SHOTS:-16}" \
+        "${ON[@]}" --shots "${SHOTS:-16}" \
         ${CONFIG:+--config-file "$CONFIG"} \
         ${SOURCE:+RUN.SOURCE "$SOURCE"} ${EXTRA:-}
 }

@@ -6,6 +6,7 @@ import types
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from launch.arguments import parse_args
 from launch.resolve import resolve
@@ -22,6 +23,9 @@ def commands(start):
 def test_train_commands_resolve(command, monkeypatch, tmp_path):
     (tmp_path / "my.yaml").write_text("OPTIM: {MAX_EPOCH: 5}\n")
     (tmp_path / "configs").symlink_to(PROJECT / "configs")
+    for name, color in (("cat", "red"), ("dog", "blue")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        Image.new("RGB", (8, 8), color).save(tmp_path / "photos" / name / "1.png")
     monkeypatch.chdir(tmp_path)
     assert resolve(parse_args(shlex.split(command)[2:])).cfg.TRAINER.NAME == "CLIPFit"
 

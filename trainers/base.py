@@ -107,6 +107,8 @@ class CLIPTrainer(TrainerX):
         declared = getattr(self.dm.dataset, "templates", {})  # of its facts, or of a plugin's class
         self.template = prompts.choose_template(declared, self.template_column, cfg.DATASET.PROMPT_TEMPLATE)
         self.tokens = self.tokenize(self.template)
+        if self.reads_template:
+            print(f"Prompts: {' | '.join(prompts.fill(self.template, self.classnames[:3]))}")
         self.prompts = self.clip.embed_prompts(self.tokens)
         if cfg.DATASET.PROMPT_TEMPLATE and not self.reads_template:
             print(f"Note: {cfg.TRAINER.NAME} learns its prompts and does not read DATASET.PROMPT_TEMPLATE")

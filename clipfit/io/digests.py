@@ -78,7 +78,7 @@ class Digests:
     """
 
     def __init__(self, folder: str | os.PathLike | None = None):
-        self._memory = _Memory(Path(folder or user_cache()) / DATABASE)
+        self._memory = Memory(Path(folder or user_cache()) / DATABASE)
 
     def __enter__(self) -> "Digests":
         return self
@@ -120,8 +120,11 @@ class Digests:
         return digest
 
 
-class _Memory:
-    """The database: path -> state of the file, digest, when that was last asked for, a check sum of all."""
+class Memory:
+    """The database: path -> state of the file, digest, when that was last asked for, a check sum of all.
+
+    What is remembered of a file in a state may be any text that its content decides.
+    """
 
     def __init__(self, path: Path):
         self._path = path

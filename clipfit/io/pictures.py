@@ -37,13 +37,18 @@ def read_image(path: str | os.PathLike, upright: bool = False) -> "Image":
     Raises: FileNotFoundError; OSError naming the file if it cannot be decoded
     """
     with _opened(path) as image:
-        if upright:
-            image = _laid_on_white(_turned(image))
-        if image.mode == "F":
-            raise ValueError("its pixels are floats, whose range is not known: save it with 8 or 16 bits")
-        if image.mode.startswith("I"):
-            image = _eight_bits(image)
-        return image.convert("RGB")
+        return _rgb(image, upright)
+
+
+def fault_of(path: str | os.PathLike) -> str:
+    """Why a picture cannot be read, "" if it can. A JPEG is read to its end, but not in its full size."""
+    try:
+        with _opened(path) as image:
+            image.draft(None, (1, 1))  # an eighth of its width: what takes long is not the reading
+            _rgb(image, upright=True)
+    except OSError as error:
+        return str(error)
+    return ""
 
 
 def image_size(path: str | os.PathLike, upright: bool = False) -> tuple[int, int]:
@@ -74,6 +79,17 @@ def _opened(path: str | os.PathLike) -> Iterator["Image"]:
         raise _unreadable(path, reason) from error
     except Exception as error:  # decoders raise almost anything
         raise _unreadable(path, str(error) or type(error).__name__) from error
+
+
+def _rgb(image: "Image", upright: bool) -> "Image":
+    """Raises: ValueError for pixels of an unknown range"""
+    if upright:
+        image = _laid_on_white(_turned(image))
+    if image.mode == "F":
+        raise ValueError("its pixels are floats, whose range is not known: save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        image = _eight_bits(image)
+    return image.convert("RGB")
 
 
 def _unreadable(path: str | os.PathLike, reason: str) -> OSError:

@@ -60,6 +60,8 @@ def engine_defaults() -> CfgNode:
     cfg.DATASET.NAME = ""  # registered name of the data set
     cfg.DATASET.NUM_SHOTS = -1  # training images per class; below 1: all of them
     cfg.DATASET.SUBSAMPLE_CLASSES = "all"  # all, base (the first half, rounded up) or new (the rest)
+    cfg.DATASET.IMAGES = ""  # own pictures: a folder, or a list of them (datasets/photos.py)
+    cfg.DATASET.TEST_SHARE = 0.2  # of own pictures that nobody has given a part; 0: none are tested on
     cfg.DATASET.FEWSHOT_LIST = ""  # file that lists the images to train on; "": they are sampled
 
     cfg.DATALOADER = CfgNode()
@@ -70,6 +72,7 @@ def engine_defaults() -> CfgNode:
     cfg.DATALOADER.TRAIN_X = CfgNode()
     cfg.DATALOADER.TRAIN_X.SAMPLER = "RandomSampler"  # or another name in dassl/data/samplers.py
     cfg.DATALOADER.TRAIN_X.BATCH_SIZE = 32  # images per training step
+    cfg.DATALOADER.TRAIN_X.DROP_LAST = True  # leave out the last batch of an epoch where it is incomplete
     cfg.DATALOADER.TRAIN_X.N_INS = 16  # RandomClassSampler: images per class in a batch
     cfg.DATALOADER.TRAIN_X.N_DOMAIN = 0  # RandomDomainSampler: domains per batch; below 1: all
     cfg.DATALOADER.TEST = CfgNode()

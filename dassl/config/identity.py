@@ -11,6 +11,7 @@ from dassl.config import flatten, get_cfg_default
 NOT_PART_OF_THE_EXPERIMENT = {
     "DATALOADER.CACHE_GB",
     "DATALOADER.NUM_WORKERS",
+    "DATASET.IMAGES",
     "DATASET.ROOT",
     "OUTPUT_DIR",
     "RESUME",
@@ -35,7 +36,10 @@ def experiment(cfg) -> dict[str, object]:
 
     Args: cfg, a config or the nested mapping read back from a config.yaml
     """
-    values = {key: value for key, value in flatten(cfg).items() if key not in NOT_PART_OF_THE_EXPERIMENT}
+    every = flatten(cfg)
+    left_out = {"RUN.DATASET_FILE"} if every.get("DATASET.IMAGES") else set()  # made of where pictures lie
+    left_out |= NOT_PART_OF_THE_EXPERIMENT
+    values = {key: value for key, value in every.items() if key not in left_out}
     return {key: list(value) if isinstance(value, tuple) else value for key, value in values.items()}
 
 

@@ -262,7 +262,7 @@ class DataManager:
     """The data set named in the config with its loaders.
 
     Attributes: `dataset`, `train_loader_x`, `train_loader_u` (None without unlabelled images), `val_loader`
-    (None without validation images), `test_loader`.
+    (None without validation images), `test_loader` (None without test images, under `TEST.NO_TEST`).
 
     Args:
         custom_tfm_train, custom_tfm_test: transform, or list of transforms, instead of the config's.
@@ -287,6 +287,7 @@ class DataManager:
                 is_train=is_train,
                 dataset_wrapper=dataset_wrapper,
                 stream=stream,
+                drop_last=None if settings.get("DROP_LAST", True) else False,
             )
 
         loaders = cfg.DATALOADER
@@ -297,7 +298,8 @@ class DataManager:
             settings = loaders.TRAIN_X if loaders.TRAIN_U.SAME_AS_X else loaders.TRAIN_U
             self.train_loader_u = loader(dataset.train_u, settings, is_train=True, stream="train_u")
         self.val_loader = loader(dataset.val, loaders.TEST, stream="val") if dataset.val else None
-        self.test_loader = loader(dataset.test, loaders.TEST, stream="test")
+        untested = cfg.TEST.NO_TEST and not dataset.test
+        self.test_loader = None if untested else loader(dataset.test, loaders.TEST, stream="test")
 
         self._num_classes = dataset.num_classes
         self._num_source_domains = len(cfg.DATASET.SOURCE_DOMAINS)
@@ -331,5 +333,5 @@ class DataManager:
         rows += [["# classes", f"{self.num_classes:,}"], ["# train_x", f"{len(dataset.train_x):,}"]]
         rows += [["# train_u", f"{len(dataset.train_u):,}"]] if dataset.train_u else []
         rows += [["# val", f"{len(dataset.val):,}"]] if dataset.val else []
-        rows += [["# test", f"{len(dataset.test):,}"]]
+        rows += [["# test", f"{len(dataset.test or ()):,}"]]
         print(tabulate(rows))

@@ -2,17 +2,24 @@
 
 import datetime
 import sys
+import time
 
 from tqdm import tqdm
 
 from dassl.utils import log_only
 
+MEASURED = 5  # steps from which the time of all is expected; the one before them is slower
+
 
 class Progress:
-    """Shows every step. On a terminal: one bar for the whole training, the plain lines go to the log only."""
+    """Shows every step. On a terminal: one bar for the whole training, the plain lines go to the log only.
 
-    def __init__(self, done: int, total: int):
+    Args: tells_time, whether a line says how long training will take, as soon as a few steps have shown it
+    """
+
+    def __init__(self, done: int, total: int, tells_time: bool = False):
         self._bar, self._left = None, total - done
+        self._first, self._steps, self._tells_time = 0.0, 0, tells_time
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, leave=True)
 
@@ -20,6 +27,8 @@ class Progress:
         """Report a finished step; ``line_due`` says whether the log gets a line for it."""
         lr = trainer.get_current_lr()
         self._left -= 1
+        if self._tells_time:
+            self._tell_time()
         if line_due:
             line = progress_line(trainer, losses, batch_time, data_time, lr, self._left)
             if self._bar is None:
@@ -31,6 +40,15 @@ class Progress:
             self._bar.set_description(f"epoch {trainer.epoch + 1}/{trainer.max_epoch}", refresh=False)
             self._bar.set_postfix({**shown, "lr": f"{lr:.1e}"}, refresh=False)
             self._bar.update()
+
+    def _tell_time(self) -> None:
+        self._steps += 1
+        if self._steps == 1:
+            self._first = time.monotonic()
+        elif self._steps == 1 + MEASURED:
+            step = (time.monotonic() - self._first) / MEASURED
+            left = datetime.timedelta(seconds=round(step * self._left))
+            print(f"expected time: {left} for {self._left:,} more steps of {step:.3f} s")
 
     def close(self) -> None:
         if self._bar is not None:

@@ -442,8 +442,10 @@ class SimpleTrainer(TrainerBase):
     # Files of the run -------------------------------------------------------------------------------
 
     def write_run_files(self):
-        """Write down this start, and the images trained on (fewshot.json)."""
+        """Write down this start, the images trained on (fewshot.json), and what the data set adds."""
         self._write_start()
+        if hasattr(self.dm.dataset, "write_records"):
+            self.dm.dataset.write_records(self.output_dir)
         images = fewshot_file(self.dm.dataset, self.cfg, self.train_files)
         write_json(images, os.path.join(self.output_dir, FEWSHOT))
 
@@ -526,7 +528,7 @@ class TrainerX(SimpleTrainer):
         self.num_batches = min(whole, total - self.epoch * whole)  # a budget may end in the middle
         done = self._go_on_in_epoch(losses)
         if self._progress is None:
-            self._progress = Progress(self.epoch * whole + done, total)
+            self._progress = Progress(self.epoch * whole + done, total, tells_time=bool(self.budget_steps))
 
         end = time.monotonic()
         for batch, self.batch_idx in zip(self.train_loader_x, range(done, self.num_batches), strict=False):
@@ -535,8 +537,11 @@ class TrainerX(SimpleTrainer):
             batch_time.update(time.monotonic() - end)
             losses.update(summary)
 
-            line_due = (self.batch_idx + 1) % self.cfg.TRAIN.PRINT_FREQ == 0
-            line_due = line_due or self.num_batches < self.cfg.TRAIN.PRINT_FREQ
+            shown = self.cfg.TRAIN.PRINT_FREQ
+            if self.budget_steps:
+                line_due = (self.epoch * whole + self.batch_idx + 1) % shown == 0
+            else:
+                line_due = (self.batch_idx + 1) % shown == 0 or self.num_batches < shown
             self._progress.step(self, losses, batch_time, data_time, line_due)
             self._write_averages(losses)
             if requested() and self._may_stop_in_epoch():

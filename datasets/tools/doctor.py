@@ -2,6 +2,7 @@
 
     python -m datasets.doctor dtd --root data           layout, lists, counts, few-shot picks
     python -m datasets.doctor myphotos --root data      what the class of your own makes of its folder
+    python -m datasets.doctor --images photos/          your own pictures, as train.py --images takes them
     python -m datasets.doctor all --root data --deep    every data set that is there; opens every image
 
 The lists are made by the loaders, so what the doctor calls healthy trains. A class of your own is constructed
@@ -10,10 +11,11 @@ something is wrong: that includes a split file that is not CoOp's, because its n
 """
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from clipfit.io.commands import PATH, Parser, default_root
+from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY
 from datasets.drawing.folder import check_drawn
 from datasets.imagenet import ImageNet
@@ -39,24 +41,40 @@ from datasets.tools.lists import (
     missing_images,
     read_lists,
 )
+from datasets.tools.own_pictures import examine_pictures
 from launch.bare_errors import message_of
 from launch.registered import data_sets
+
+TEST_SHARE = get_cfg_default().DATASET.TEST_SHARE
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = Parser(prog="python -m datasets.doctor", description=__doc__.splitlines()[0])
-    parser.add_argument("name", help=f"all, or one of {', '.join(one.stem for one in data_sets())}")
+    parser.add_argument(
+        "name", nargs="?", default="", help=f"all, or one of {', '.join(one.stem for one in data_sets())}"
+    )
     parser.add_argument(
         "--root", type=PATH, default=default_root(), help="data root (default: $DATA, else data)"
     )
+    parser.add_argument(
+        "--images", type=PATH, default="", metavar="PATH", help="instead of a name: own pictures, as train.py"
+    )
+    parser.add_argument(
+        "--test-share", type=float, default=TEST_SHARE, help=f"with --images, as train.py ({TEST_SHARE})"
+    )
     parser.add_argument("--deep", action="store_true", help="open every image")
     args = parser.parse_args(argv)
+    if bool(args.name) == bool(args.images):
+        parser.error("name a data set, or give --images with the path of your own pictures")
     root = Path(args.root).absolute()
     try:
+        if args.images:
+            print(f"own pictures, {args.images}")
+            return 0 if tell(examine_pictures(args.images, args.test_share)) else 1
         if args.name == "all":
             return 0 if report_all(root, args.deep) else 1
         return 0 if report(args.name, root, args.deep) else 1
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OSError, RuntimeError) as error:
         sys.exit(f"error: {message_of(error)}")
 
 
@@ -64,8 +82,13 @@ def report(name: str, root: Path, deep: bool = False) -> bool:
     """Print the report on one data set; returns whether all is well."""
     entry = find(name, ["all"])
     print(f"{entry.registry}, {root / entry.folder}")
+    return tell(examine(entry, root, deep))
+
+
+def tell(findings: Iterable[Finding]) -> bool:
+    """Print what was found; returns whether all is well."""
     wrong = 0
-    for finding in examine(entry, root, deep):
+    for finding in findings:
         print(f"  {finding.state:<6}{finding.subject:<16}{finding.text}")
         if finding.advice:
             print(f"  {'':<22}-> {finding.advice}")

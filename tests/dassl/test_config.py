@@ -19,6 +19,10 @@ FIXTURES = Path(__file__).parents[1] / "fixtures"
 OURS = {
     "DATASET.SUBSAMPLE_CLASSES": "all",
     "DATASET.FEWSHOT_LIST": "",
+    "DATASET.IMAGES": "",
+    "DATASET.TEST_SHARE": 0.2,
+    "DATALOADER.TRAIN_X.DROP_LAST": True,
+    "OPTIM.MAX_STEPS": 0,
     "TEST.PREDICTIONS": True,
     "TEST.ACCEPT": [],
     "DATALOADER.CACHE_GB": 2.0,

@@ -525,6 +525,6 @@ def test_many_runs_share_what_they_read(place, monkeypatch):
     memory = {}
     run, first = place.run()
     assert read_inputs(run.cfg, memory=memory).digests == first.digests
-    monkeypatch.setattr("launch.inputs._build", lambda cfg: pytest.fail("the data set is built again"))
+    monkeypatch.setattr("launch.inputs.build_lists", lambda cfg: pytest.fail("the data set is built again"))
     run.cfg.OPTIM.LR, run.cfg.OUTPUT_DIR = 0.1, "elsewhere"
     assert read_inputs(run.cfg, memory=memory).digests == first.digests

@@ -90,7 +90,9 @@ def test_a_fifth_protocol_trains_is_tested_and_fills_a_table(fifth, demo_root, t
 def test_a_fifth_protocol_is_listed_and_a_method_of_known_classes_is_refused_its_test(fifth, capsys):
     with pytest.raises(SystemExit):
         parse_args(["--help"])
-    assert "protocols: base2all base2new few_shot cross_dataset domain_shift\n" in capsys.readouterr().out
+    assert (
+        "protocols: base2all base2new few_shot photos cross_dataset domain_shift\n" in capsys.readouterr().out
+    )
     training = resolved("TipAdapter", "--protocol", "base2all")
     assert run_folder(training) == Path("output/base2all/train/demo/shots_16/TipAdapter/demo/seed1")
     with pytest.raises(ValueError, match="TipAdapter knows only .* or the base classes of base2all or"):

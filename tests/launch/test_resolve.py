@@ -125,7 +125,7 @@ def test_a_recipe_may_state_its_budget_per_shot(tmp_path, monkeypatch):
 def test_every_recipe_resolves_for_its_trainer():
     recipes = list((PROJECT / "configs/recipes").glob("*/*.yaml"))
     assert recipes
-    for path in recipes:
+    for path in (path for path in recipes if path.stem != "photos"):  # tests/test_photos.py has pictures
         test = [] if path.stem == "base2new" else ["--eval-only"]  # some have no test on new classes
         cfg = config("--trainer", path.parent.name, "--protocol", path.stem, "--seed", 1, *test)
         assert path.stem == cfg.RUN.PROTOCOL

@@ -204,15 +204,6 @@ def count_pairs(predictions: Predictions) -> Counts:
     return Counter((prediction.label, prediction.predicted) for prediction in predictions)
 
 
-def most_confident_errors(predictions: Predictions, most: int) -> list[Prediction]:
-    """The wrong pictures of a run, those with the highest probability of the wrong class first.
-
-    Raises: as Predictions
-    """
-    wrong = (prediction for prediction in predictions if not prediction.right)
-    return heapq.nlargest(most, wrong, key=lambda one: one.p[0] if one.p else 0.0)
-
-
 def class_scores(counts: Counts, classes: list[str]) -> list[ClassScore]:
     """A row per class that occurs among the labels, in their order."""
     images: Counter[int] = Counter()

@@ -1,5 +1,9 @@
 """What train.py shows of a run that is finished already. Imports no torch, but to make a confusion matrix."""
 
+import os
+
+from clipfit.fit.files import FACTS
+from clipfit.fit.files import FOLDER as FIT
 from clipfit.io.commands import pasted
 from dassl.predictions import (
     Predictions,
@@ -43,6 +47,9 @@ def print_pictures(cfg) -> None:
     elif not cfg.RUN.EVAL_ONLY:
         print("not tested: there are no pictures that it was not trained on")
     print(f"files of this run: {folder} ({PARTS}: where each picture went)")
+    if os.path.isfile(os.path.join(folder, FIT, FACTS)):
+        fit = os.path.join(folder, FIT)
+        print(f"the model: {fit} (what new pictures show: {pasted(['clipfit', 'predict', fit, 'PICTURES'])})")
 
 
 def _print_errors(predictions: Predictions, count: int) -> None:

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipfit.fit.files import FACTS
+from clipfit.fit.files import FOLDER as FIT
 from clipfit.io.commands import pasted
 from dassl.config import flatten
 from dassl.run_folder import checkpoint_folders, read_command, read_config
@@ -23,6 +25,15 @@ class Use:
 def uses(folder: Path) -> Iterator[Use]:
     """What there is to do with a run, most useful first. A further use is a further `yield`."""
     models = checkpoint_folders(folder)
+    if (folder / FIT / FACTS).is_file():
+        fit = str(folder / FIT)
+        yield Use(
+            "Say what other pictures show",
+            pasted(["clipfit", "predict", fit, "new_photos", "--csv", "out.csv"]),
+            "Files, folders or patterns; --into DIR copies them into a folder per class. Corrected, out.csv is a "
+            "list to train on: train.py --images out.csv.",
+        )
+        yield Use("See which tensors training changed most", pasted(["clipfit", "diff", fit]))
     if command := command_to_test_again(folder):
         loaded = f"It loads {', '.join(map(str, models.values()))}. " if models else ""
         remark = f"{loaded}With another --dataset, it is tested on that data set."

@@ -30,7 +30,7 @@ def uses(folder: Path) -> Iterator[Use]:
         yield Use(
             "Say what other pictures show",
             pasted(["clipfit", "predict", fit, "new_photos", "--csv", "out.csv"]),
-            "Files, folders or patterns; --into DIR copies them into a folder per class. Corrected, out.csv is a "
+            "Files, folders or patterns; --into DIR copies them into class folders. Corrected, out.csv is a "
             "list to train on: train.py --images out.csv.",
         )
         yield Use("See which tensors training changed most", pasted(["clipfit", "diff", fit]))

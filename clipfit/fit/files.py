@@ -83,12 +83,10 @@ def fit_folder(path: str | os.PathLike) -> Path:
             return folder
     if not path.is_dir():
         raise FileNotFoundError(f"{path} is no folder; give the folder fit of a finished run")
-    if (path / "result.json").is_file():
-        raise FileNotFoundError(
-            f"{path} is the folder of a run without a fit: an earlier version made it, or its trainer writes "
-            "none; the same command with --redo writes one"
-        )
-    raise FileNotFoundError(f"{path} holds no {FACTS}; give the folder fit of a finished run")
+    raise FileNotFoundError(
+        f"{path} holds no {FACTS}; give the folder {FOLDER} of a finished run. A run of an earlier version "
+        "has none: its command with --redo makes one"
+    )
 
 
 def read_facts(folder: str | os.PathLike) -> dict[str, Any]:

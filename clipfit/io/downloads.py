@@ -17,6 +17,7 @@ from errno import EDQUOT, ENOSPC
 from pathlib import Path
 from typing import NamedTuple
 
+from clipfit.io.commands import pasted
 from clipfit.io.digests import BLOCK
 from clipfit.io.files import read_json, write_json
 from clipfit.io.places import FilePlace, verify
@@ -257,7 +258,8 @@ def _from_drive(place: FilePlace, target: Path) -> Path:
     try:
         import gdown
     except ImportError as error:
-        raise ImportError("needs the package gdown: python -m pip install 'gdown>=5.2'") from error
+        install = pasted(["python", "-m", "pip", "install", "gdown>=5.2"])
+        raise ImportError(f"needs the package gdown: {install}") from error
     part = target.with_name(f"{target.name}.drive")
     try:
         found = gdown.download(id=place.drive, output=str(part), resume=True)

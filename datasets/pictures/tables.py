@@ -16,6 +16,7 @@ import json
 import os
 from collections.abc import Iterator
 
+from clipfit.io.commands import pasted
 from datasets.pictures.found import FoundPictures, checked, part_named
 
 FILE, LABEL, SPLIT = ("file_name", "path", "image"), ("label", "class"), ("split",)
@@ -164,7 +165,8 @@ def _parquet(path: str) -> list[dict]:
     try:
         from pyarrow import parquet
     except ImportError as error:
+        install = pasted(["python", "-m", "pip", "install", "pyarrow"])
         raise RuntimeError(
-            f"{path}: reading parquet needs pyarrow: python -m pip install pyarrow; or save the list as CSV"
+            f"{path}: reading parquet needs pyarrow: {install}; or save the list as CSV"
         ) from error
     return parquet.read_table(path).to_pylist()

@@ -14,6 +14,7 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from clipfit.io.commands import PATH  # noqa: E402
 from datasets.drawing.picture import draw  # noqa: E402
 
 PER_CLASS = 24
@@ -60,5 +61,5 @@ def draw_folder(folder: Path) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
-    draw_folder(parser.parse_args().folder)
+    parser.add_argument("folder", type=PATH)
+    draw_folder(Path(parser.parse_args().folder))

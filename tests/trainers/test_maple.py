@@ -31,10 +31,11 @@ class PlainMaPLe:
         classes = len(self.rows)
         x = torch.cat([self.rows[:, :1], self.ctx.expand(classes, -1, -1), self.rows[:, 1 + n :]], dim=1)
         x = x + self.model.positional_embedding
+        mask = torch.full((x.shape[1], x.shape[1]), float("-inf")).triu(1)
         for i, block in enumerate(self.model.transformer.resblocks):
             if 1 <= i < self.depth:
                 x = torch.cat([x[:, :1], self.deep[i - 1].expand(classes, -1, -1), x[:, 1 + n :]], dim=1)
-            x = block(x.permute(1, 0, 2)).permute(1, 0, 2)
+            x = block(x.permute(1, 0, 2), mask=mask).permute(1, 0, 2)
         ends = self.model.ln_final(x)[torch.arange(classes), self.tokens.argmax(dim=-1)]
         return unit(ends @ self.model.text_projection)
 

@@ -246,7 +246,7 @@ def test_a_resume_point_without_a_tensor_is_named_with_its_cure(folder, build, i
 def test_a_part_of_a_resume_point_that_does_not_fit_is_told_with_the_file(wrong, tmp_path):
     parts = ("models", "optimizers", "schedulers")
     state = {**{part: {} for part in parts}, "scaler": None, "best_result": 1.0, "seconds_train": 1.0}
-    state |= {"skipped_steps": 0, "plugin": {}, "record": None, "position": None}
+    state |= {"skipped_steps": 0, "plugin": {}, "record": None, "position": None, "random": {}}
     trainer = SimpleNamespace(_models={}, _optims={}, _scheds={}, scaler=None, recorder=None, device=None)
     trainer.load_extra_state = lambda state: None
     with pytest.raises(ValueError, match=r"resume\.pt does not fit this run: .*remove that file"):

@@ -14,6 +14,7 @@ import pytest
 
 import reproduce
 import train
+from clipfit.cli import main as clipfit
 from dassl.data.datasets.build import stands_upright
 from dassl.utils import close_logger
 from datasets.drawing.picture import draw
@@ -341,3 +342,65 @@ def test_make_photos_goes_from_a_folder_to_a_result(tmp_path):
     out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert "unreadable (1): wavy_green_tree/cut off.jpg" in out and "striped brown leaf (1)" in out
     assert out.rstrip().endswith("(parts.csv: where each picture went)")
+
+
+# Train, predict, correct, train again ----------------------------------------------------------------
+
+
+def draw_new(folder) -> dict[str, str]:
+    """Pictures of three classes in one folder; file name -> what it shows."""
+    folder.mkdir(parents=True)
+    shown = {}
+    for label, name in enumerate(FIGURES):
+        for number in range(6):
+            shown[f"DSC_{label}{number:02d}.png"] = name
+            draw(name, np.random.default_rng([9, label, number]), "lamp").save(
+                folder / f"DSC_{label}{number:02d}.png"
+            )
+    return shown
+
+
+@pytest.fixture
+def fit(run, photos, tmp_path):
+    assert run("--images", photos) is None
+    return str(the_run(tmp_path) / "fit")
+
+
+def facts_and_result(tmp_path, name) -> dict:
+    (folder,) = tmp_path.glob(f"output/photos/{name}-*/*/*/*/seed1")
+    return json.loads((folder / "result.json").read_text()) | json.loads(
+        (folder / "fit/fit.json").read_text()
+    )
+
+
+@pytest.mark.slow
+def test_a_corrected_csv_trains_the_next_run(fit, run, tmp_path):
+    shown = draw_new(tmp_path / "new")
+    assert clipfit(["predict", fit, "new", "--csv", "out.csv"]) == 0
+    with open("out.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert {Path(row["file_name"]).name for row in rows} == set(shown)
+    with open("out.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, rows[0].keys())
+        writer.writeheader()
+        writer.writerows({**row, "label": shown[Path(row["file_name"]).name]} for row in rows)
+    assert run("--images", "out.csv") is None
+    again = facts_and_result(tmp_path, "out")
+    assert again["train_images"] + again["total"] == len(shown)
+    assert sorted(again["classes"]) == sorted(FIGURES)
+
+
+@pytest.mark.slow
+def test_corrections_in_fiftyone_train_the_next_run(fit, run, tmp_path):
+    shown = draw_new(tmp_path / "export/data")
+    assert clipfit(["predict", fit, "export/data", "--fiftyone", "export/labels.json"]) == 0
+    path = Path("export/labels.json")
+    labels = json.loads(path.read_text())
+    assert {f"{stem}.png" for stem in labels["labels"]} == set(shown)
+    for stem in labels["labels"]:
+        labels["labels"][stem] = labels["classes"].index(shown[f"{stem}.png"].replace("_", " "))
+    path.write_text(json.dumps(labels))
+    assert run("--images", "export") is None
+    again = facts_and_result(tmp_path, "export")
+    assert again["train_images"] + again["total"] == len(shown)
+    assert sorted(again["classes"]) == sorted(FIGURES)

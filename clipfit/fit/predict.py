@@ -172,7 +172,10 @@ class JSONLines(Writer):
 
 
 class FiftyOne(Writer):
-    """FiftyOneImageClassificationDataset: {"classes": [...], "labels": {path without suffix: class id}}."""
+    """FiftyOneImageClassificationDataset: {"classes": [...], "labels": {path without suffix: class id}}.
+
+    Its pictures lie in `data`, beside the file, and paths start there.
+    """
 
     def __init__(self, path: str, threshold: float, classes: list[str]):
         super().__init__(path, threshold)
@@ -184,7 +187,7 @@ class FiftyOne(Writer):
         return self
 
     def add(self, prediction: Classified) -> None:
-        stem = os.path.splitext(self.name(prediction))[0].replace(os.sep, "/")
+        stem = os.path.splitext(self.name(prediction))[0].replace(os.sep, "/").removeprefix("data/")
         known = self.label(prediction)
         id = self._classes.index(known) if known else None
         self.file.write(

@@ -336,12 +336,17 @@ def test_make_photos_goes_from_a_folder_to_a_result(tmp_path):
     environment = {
         **os.environ,
         "FOLDER": str(tmp_path / "my photos"),
-        "EXTRA": f"OUTPUT_DIR {tmp_path}/run OPTIM.MAX_STEPS 5",
+        "RUN": str(tmp_path / "a run"),
+        "EXTRA": "OPTIM.MAX_STEPS 5",
     }
     command = ["bash", PROJECT / "scripts/demo/photos.sh"]
-    out = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    out = done.stdout
     assert "unreadable (1): wavy_green_tree/cut off.jpg" in out and "striped brown leaf (1)" in out
-    assert out.rstrip().endswith("(parts.csv: where each picture went)")
+    assert "(parts.csv: where each picture went)" in out and "clipfit predict" in out
+    assert "file_name,label,score,label_2,score_2\n" in out
+    assert "cut off.jpg" in done.stderr and "1 could not be read" in done.stderr
+    assert (tmp_path / "a run/report.html").is_file()
 
 
 # Train, predict, correct, train again ----------------------------------------------------------------

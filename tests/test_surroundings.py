@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import re
 import shlex
 import shutil
@@ -92,6 +93,17 @@ def test_commands_in_messages_name_the_python_that_runs():
     assert words == ["train.py", "--root", "my data"]
     assert Path(shutil.which(first)).samefile(sys.executable)
     assert pasted(["mv", "a b", "c"]) == "mv 'a b' c"
+
+
+def test_the_command_clipfit_is_named_where_the_shell_finds_that_of_this_python(tmp_path, monkeypatch):
+    command = ["clipfit", "predict", "run/fit", "a b"]
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    for name in ("python", "clipfit"):
+        (tmp_path / name).touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert pasted(command) == "clipfit predict run/fit 'a b'"
+    monkeypatch.setenv("PATH", os.devnull)
+    assert shlex.split(pasted(command))[1:] == ["-m", *command]
 
 
 def test_a_failed_start_takes_the_folders_that_it_made_and_no_others(run_train):

@@ -56,10 +56,17 @@ class Parser(argparse.ArgumentParser):
 def pasted(command: Sequence[str]) -> str:
     """A command as a line for the user's shell. A first word ``python`` becomes the Python that runs now.
 
-    That is ``python`` where the shell finds this one by that name, else its own name or path.
+    That is ``python`` where the shell finds this one by that name, else its own name or path. ``clipfit`` stays
+    where the shell finds that of this Python, else it becomes ``python -m clipfit``.
     """
     first, *words = command
+    if first == "clipfit" and not _is_beside_python(shutil.which("clipfit")):
+        first, words = "python", ["-m", "clipfit", *words]
     return shlex.join([_this_python() if first == "python" else first, *words])
+
+
+def _is_beside_python(found: str | None) -> bool:
+    return found is not None and os.path.dirname(os.path.abspath(found)) == os.path.dirname(sys.executable)
 
 
 def _this_python() -> str:
@@ -68,8 +75,7 @@ def _this_python() -> str:
         return "python3"
     for name in ("python", os.path.basename(program)):
         found = shutil.which(name)
-        same_folder = found and os.path.dirname(os.path.abspath(found)) == os.path.dirname(program)
-        if same_folder and os.path.samefile(found, program):
+        if _is_beside_python(found) and os.path.samefile(found, program):
             return name
     below = os.path.relpath(program) if os.path.splitdrive(program)[0] == "" else program
     return program if below.startswith(os.pardir) else below

@@ -56,8 +56,8 @@ class Parser(argparse.ArgumentParser):
 def pasted(command: Sequence[str]) -> str:
     """A command as a line for the user's shell. A first word ``python`` becomes the Python that runs now.
 
-    That is ``python`` where the shell finds this one by that name, else its own name or path. ``clipfit`` stays
-    where the shell finds that of this Python, else it becomes ``python -m clipfit``.
+    That is ``python`` where the shell finds this one by that name, else its own name or path. ``clipfit``
+    stays where the shell finds that of this Python, else it becomes ``python -m clipfit``.
     """
     first, *words = command
     if first == "clipfit" and not _is_beside_python(shutil.which("clipfit")):

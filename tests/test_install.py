@@ -20,7 +20,7 @@ PROJECT = Path(__file__).parent.parent
 LIBRARY = tomllib.loads((PROJECT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dependencies"]
 # clipfit/clip_package.py imports it once a trainer file of another repository has imported `clip`.
 FOR_PLUGINS = {"packaging"}
-OPTIONAL = {"gdown"}  # for files on Google Drive: what needs it says how to install it
+OPTIONAL = {"gdown", "pyarrow"}  # what needs them says how to install them
 
 # The requirement files ------------------------------------------------------------------------------
 

@@ -48,9 +48,6 @@ class CLIPTrainer(TrainerX):
     version           of its results: raised whenever the same config gives other numbers than before
     reads_template    DATASET.PROMPT_TEMPLATE means something to it
     shapes_the_model  keys of its node in which a test must equal the training of the model that it loads
-    needs_trainer     to predict takes more than CLIP's own tensors and one feature per class, so that its
-                      fit/ is of no use without the trainer
-    learns_words      of the prompts: its classes are more than names in a template
     names_groups      keys of its node that name parameter groups (clipfit/groups.py), checked before a run
     """
 
@@ -68,8 +65,6 @@ class CLIPTrainer(TrainerX):
     reads_template = True
     shapes_the_model: tuple[str, ...] = ()
     names_groups: tuple[str, ...] = ()
-    needs_trainer = False
-    learns_words = False
 
     @property
     def hp(self):
@@ -297,13 +292,8 @@ class CLIPTrainer(TrainerX):
         left = f"; {frozen} frozen ones in the file are left aside" if frozen else ""
         print(f"  {len(trained)} trained tensors taken, {groups.count(trained.values()):,} parameters{left}")
 
-    @property
-    def fit_template(self) -> str | list[str] | None:
-        """The prompts that stand for a class, several for an ensemble; None where their words are learned."""
-        return None if self.learns_words else getattr(self, "templates", self.template)
-
     def save_result(self):
-        write_fit(os.path.join(self.output_dir, FOLDER), fit_of(self))
+        write_fit(os.path.join(self.output_dir, FOLDER), fit_of(self, CLIPTrainer))
         super().save_result()
 
     def describe(self):

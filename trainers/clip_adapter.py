@@ -24,7 +24,6 @@ class CLIPAdapter(CLIPTrainer):
 
     registered_name = "clip_adapter"
     shapes_the_model = ("RATIO", "REDUCTION")
-    needs_trainer = True
     contract = {"OPTIM.MAX_EPOCH": 15, "DATASET.NUM_SHOTS": 16}
 
     def check_cfg(self, cfg):

@@ -26,7 +26,6 @@ class CoCoOp(CoOp):
 
     node = "COCOOP"
     shapes_the_model = ("N_CTX", "CTX_INIT")
-    needs_trainer = True
     contract = {"OPTIM.MAX_EPOCH": 3, "DATASET.NUM_SHOTS": 4}
     csc, position = False, "end"  # all classes share the context, which stands before the name
 

@@ -33,8 +33,6 @@ class MaPLe(CLIPTrainer):
     registered_name = "MultiModalPromptLearner"
     rebuilt = ("prompt_learner.token_prefix", "prompt_learner.token_suffix")
     reads_template = False
-    needs_trainer = True
-    learns_words = True
     shapes_the_model = ("N_CTX", "CTX_INIT", "PROMPT_DEPTH")
     contract = {"OPTIM.MAX_EPOCH": 3, "TRAINER.MAPLE.PROMPT_DEPTH": 3}
 

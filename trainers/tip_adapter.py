@@ -44,7 +44,6 @@ class TipAdapter(CLIPTrainer):
     rate_per_step = True
     shapes_the_model = ("FINETUNE",)
     new_classes = False
-    needs_trainer = True
     contract = {
         "OPTIM.MAX_EPOCH": 8,
         "OPTIM.LR": 0.003,

@@ -16,7 +16,9 @@ from tests.trainers.conftest import own_contract
 from trainers.base import CLIPTrainer
 
 METHODS = [name for name in methods() if issubclass(TRAINER_REGISTRY.get(name), CLIPTrainer)]
-ALONE = [name for name in METHODS if not TRAINER_REGISTRY.get(name).needs_trainer]
+BEYOND_CLIP = ["CLIPAdapter", "CoCoOp", "MaPLe", "TipAdapter"]  # of those that are shipped
+LEARN_WORDS = ["CoOp", "KgCoOp", "ProGrad"]
+SHIPPED = [*BEYOND_CLIP, *LEARN_WORDS, "CLIPFit", "ZeroshotCLIP", "ZeroshotCLIP2"]
 QUICK = ("DATASET.NUM_SHOTS", 1, "OPTIM.MAX_EPOCH", 1, "OPTIM.WARMUP_EPOCH", 0)
 FEW_PICTURES = 40
 
@@ -48,6 +50,7 @@ def test_a_fit_predicts_what_the_run_predicted(method, trained):
     run = trained(method)
     facts = json.loads((run / "fit/fit.json").read_text())
     assert facts["method"] == method
+    assert bool(facts.get("needs_trainer")) == (method in BEYOND_CLIP) or method not in SHIPPED
     model = RunModel(run) if facts.get("needs_trainer") else clipfit.load(run)
     pictures, expected = said_of(run)
     found = model.predict(pictures)
@@ -79,11 +82,11 @@ def test_a_fit_of_clipfit_holds_what_was_trained_and_nothing_else(trained):
     torch.testing.assert_close(norms, torch.ones(20))
 
 
-@pytest.mark.parametrize("method", ALONE)
+@pytest.mark.parametrize("method", [name for name in SHIPPED if name not in BEYOND_CLIP])
 def test_other_classes_can_be_named_where_the_prompts_are_words(method, trained):
     run = trained(method)
     model = clipfit.load(run)
-    if TRAINER_REGISTRY.get(method).learns_words:
+    if method in LEARN_WORDS:
         with pytest.raises(ValueError, match=f"{method}, whose classes are more than words in a prompt"):
             model.with_classes(["zebra", "okapi"])
         return
@@ -103,3 +106,20 @@ def test_a_test_on_new_classes_says_that_it_has_seen_none(run_train, tmp_path):
     pictures, expected = said_of(run)
     scores = torch.tensor([one.score for one in clipfit.load(run).predict(pictures)])
     torch.testing.assert_close(scores, expected, rtol=0, atol=1e-5)
+
+
+def test_a_method_that_adds_to_the_image_features_is_not_mistaken_for_a_clip(trained, monkeypatch):
+    """Nothing in the class says so: what it does to the features is seen."""
+    monkeypatch.setattr(TRAINER_REGISTRY, "_objects", dict(TRAINER_REGISTRY._objects))
+    clipfit_class = TRAINER_REGISTRY.get("CLIPFit")
+
+    class Doubled(clipfit_class):
+        def image_features(self, images):
+            return super().image_features(images) + 1
+
+    Doubled.__name__ = "CLIPFit"
+    TRAINER_REGISTRY.register(Doubled, force=True)
+    run = trained("CLIPFit")
+    assert json.loads((run / "fit/fit.json").read_text())["needs_trainer"]
+    with pytest.raises(ValueError, match="more than CLIP's tensors"):
+        clipfit.load(run)

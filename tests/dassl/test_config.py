@@ -21,6 +21,7 @@ OURS = {
     "DATASET.FEWSHOT_LIST": "",
     "TEST.PREDICTIONS": True,
     "TEST.ACCEPT": [],
+    "INPUT.RESIZE": "shortest",
     "DATALOADER.CACHE_GB": 2.0,
     "THREADS": 0,
     "DETERMINISTIC": False,

@@ -366,7 +366,8 @@ def test_names_of_run_folders(open_clip_folder):
 def test_names_are_checked_without_open_clip_and_torch():
     code = (
         "import sys; from clipfit import backbones as b; n = 'open_clip:ViT-B-16-SigLIP/webli'; "
-        "b.check_name(n); b.slug(n); b.input_of(n, now=False); sys.exit(bool({'torch', 'open_clip'} & set(sys.modules)))"
+        "b.check_name(n); b.slug(n); b.input_of(n, now=False); "
+        "sys.exit(bool({'torch', 'open_clip'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
 

@@ -25,7 +25,7 @@ SIGLIP = {  # as ViT-B-16-SigLIP, with the smallest vision transformer of timm
         "timm_proj": "none",
     },
     "text_cfg": {
-        "context_length": 16,
+        "context_length": 64,
         "vocab_size": 100,
         "hf_tokenizer_name": "nowhere/siglip",
         "tokenizer_kwargs": {"clean": "canonicalize"},

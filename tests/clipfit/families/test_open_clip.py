@@ -1,6 +1,7 @@
 """Models of open_clip against open_clip's own forward pass; what of them is fast, and what is refused."""
 
 import json
+import string
 import subprocess
 import sys
 import warnings
@@ -100,28 +101,13 @@ def test_gradients_of_a_whole_tower_are_the_same_in_chunks(open_clip_folder):
 
 
 def write_tokenizer(folder):
-    """A tokenizer of words, each of which is one token, as transformers saves it."""
-    from tokenizers import Tokenizer, models, pre_tokenizers, processors
+    """A tokenizer of letters, each of which is one token, as transformers saves it."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 
-    words = [
-        "[pad]",
-        "</s>",
-        "[unk]",
-        "a",
-        "photo",
-        "of",
-        "cat",
-        "big",
-        "dog",
-        "rather",
-        "long",
-        "name",
-        "many",
-        "words",
-        "x",
-    ]
-    made = Tokenizer(models.WordLevel({word: id for id, word in enumerate(words)}, unk_token="[unk]"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
+    letters = ["[pad]", "</s>", "[unk]", *string.printable[:95]]
+    ids = {letter: id for id, letter in enumerate(letters)}
+    made = Tokenizer(models.WordLevel(ids, unk_token="[unk]"))
+    made.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
     made.save(str(folder / "tokenizer.json"))
     config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[pad]", "eos_token": "</s>"}
@@ -135,7 +121,7 @@ def test_a_siglip_gives_the_features_of_open_clip(open_clip_folder):
     assert type(clip.text_encoder) is WholeTextEncoder
     tokens = tokenize_for(clip, TEXTS, NAMES)
     assert torch.equal(tokens, open_clip.get_tokenizer(f"local-dir:{folder}")(TEXTS))
-    assert (tokens[:, -1] == 0).all() and tokens.shape == (4, 16)
+    assert (tokens[:, -1] == 0).all() and tokens.shape == (4, 64)
     assert_equal(clip, model, tokens)
     assert not any("logit_bias" in name for name, _ in clip.named_parameters())
 
@@ -144,8 +130,8 @@ def test_a_prompt_that_a_siglip_cannot_read_names_its_class(open_clip_folder):
     _, folder = open_clip_folder(SIGLIP)
     write_tokenizer(folder)
     clip = load_clip(f"open_clip:ViT-B-16-SigLIP/{folder}")
-    long = "cat " * 16
-    with pytest.raises(ValueError, match="class 'many' has 17 tokens.*at most 16"):
+    long = "cat" * 22
+    with pytest.raises(ValueError, match="class 'many' has 67 tokens.*at most 64"):
         tokenize_for(clip, ["cat", long], ["cat", "many"])
 
 
@@ -165,7 +151,7 @@ def test_a_text_tower_of_transformers_is_built_from_the_folder(tmp_path):
     transformers.RobertaConfig(vocab_size=100, pad_token_id=1, **tower).save_pretrained(tmp_path)
     write_tokenizer(tmp_path)
     text = {"hf_model_name": str(tmp_path), "hf_tokenizer_name": "nowhere/roberta"}
-    text |= {"hf_pooler_type": "mean_pooler", "context_length": 16}
+    text |= {"hf_pooler_type": "mean_pooler", "context_length": 64}
     config = {**OPENAI_STYLE, "text_cfg": text, "custom_text": True}
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
     model = family.build_foreign(config, "gelu")

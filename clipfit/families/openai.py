@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipfit.families.facts import AUTO, GELU, QUICK_GELU, Input, recall, remembered
-from clipfit.io.digests import content_digest
+from clipfit.io.digests import content_digest, list_digest
 from clipfit.io.files import no_regular_file, read_json
 from clipfit.io.names import unknown_name
 from clipfit.published import OPENAI_INPUT_SIZES, OPENAI_SHA256
@@ -33,6 +33,8 @@ SUFFIXES = (*TORCH_SUFFIXES, ".safetensors")
 WEIGHTS_IN_A_FOLDER = ("open_clip_model.safetensors", "model.safetensors", "pytorch_model.bin")
 SHARDED = "model.safetensors.index.json"
 HUGGING_FACE_CONFIG, OPEN_CLIP_CONFIG = "config.json", "open_clip_config.json"
+HUGGING_FACE_PICTURES = "preprocessor_config.json"
+PILLOWS_FILTERS = {0: "nearest", 2: "bilinear", 3: "bicubic"}  # numbers of resampling filters
 HEADS = {"text_config": 8, "vision_config": 12}  # what transformers takes where a config says nothing
 
 
@@ -86,17 +88,17 @@ class OpenAI:
         if self.is_known(name):
             return Input(OPENAI_INPUT_SIZES[architecture_name(name)])
         path = weights_file(name)
-        key = content_digest(path)
+        stated = stated_preprocessing(path)
+        key = " ".join([content_digest(path), *([list_digest([repr(stated)])] if stated else [])])
         if not now:
             return recall(key)
-        return remembered(key, lambda: self._input_of_file(path))
+        return remembered(key, lambda: self._input_of_file(path, stated))
 
-    def _input_of_file(self, path: str) -> Input:
+    @staticmethod
+    def _input_of_file(path: str, stated: dict) -> Input:
         from clipfit.weights import architecture_of
 
-        stated = open_clip_config(path).get("preprocess_cfg", {})
-        size = architecture_of(read(path), path)["image_resolution"]
-        return input_of_open_clip(size, stated)
+        return input_of_open_clip(architecture_of(read(path), path)["image_resolution"], stated)
 
     def digest(self, name: str) -> str | None:
         """Of the file; None for random weights, which have none.
@@ -239,6 +241,21 @@ def hugging_face_config(path: str | os.PathLike) -> dict:
 def open_clip_config(path: str | os.PathLike) -> dict:
     """open_clip's config beside a file of weights; else {}."""
     return _json_beside(path, OPEN_CLIP_CONFIG)
+
+
+def stated_preprocessing(path: str | os.PathLike) -> dict:
+    """How pictures are read, by a config beside the file and in open_clip's words; {} where there is none."""
+    if stated := open_clip_config(path).get("preprocess_cfg"):
+        return stated
+    if not hugging_face_config(path):
+        return {}
+    config = _json_beside(path, HUGGING_FACE_PICTURES)
+    stated = {"mean": config.get("image_mean"), "std": config.get("image_std")}
+    if config.get("do_normalize") is False:
+        stated = {"mean": (0.0,) * 3, "std": (1.0,) * 3}
+    stated["interpolation"] = PILLOWS_FILTERS.get(config.get("resample"))
+    stated["resize_mode"] = "squash" if config.get("do_center_crop") is False else None
+    return {key: value for key, value in stated.items() if value is not None}
 
 
 def _json_beside(path: str | os.PathLike, name: str) -> dict:

@@ -218,6 +218,7 @@ def load(
         )
     name, expected = str(backbone) or fit.facts["backbone"]["name"], fit.facts["backbone"].get("sha256")
     try:
+        backbones.fetch(name)
         digest = backbones.weights_digest(name)
     except OSError as error:
         raise FileNotFoundError(

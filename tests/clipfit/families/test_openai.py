@@ -15,6 +15,7 @@ from clipfit.loading import load_clip
 from clipfit.prompts import tokenize
 from tests.clipfit.families.conftest import OPENAI_STYLE, QUICK, SIDE, SQUASH, write_config
 
+DEFAULT = ("bicubic", "shortest")
 TOKENS = tokenize(["a photo of a cat.", "a big dog.", "x"], ["cat", "dog", "x"])
 IMAGES = torch.linspace(-1, 1, 2 * 3 * SIDE * SIDE).view(2, 3, SIDE, SIDE)
 
@@ -62,6 +63,19 @@ def test_a_file_of_open_clip_gives_the_features_of_open_clip(config, open_clip_f
         assert_equal(features(clip), expected)
         read = backbones.input_of(str(name))
         assert (read.size, read.mean, read.resize) == (SIDE, (0.5, 0.5, 0.5), "squash")
+
+
+def test_pictures_are_read_as_the_config_of_transformers_says(hugging_face_folder):
+    _, folder = hugging_face_folder()
+    read = backbones.input_of(str(folder))
+    assert (read.size, read.mean[0], read.interpolation, read.resize) == (SIDE, 0.48145466, *DEFAULT)
+    config = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3, "resample": 2, "do_center_crop": False}
+    (folder / "preprocessor_config.json").write_text(json.dumps(config))
+    read = backbones.input_of(str(folder))
+    assert (read.mean, read.std, read.interpolation, read.resize) == (
+        *((0.5,) * 3, (0.5,) * 3),
+        *("bilinear", "squash"),
+    )
 
 
 def test_the_number_of_heads_is_read_from_the_config(hugging_face_folder):

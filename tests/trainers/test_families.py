@@ -1,5 +1,6 @@
 """The methods on models of open_clip: what has a meaning there takes a step, what has none is refused."""
 
+import hashlib
 import json
 
 import pytest
@@ -15,8 +16,8 @@ from tests.clipfit.families.conftest import (  # noqa: F401 - a fixture
     SIGLIP,
     SQUASH,
     open_clip_folder,
+    write_tokenizer,
 )
-from tests.clipfit.families.test_open_clip import write_tokenizer
 
 FEW = ("DATASET.NUM_SHOTS", 1, "DATALOADER.TRAIN_X.BATCH_SIZE", 2)
 BY_TEXT_ALONE = ("TRAINER.CLIPFIT.UNFREEZE", "['text.ffn_proj_bias']")
@@ -102,6 +103,7 @@ def test_update_layernorm_without_layernorms_is_refused(on):
         on("MobileCLIP-S", "CLIPFit", *words)
 
 
+@pytest.mark.slow
 def test_a_run_on_siglip_reads_pictures_as_the_backbone_does_and_its_fit_predicts(
     run_train,
     open_clip_folder,  # noqa: F811
@@ -134,3 +136,30 @@ def test_a_run_on_siglip_reads_pictures_as_the_backbone_does_and_its_fit_predict
     capsys.readouterr()
     assert run_train(*words) is None
     assert "finished" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_a_run_on_a_tag_records_the_weights_that_it_downloaded(
+    run_train,
+    open_clip_folder,  # noqa: F811
+    tmp_path,
+    monkeypatch,
+    capsys,
+):
+    open_clip_folder(QUICK)
+    file = tmp_path / "weights/open_clip_model.safetensors"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))  # where the size of the real one may stand
+    monkeypatch.setattr("clipfit.families.open_clip.model_config", lambda model: QUICK)
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", lambda repo_id, filename: str(file))
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *place: str(file))
+    words = ("--trainer", "ZeroshotCLIP", "--backbone", "open_clip:ViT-B-16/dfn2b", "--seed", 1)
+    words += ("--protocol", "few_shot", "--output-dir", "run")
+    assert run_train(*words) is None
+    result = read_result(tmp_path / "run")
+    assert result["inputs"]["backbone"] == hashlib.sha256(file.read_bytes()).hexdigest()
+    assert result["backbone"] == "open_clip:ViT-B-16/dfn2b"
+    capsys.readouterr()
+    assert run_train(*words) is None
+    assert "finished" in capsys.readouterr().out
+    model = clipfit.load(tmp_path / "run")
+    assert model.facts["backbone"]["activation"] == "quick_gelu"

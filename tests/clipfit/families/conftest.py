@@ -1,6 +1,7 @@
 """Small models of open_clip and transformers on disk, as these libraries write them."""
 
 import json
+import string
 
 import pytest
 import torch
@@ -93,6 +94,21 @@ def stirred(model: torch.nn.Module) -> torch.nn.Module:
 def write_config(folder, config, preprocess=None):
     content = {"model_cfg": config, "preprocess_cfg": preprocess or {}}
     (folder / "open_clip_config.json").write_text(json.dumps(content))
+
+
+def write_tokenizer(folder):
+    """A tokenizer of letters, each of which is one token, as transformers saves it."""
+    tokenizers = pytest.importorskip("tokenizers", reason="tokenizers is not installed")
+    letters = ["[pad]", "</s>", "[unk]", *string.printable[:95]]
+    ids = {letter: id for id, letter in enumerate(letters)}
+    made = tokenizers.Tokenizer(tokenizers.models.WordLevel(ids, unk_token="[unk]"))
+    made.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex("."), "isolated")
+    made.post_processor = tokenizers.processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", 1)]
+    )
+    made.save(str(folder / "tokenizer.json"))
+    config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[pad]", "eos_token": "</s>"}
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "unk_token": "[unk]"}))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """Models of open_clip against open_clip's own forward pass; what of them is fast, and what is refused."""
 
 import json
-import string
 import subprocess
 import sys
 import warnings
@@ -32,6 +31,7 @@ from tests.clipfit.families.conftest import (  # noqa: E402
     SCALED,
     SIGLIP,
     SQUASH,
+    write_tokenizer,
 )
 
 NAMES = ["cat", "big dog", "a rather long name of many words", "x"]
@@ -98,20 +98,6 @@ def test_gradients_of_a_whole_tower_are_the_same_in_chunks(open_clip_folder):
         found.append(torch.cat([bias.grad for bias in biases]))
     assert found[0].abs().max() > 0
     assert torch.allclose(*found, rtol=1e-4, atol=1e-6)
-
-
-def write_tokenizer(folder):
-    """A tokenizer of letters, each of which is one token, as transformers saves it."""
-    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
-
-    letters = ["[pad]", "</s>", "[unk]", *string.printable[:95]]
-    ids = {letter: id for id, letter in enumerate(letters)}
-    made = Tokenizer(models.WordLevel(ids, unk_token="[unk]"))
-    made.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
-    made.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
-    made.save(str(folder / "tokenizer.json"))
-    config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "[pad]", "eos_token": "</s>"}
-    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "unk_token": "[unk]"}))
 
 
 def test_a_siglip_gives_the_features_of_open_clip(open_clip_folder):

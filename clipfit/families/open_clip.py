@@ -142,6 +142,7 @@ class OpenClip:
         """
         from clipfit import architectures
         from clipfit.clip import CLIP
+        from clipfit.families.layouts import to_openai
         from clipfit.weights import read_checkpoint
 
         model, source = split(name)
@@ -155,7 +156,9 @@ class OpenClip:
             if state is None:
                 built = architectures.random_model(half, activation=chosen, **arguments)
             else:
-                built = architectures.build(state, path, half, chosen, arguments)
+                # As CustomTextCLIP, open_clip puts "text." before the names of the text tower.
+                state = {key.removeprefix("text."): tensor for key, tensor in state.items()}
+                built = architectures.build(to_openai(state, path), path, half, chosen, arguments)
             return CLIP(built, context_length=arguments["context_length"], activation=chosen)
         if half:
             raise ValueError(

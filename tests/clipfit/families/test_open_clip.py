@@ -15,6 +15,7 @@ pytest.importorskip("timm", reason="timm is not installed")
 from clipfit import backbones, chunks  # noqa: E402
 from clipfit.clip import normalize  # noqa: E402
 from clipfit.families import open_clip as family  # noqa: E402
+from clipfit.families.layouts import from_hugging_face  # noqa: E402
 from clipfit.groups import count, select  # noqa: E402
 from clipfit.io.pictures import evaluation_transform  # noqa: E402
 from clipfit.loading import load_clip  # noqa: E402
@@ -59,6 +60,24 @@ def test_a_model_of_openais_form_runs_on_our_modules(config, open_clip_folder):
     assert isinstance(clip.image_encoder, VisionTransformer) and clip.takes_image_tokens
     assert isinstance(clip.text_encoder, TextEncoder) and clip.takes_embeddings
     assert clip.activation == ("quick_gelu" if config.get("quick_gelu") else "gelu")
+    assert_equal(clip, model, tokenize(TEXTS, NAMES))
+
+
+@pytest.mark.parametrize("form", ["CustomTextCLIP", "transformers", "one value per axis"])
+def test_a_model_of_openais_form_is_read_in_other_layouts(form, open_clip_folder, hugging_face_folder):
+    model, folder = open_clip_folder(QUICK)
+    state = model.state_dict()
+    if form == "CustomTextCLIP":
+        towers = ("visual.", "logit_scale")
+        state = {key if key.startswith(towers) else f"text.{key}": value for key, value in state.items()}
+    elif form == "transformers":
+        theirs, _ = hugging_face_folder()
+        state = theirs.state_dict()
+        model.load_state_dict(from_hugging_face(state, "here"))
+    else:
+        state["logit_scale"] = state["logit_scale"].reshape(1)
+    torch.save(state, folder / "file.pt")
+    clip = load_clip(f"open_clip:ViT-B-16/{folder}/file.pt")
     assert_equal(clip, model, tokenize(TEXTS, NAMES))
 
 

@@ -14,8 +14,8 @@ from launch.bare_errors import described, is_bare
 from launch.errors import message_of_run
 from launch.finished import print_finished, print_pictures
 from launch.folder import claim, discard, finished, may_discard, release, settle_folders
-from launch.inputs import Inputs, check_init_weights, note_tensors, read_inputs
-from launch.resolve import Run, check_replaced, resolve, settle_input_size
+from launch.inputs import Inputs, check_init_weights, note_backbone, note_tensors, read_inputs
+from launch.resolve import Run, check_replaced, resolve, settle_input
 from launch.tested_model import check_model_dir, check_tested_classes, check_tested_model
 
 ERRORS = (
@@ -71,7 +71,9 @@ def run_command(argv: list[str]) -> None:
 
     check_model_dir(cfg)
     check_init_weights(cfg)
-    settle_input_size(cfg)
+    settle_input(cfg)
+    if inputs:
+        note_backbone(inputs, cfg)
     settle_precision(cfg)
     if inputs and cfg.RUN.EVAL_ONLY and cfg.RUN.MODEL_DIR:
         run.notes += check_tested_model(cfg, run.declared, inputs)

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from clipfit.text import Prompts, TextEncoder
@@ -14,14 +14,20 @@ from clipfit.text import Prompts, TextEncoder
 ROWS = 8192  # per chunk; in float32 and 12 blocks of width 512 their activations take about 4 GB
 
 
-def encode(text_encoder: TextEncoder, prompts: Prompts, rows: int = ROWS) -> Tensor:
+def encode(text_encoder: nn.Module, prompts: Prompts | Tensor, rows: int = ROWS) -> Tensor:
     """`text_encoder(prompts)`, at most `rows` packed rows at a time (but never less than one prompt).
 
     With gradients only the inputs of a chunk are kept, and its activations are computed again when they are
     needed. Prompts that fit in one chunk are encoded as they are.
 
+    Args:    prompts, what CLIP.embed_prompts gives: token ids (K, L) for towers that read those alone
     Returns: (K, D) features, not normalized, or (G, K, D) for a prefix of shape (G, P, W)
     """
+    if isinstance(prompts, Tensor):
+        parts = prompts.split(max(1, rows // prompts.shape[1]))
+        if len(parts) == 1:
+            return text_encoder(prompts)
+        return torch.cat([_recomputed(text_encoder, part) for part in parts])
     groups = prompts.prefix.shape[0] if prompts.prefix.dim() == 3 else 1
     per_group = len(prompts.layout.positions)
     if groups * per_group <= rows:
@@ -38,7 +44,7 @@ def _some_groups_at_a_time(text_encoder: TextEncoder, prompts: Prompts, rows: in
     return torch.cat([_recomputed(text_encoder, chunk) for chunk in chunks])
 
 
-def _recomputed(text_encoder: TextEncoder, prompts: Prompts) -> Tensor:
+def _recomputed(text_encoder: nn.Module, prompts: Prompts | Tensor) -> Tensor:
     if not torch.is_grad_enabled():
         return text_encoder(prompts)
     return checkpoint(text_encoder, prompts, use_reentrant=False, preserve_rng_state=False)

@@ -1,12 +1,15 @@
-"""CLIP with its two towers as separate modules, over the modules of clipfit/modules/."""
+"""CLIP with its two towers as separate modules, over our modules or those of another library."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from clipfit.modules import OpenAIModel
+from clipfit.modules import OpenAIModel, VisionTransformer
 from clipfit.text import Prompts, TextEncoder
+from clipfit.tokenizer import CONTEXT_LENGTH
 
 
 def normalize(features: Tensor) -> Tensor:
@@ -18,16 +21,37 @@ class CLIP(nn.Module):
     """Image tower, text tower, token embedding and logit scale of one CLIP.
 
     Parameters of the towers are named `image_encoder.*` and `text_encoder.*`, with OpenAI's names after that.
+
+    Args: model, with OpenAI's names, or another with `visual` and `logit_scale` if `text_encoder` is given
+          text_encoder, which reads `Prompts`, or token ids alone (clipfit/whole_text.py)
+          token_embedding, for a text encoder that reads `Prompts`
+          tokenizer, prompts and class names -> ids (K, L); None: CLIP's own (clipfit/tokenizer.py)
+          context_length, of the ids that the tokenizer gives
+          activation of the MLPs, "quick_gelu" or "gelu", for the record
     """
 
-    def __init__(self, model: OpenAIModel):
+    def __init__(
+        self,
+        model: OpenAIModel | nn.Module,
+        text_encoder: nn.Module | None = None,
+        token_embedding: nn.Embedding | None = None,
+        tokenizer: Callable[[Sequence[str], Sequence[str]], Tensor] | None = None,
+        context_length: int | None = None,
+        activation: str = "quick_gelu",
+    ):
         super().__init__()
         self.image_encoder = model.visual
-        self.text_encoder = TextEncoder(
-            model.transformer, model.positional_embedding, model.ln_final, model.text_projection
-        )
-        self.token_embedding = model.token_embedding
+        if text_encoder is None:
+            text_encoder = TextEncoder(
+                model.transformer, model.positional_embedding, model.ln_final, model.text_projection
+            )
+            token_embedding = model.token_embedding
+        self.text_encoder = text_encoder
+        self.token_embedding = token_embedding
         self.logit_scale = model.logit_scale
+        self.tokenizer = tokenizer
+        self.context_length = context_length or CONTEXT_LENGTH
+        self.activation = activation
 
     def train(self, mode: bool = True) -> CLIP:
         """Stay in eval mode: CLIP has no dropout, and a ResNet keeps its pre-trained BatchNorm statistics."""
@@ -46,7 +70,18 @@ class CLIP(nn.Module):
     @property
     def input_size(self) -> int:
         """Side of the square input image in pixels."""
-        return self.image_encoder.input_resolution
+        tower = self.image_encoder
+        return tower.input_resolution if hasattr(tower, "input_resolution") else tower.image_size[0]
+
+    @property
+    def takes_embeddings(self) -> bool:
+        """Whether the text tower reads embeddings (`Prompts`), so that words can be learned."""
+        return isinstance(self.text_encoder, TextEncoder)
+
+    @property
+    def takes_image_tokens(self) -> bool:
+        """Whether the image tower is a plain vision transformer, in which learned tokens can stand."""
+        return isinstance(self.image_encoder, VisionTransformer)
 
     def encode_image(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalized pixels -> (B, D) features, not normalized."""
@@ -56,8 +91,10 @@ class CLIP(nn.Module):
         """(..., L) token ids -> (..., L, W) embeddings in the model's precision, without positions."""
         return self.token_embedding(tokens.to(self.device)).type(self.dtype)
 
-    def embed_prompts(self, tokens: Tensor) -> Prompts:
-        """(K, 77) token ids -> prompts for `text_encoder`, as constants (no gradient to embeddings)."""
+    def embed_prompts(self, tokens: Tensor) -> Prompts | Tensor:
+        """(K, L) token ids -> what `text_encoder` reads: prompts as constants (no gradient to embeddings)."""
+        if not self.takes_embeddings:
+            return tokens.to(self.device)
         with torch.no_grad():
             return Prompts.from_tokens(tokens.to(self.device), self.embed)
 

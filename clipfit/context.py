@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from clipfit.clip import CLIP
-from clipfit.prompts import fill, tokenize
+from clipfit.prompts import fill, tokenize_for
 from clipfit.text import Prompts
 from clipfit.tokenizer import encode
 
@@ -22,7 +22,7 @@ def embed_words(clip: CLIP, phrase: str, count: int) -> Tensor:
     Raises: ValueError if the phrase does not fit CLIP's context
     """
     with torch.no_grad():
-        return clip.embed(tokenize([phrase], [phrase]))[0, 1 : 1 + count].clone()
+        return clip.embed(tokenize_for(clip, [phrase], [phrase]))[0, 1 : 1 + count].clone()
 
 
 class ContextPrompts:
@@ -45,7 +45,7 @@ class ContextPrompts:
         position: str = "end",
         per_class: bool = False,
     ):
-        tokens = tokenize(fill(words + " {}.", classnames), classnames)
+        tokens = tokenize_for(clip, fill(words + " {}.", classnames), classnames)
         self.frame, self.order = clip.embed_prompts(tokens), None
         if position == "end" and not per_class:
             return

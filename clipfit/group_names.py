@@ -8,7 +8,7 @@ import re
 from clipfit.io.names import nearest
 
 TOWERS = ("text", "image")
-KINDS = ("ffn_proj_bias", "ffn_bias", "bias", "layernorm")  # of single layers
+KINDS = ("ffn_proj_bias", "ffn_bias", "bias", "layernorm", "subnorm")  # of single layers
 KINDS_AND_ALL = (*KINDS, "all")
 GROUP = re.compile(r"(?P<tower>\w+)\.(?P<kind>\w+)(\[(?P<layers>[^\[\]]*)\])?")
 LAYER = re.compile(r"(?P<index>-?\d+)|(?P<first>-?\d+)?:(?P<last>-?\d+)?")

@@ -1,15 +1,17 @@
 """Parameter groups: "text.ffn_proj_bias", "image.layernorm[0:3]" -> the parameters of a CLIP.
 
 A group is `tower.kind` or `tower.kind[layers]`.
-  tower   text (clipfit.text.TextEncoder; the token embedding is not in it) or image
-  kind    ffn_proj_bias   bias of each block's second feed-forward layer
-          ffn_bias        biases of both feed-forward layers of each block
+  tower   text (the encoder; the token embedding is not in it) or image
+  kind    ffn_proj_bias   bias of the last feed-forward layer of each block
+          ffn_bias        biases of all feed-forward layers of each block
           bias            every bias inside the blocks, their LayerNorms' included
-          layernorm       gains and biases of every LayerNorm of the tower
+          layernorm       gains and biases of every LayerNorm of the tower, those of its pooling too
+          subnorm         of the LayerNorms inside attention or MLP, which `layernorm` leaves out (EVA-02)
           all             every parameter of the tower; takes no layers
   layers  comma list of Python indices and ranges: [0], [-1], [0:3], [0,5,9:]. They count blocks, or with
           `layernorm` the LayerNorms in forward order (image 0 is ln_pre; on 12 blocks 25 is ln_post)
-Parameters are found by the roles of their modules, not by their names.
+Parameters are found by the roles of their modules, in our modules and in those of open_clip, timm and
+transformers. BatchNorm and RMSNorm are no LayerNorms.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from torch import nn
 
 from clipfit.clip import CLIP
 from clipfit.group_names import parse
+from clipfit.modules import ModifiedResNet
 
 
 def select(clip: CLIP, groups: Sequence[str] | str) -> dict[str, dict[str, nn.Parameter]]:
@@ -49,18 +52,31 @@ def _parameters(clip: CLIP, group: str) -> Iterator[nn.Parameter]:
     tower_name, kind, layers = parse(group)
     tower = {"text": clip.text_encoder, "image": clip.image_encoder}[tower_name]
     if kind == "all":
-        yield from tower.parameters()
+        yield from _all(tower, tower_name)
         return
-    words, is_counted, of_module = KINDS[kind]
-    modules = [module for module in tower.modules() if is_counted(module)]
+    words, modules_of, of_module = KINDS[kind]
+    modules = [module for module in modules_of(tower) if any(True for _ in of_module(module))]
     if not modules:
-        possible = [f"text.{known}" for known in (*KINDS, "all")] + ["image.all"]
-        raise ValueError(
-            f"{group}: this image tower is a ResNet, which has no {words}; choose a ViT "
-            f"backbone, or only from {', '.join(possible)}"
-        )
+        raise ValueError(_none_of(clip, group, words))
     for index in _indices(group, layers, len(modules), words):
         yield from of_module(modules[index])
+
+
+def _none_of(clip: CLIP, group: str, words: str) -> str:
+    """That a tower has nothing of a kind, and what groups there are."""
+    towers = {"text": clip.text_encoder, "image": clip.image_encoder}
+    possible = [
+        f"{name}.{kind}"
+        for name, tower in towers.items()
+        for kind, (_, modules_of, of_module) in KINDS.items()
+        if any(True for module in modules_of(tower) for _ in of_module(module))
+    ]
+    tower = group.partition(".")[0]
+    reason = f"this {tower} tower has no {words}"
+    if isinstance(towers[tower], ModifiedResNet):
+        reason = f"this image tower is a ResNet, which has no {words}"
+    advice = "choose a ViT backbone, or only from" if tower == "image" else "choose from"
+    return f"{group}: {reason}; {advice} {', '.join([*possible, 'text.all', 'image.all'])}"
 
 
 def _indices(group: str, layers: list[dict[str, int]] | None, total: int, what: str) -> list[int]:
@@ -83,45 +99,86 @@ def _indices(group: str, layers: list[dict[str, int]] | None, total: int, what: 
     return list(dict.fromkeys(indices))
 
 
+# Roles ----------------------------------------------------------------------------------------------
+
+ATTENTION = ("attn", "self_attn", "attention")  # what the attention of a block is called
+FEED_FORWARD = (("mlp",), ("intermediate", "output"))  # and its MLP; BERT's has two parts
+
+
+def _all(tower: nn.Module, name: str) -> Iterator[nn.Parameter]:
+    """Every parameter; of a text tower without the token embedding, which some libraries keep inside."""
+    embeddings = [module for module in tower.modules() if isinstance(module, nn.Embedding)]
+    outside = {id(max(embeddings, key=lambda one: one.num_embeddings).weight)} if embeddings else set()
+    yield from (one for one in tower.parameters() if name == "image" or id(one) not in outside)
+
+
+def _parts(block: nn.Module, names: Sequence[str]) -> list[nn.Module]:
+    return [part for name in names if isinstance(part := getattr(block, name, None), nn.Module)]
+
+
+def _mlp(block: nn.Module) -> list[nn.Module]:
+    """The MLP of a block, in one part or two; [] for a module that is no block."""
+    for names in FEED_FORWARD:
+        if len(parts := _parts(block, names)) == len(names) and _parts(block, ATTENTION):
+            return parts
+    return []
+
+
+def _blocks(tower: nn.Module) -> list[nn.Module]:
+    """The transformer blocks in forward order: what holds an attention and an MLP."""
+    return [module for module in tower.modules() if _mlp(module)]
+
+
+def _layernorms(tower: nn.Module) -> list[nn.Module]:
+    inside = set(map(id, _subnorms(tower)))
+    return [one for one in tower.modules() if isinstance(one, nn.LayerNorm) and id(one) not in inside]
+
+
+def _subnorms(tower: nn.Module) -> list[nn.Module]:
+    """The LayerNorms inside attention and MLP. BERT's blocks have none: those there are the blocks' own."""
+    found = []
+    for block in _blocks(tower):
+        if _parts(block, ("mlp",)):
+            parts = _parts(block, (*ATTENTION, "mlp"))
+            found += [one for part in parts for one in part.modules() if isinstance(one, nn.LayerNorm)]
+    return found
+
+
 def _feed_forward(block: nn.Module) -> list[nn.Linear]:
-    return [module for module in block.mlp.modules() if isinstance(module, nn.Linear)]
+    return [one for part in _mlp(block) for one in part.modules() if isinstance(one, nn.Linear)]
 
 
 def _ffn_proj_bias(block: nn.Module) -> Iterator[nn.Parameter]:
-    yield _feed_forward(block)[-1].bias
+    yield from _given(layer.bias for layer in _feed_forward(block)[-1:])
 
 
 def _ffn_bias(block: nn.Module) -> Iterator[nn.Parameter]:
-    for layer in _feed_forward(block):
-        yield layer.bias
+    yield from _given(layer.bias for layer in _feed_forward(block))
 
 
 def _bias(block: nn.Module) -> Iterator[nn.Parameter]:
     for module in block.modules():
-        if isinstance(module, nn.MultiheadAttention):
-            yield module.in_proj_bias
-        elif isinstance(module, (nn.Linear, nn.LayerNorm)):
-            yield module.bias
+        for name, parameter in module.named_parameters(recurse=False):
+            if name == "bias" or name.endswith("_bias"):
+                yield parameter
 
 
-def _layernorm(norm: nn.LayerNorm) -> Iterator[nn.Parameter]:
-    yield norm.weight
-    yield norm.bias
+def _of_norm(norm: nn.LayerNorm) -> Iterator[nn.Parameter]:
+    yield from _given((norm.weight, norm.bias))
 
 
-def _is_block(module: nn.Module) -> bool:
-    """A transformer block is what holds an attention and an MLP: ours, and that of the `clip` package."""
-    return isinstance(getattr(module, "attn", None), nn.MultiheadAttention) and hasattr(module, "mlp")
+def _given(parameters: Iterable[nn.Parameter | None]) -> Iterator[nn.Parameter]:
+    yield from (one for one in parameters if one is not None)
 
 
-def _is_layernorm(module: nn.Module) -> bool:
-    return isinstance(module, nn.LayerNorm)
-
-
-# kind -> what its layers count, in words; whether a module is one; the parameters of one
-KINDS: dict[str, tuple[str, Callable[[nn.Module], bool], Callable[[nn.Module], Iterator[nn.Parameter]]]] = {
-    "ffn_proj_bias": ("transformer blocks", _is_block, _ffn_proj_bias),
-    "ffn_bias": ("transformer blocks", _is_block, _ffn_bias),
-    "bias": ("transformer blocks", _is_block, _bias),
-    "layernorm": ("LayerNorms", _is_layernorm, _layernorm),
+# kind -> what its layers count, in words; these modules of a tower; the parameters of one
+KINDS: dict[
+    str,
+    tuple[str, Callable[[nn.Module], list[nn.Module]], Callable[[nn.Module], Iterator[nn.Parameter]]],
+] = {
+    "ffn_proj_bias": ("transformer blocks", _blocks, _ffn_proj_bias),
+    "ffn_bias": ("transformer blocks", _blocks, _ffn_bias),
+    "bias": ("transformer blocks", _blocks, _bias),
+    "layernorm": ("LayerNorms", _layernorms, _of_norm),
+    "subnorm": ("LayerNorms inside attention or MLP", _subnorms, _of_norm),
 }

@@ -45,32 +45,48 @@ def fill(template: str, classnames: Sequence[str]) -> list[str]:
     return [before + name.replace("_", " ") + after for name in classnames]
 
 
-def tokenize(prompts: Sequence[str], classnames: Sequence[str]) -> Tensor:
-    """Token ids of one prompt per class, (K, 77) int64: start token, text, end token, zeros.
+def tokenize_for(clip: CLIP, prompts: Sequence[str], classnames: Sequence[str]) -> Tensor:
+    """Token ids (K, L) of one prompt per class as `clip` reads them. Raises: as `tokenize`"""
+    if clip.tokenizer is None:
+        return tokenize(prompts, classnames, clip.context_length)
+    return clip.tokenizer(prompts, classnames)
 
-    Raises: ValueError if there is no class, or naming the class whose prompt exceeds 77 tokens
+
+def tokenize(
+    prompts: Sequence[str], classnames: Sequence[str], context_length: int = CONTEXT_LENGTH
+) -> Tensor:
+    """Token ids of one prompt per class, (K, L) int64: start token, text, end token, zeros.
+
+    Raises: ValueError if there is no class, or naming the class whose prompt exceeds the context length
     """
     if not classnames or len(prompts) != len(classnames):
         raise ValueError(
             f"{len(prompts)} prompts for {len(classnames)} classes; one prompt per class is needed"
         )
-    tokens = torch.zeros(len(prompts), CONTEXT_LENGTH, dtype=torch.long)
+    tokens = torch.zeros(len(prompts), context_length, dtype=torch.long)
     for row, prompt, name in zip(tokens, prompts, classnames, strict=True):
         ids = [START_TOKEN, *encode(prompt), END_TOKEN]
-        if len(ids) > CONTEXT_LENGTH:
-            raise ValueError(
-                f"the prompt of class {name!r} has {len(ids)} tokens, start and end included; CLIP reads at "
-                f"most {CONTEXT_LENGTH}; shorten the class name or the template: {prompt!r}"
-            )
+        if len(ids) > context_length:
+            raise too_long(name, prompt, len(ids), context_length)
         row[: len(ids)] = torch.tensor(ids)
     return tokens
+
+
+def too_long(name: str, prompt: str, count: int, context_length: int) -> ValueError:
+    """The error for a prompt of too many tokens."""
+    return ValueError(
+        f"the prompt of class {name!r} has {count} tokens, start and end included; CLIP reads at "
+        f"most {context_length}; shorten the class name or the template: {prompt!r}"
+    )
 
 
 def untrained_tokens(clip: CLIP, tokens: Tensor, classnames: Sequence[str]) -> list[tuple[str, str]]:
     """(class, token text) of every token in the prompts whose embedding is zero: it was never trained.
 
-    Args: tokens (K, 77) from `tokenize`. Only models that mark tokens so, like `demo`, give anything but [].
+    Args: tokens (K, L) from `tokenize_for`. Only models that mark tokens so, as `demo` does, give any.
     """
+    if clip.tokenizer is not None or clip.token_embedding is None:
+        return []
     ids = tokens.unique()
     rows = clip.token_embedding.weight.detach()[ids.to(clip.device)]
     untrained = set(ids[(rows == 0).all(dim=1).cpu()].tolist())

@@ -1,4 +1,4 @@
-"""The nine files of weights that OpenAI publishes: where they are, and what loads in their stead."""
+"""OpenAI's nine files of weights: where they are, what their models read, what loads in their stead."""
 
 import re
 
@@ -20,6 +20,18 @@ OPENAI_SHA256 = {
 OPENAI_URLS = {
     name: f"https://openaipublic.azureedge.net/clip/models/{sha256}/{re.sub('[/@]', '-', name)}.pt"
     for name, sha256 in OPENAI_SHA256.items()
+}
+
+OPENAI_INPUT_SIZES = {
+    "RN50": 224,
+    "RN101": 224,
+    "RN50x4": 288,
+    "RN50x16": 384,
+    "RN50x64": 448,
+    "ViT-B/32": 224,
+    "ViT-B/16": 224,
+    "ViT-L/14": 224,
+    "ViT-L/14@336px": 336,
 }
 
 OTHER_HOSTS = (  # that have the same bytes

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from clipfit.modules import ModifiedResNet, VisionTransformer
+
 
 def encode_with_prompts(image_encoder: nn.Module, images: Tensor, prompts: Tensor) -> Tensor:
     """Image features of a vision transformer that reads M learned tokens behind the patches.
@@ -14,7 +16,7 @@ def encode_with_prompts(image_encoder: nn.Module, images: Tensor, prompts: Tenso
 
     Args:    images (B, 3, H, W) in the tower's precision; prompts (J, M, W), J at most the tower's blocks
     Returns: (B, D) features, not normalized
-    Raises:  ValueError if the tower is a ResNet, which has no tokens
+    Raises:  ValueError if the tower is no plain vision transformer
     """
     check_transformer(image_encoder)
     patches = image_encoder.conv1(images).flatten(2).transpose(1, 2)  # (B, patches, W)
@@ -33,8 +35,13 @@ def encode_with_prompts(image_encoder: nn.Module, images: Tensor, prompts: Tenso
 
 
 def check_transformer(image_encoder: nn.Module) -> None:
-    """Raises: ValueError if the image tower is a ResNet."""
-    if not hasattr(image_encoder, "transformer"):
+    """Raises: ValueError if the image tower is a ResNet, or no plain vision transformer."""
+    if isinstance(image_encoder, ModifiedResNet):
         raise ValueError(
             "this image tower is a ResNet, which has no tokens to add learned ones to; choose a ViT backbone"
+        )
+    if not isinstance(image_encoder, VisionTransformer):
+        raise ValueError(
+            f"this image tower is a {type(image_encoder).__name__} of open_clip and no plain vision "
+            "transformer, to which learned tokens can be added; choose a ViT of OpenAI's form"
         )

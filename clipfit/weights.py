@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from clipfit.io.checkpoints import load_checkpoint, load_published
+from clipfit.io.checkpoints import load_checkpoint, load_published, load_safetensors
 from clipfit.io.digests import file_digest
 from clipfit.io.downloads import download
 from clipfit.modules import HEAD_WIDTH
@@ -27,6 +27,7 @@ NOT_WEIGHTS = (
     "vocab_size",
 )  # numbers that OpenAI's archives also carry
 SHOWN_KEYS = 3
+HEAD_WIDTHS = {1280: 80}  # width of an image tower -> of its heads, where it is not HEAD_WIDTH: ViT-H
 PATIENCE = 60.0  # seconds to wait for an answer of the server
 WEIGHTS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 COUNTERS = (torch.int64, torch.int32)  # batches that a BatchNorm has seen
@@ -67,13 +68,16 @@ def fetch_openai(name: str, cache_dir: str | os.PathLike | None = None) -> Path:
 
 
 def read_checkpoint(path: str | os.PathLike) -> dict[str, Tensor]:
-    """State dict of a CLIP in OpenAI's layout, on the CPU: key -> tensor.
+    """State dict of a CLIP in any layout, on the CPU: key -> tensor.
 
-    Reads OpenAI's JIT archives and saved state dicts, also in {"state_dict": ...} or with `module.` prefixes.
+    Reads OpenAI's JIT archives, .safetensors and saved state dicts, also in {"state_dict": ...} or with
+    `module.` prefixes.
     Raises: FileNotFoundError; ValueError naming the file if it is damaged, holds code, or is no state dict
     """
-    published = {_published_digest(url) for url in OPENAI_URLS.values()}
-    content = load_published(path, published) or load_checkpoint(path)
+    if os.fspath(path).endswith(".safetensors"):
+        content = load_safetensors(path)
+    else:
+        content = load_published(path, published_digests()) or load_checkpoint(path)
     if isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
         content = content["state_dict"]
     if not isinstance(content, dict) or not content:
@@ -130,6 +134,7 @@ def architecture_of(state: dict[str, Tensor], path: str | os.PathLike) -> dict:
         "image_resolution": resolution,
         "vision_layers": layers,
         "vision_width": vision_width,
+        "vision_heads": vision_width // HEAD_WIDTHS.get(vision_width, HEAD_WIDTH) if patch else None,
         "vision_patch_size": patch,
         "context_length": context_length,
         "vocab_size": vocabulary,
@@ -139,7 +144,12 @@ def architecture_of(state: dict[str, Tensor], path: str | os.PathLike) -> dict:
     }
 
 
-def check_state(state: dict[str, Tensor], expected: dict[str, Tensor], path: str | os.PathLike) -> None:
+def check_state(
+    state: dict[str, Tensor],
+    expected: dict[str, Tensor],
+    path: str | os.PathLike,
+    what: str = "a CLIP in OpenAI's layout",
+) -> None:
     """Compare names, shapes and dtypes of a state dict with its architecture's; values must be finite.
 
     Raises: ValueError naming `path`, what differs and the first few keys
@@ -154,9 +164,7 @@ def check_state(state: dict[str, Tensor], expected: dict[str, Tensor], path: str
     for problem, keys in (("lacks", missing), ("has unknown", unknown), ("has wrongly shaped", reshaped)):
         if keys:
             shown = ", ".join(keys[:SHOWN_KEYS]) + (", ..." if len(keys) > SHOWN_KEYS else "")
-            raise ValueError(
-                f"{path} {problem} {len(keys)} of the tensors of a CLIP in OpenAI's layout: {shown}"
-            )
+            raise ValueError(f"{path} {problem} {len(keys)} of the tensors of {what}: {shown}")
     for key, tensor in state.items():
         wanted = WEIGHTS if expected[key].is_floating_point() else COUNTERS
         if tensor.dtype not in wanted:
@@ -165,6 +173,11 @@ def check_state(state: dict[str, Tensor], expected: dict[str, Tensor], path: str
             )
         if not tensor.isfinite().all():
             raise ValueError(f"{path}: tensor {key!r} holds values that are not finite")
+
+
+def published_digests() -> set[str]:
+    """SHA-256 (hex) of the files that OpenAI publishes."""
+    return {_published_digest(url) for url in OPENAI_URLS.values()}
 
 
 def _published_digest(url: str) -> str:

@@ -68,7 +68,10 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     what.add_argument("--shots", type=int, help="labelled images per class (DATASET.NUM_SHOTS); -1: all")
     what.add_argument("--seed", type=int, help="decides the images drawn and the run; negative: draw one")
     what.add_argument(
-        "--backbone", default="", type=PATH, help="ViT-B/16, RN50, ..., a checkpoint, demo, random:ViT-B/16"
+        "--backbone",
+        default="",
+        type=PATH,
+        help="ViT-B/16, RN50, ..., a checkpoint, open_clip:MODEL/WEIGHTS, demo, random:ViT-B/16",
     )
     what.add_argument("--config-file", default="", type=PATH, metavar="YAML", help="your own settings")
     what.add_argument(

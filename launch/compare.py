@@ -11,6 +11,7 @@ from pathlib import Path
 
 from clipfit import backbones
 from clipfit.io.digests import list_digest
+from dassl.config import flatten
 from dassl.config.identity import differences, digest, experiment
 from dassl.run_folder import (
     FEWSHOT,
@@ -28,6 +29,9 @@ from .inputs import Inputs, tested_tensors
 from .registered import FIRST_VERSION, shipped_code
 
 AUTO = ("amp", "fp32")  # what PREC auto may have become
+FROM_THE_BACKBONE = tuple(
+    f"INPUT.{key}" for key in ("SIZE", "PIXEL_MEAN", "PIXEL_STD", "INTERPOLATION", "RESIZE")
+)  # where they are left empty
 LISTS = {
     "train": "the training list",
     "train_u": "the list of unlabelled images",
@@ -165,9 +169,8 @@ class _Comparison:
             "RUN.MODEL_DIR": self._both("model"),
         }
         known = [key for key, true in contents.items() if true and key in changed]
-        if not self.cfg.INPUT.SIZE and "INPUT.SIZE" in changed:
-            known.append("INPUT.SIZE")  # not read yet from the backbone's file, which decides it
-        return known
+        # Not read yet from the backbone's file, which decides them.
+        return known + [key for key in FROM_THE_BACKBONE if key in changed and not flatten(self.cfg)[key]]
 
     def all(self, changed: dict) -> None:
         """Compare everything; ``changed`` are the keys of the config that differ."""

@@ -139,6 +139,17 @@ def check_init_weights(cfg) -> None:
         )
 
 
+def note_backbone(inputs: Inputs, cfg) -> None:
+    """Add the digest of a backbone that was not known before torch was imported, and may be fetched now.
+
+    Raises: as clipfit.backbones.fetch, if its weights cannot be had
+    """
+    name = cfg.MODEL.BACKBONE.NAME
+    if inputs.digests["backbone"] is None and backbones.fetch(name):
+        inputs.digests["backbone"] = backbones.weights_digest(name)
+        inputs.missing[:] = [line for line in inputs.missing if not line.startswith("backbone: ")]
+
+
 def note_tensors(digests: dict, cfg) -> None:
     """Add the digest of the tested model's tensors, where there is a model in files that we can read."""
     if digests["model"]:

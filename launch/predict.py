@@ -16,7 +16,7 @@ from torch import Tensor
 
 from clipfit.fit import predict
 from clipfit.fit.files import fit_folder, read_facts
-from clipfit.fit.model import Predictor
+from clipfit.fit.model import Predictor, activation_of
 from clipfit.io.commands import Parser
 from dassl.config import get_cfg_default
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
@@ -58,6 +58,7 @@ def trainer_of(run: Path, facts: dict, cuda: bool = False, backbone: str = ""):
     cfg.DATALOADER.NUM_WORKERS = 0
     cfg.DATASET.FEWSHOT_LIST = ""
     cfg.MODEL.BACKBONE.NAME = backbone or cfg.MODEL.BACKBONE.NAME
+    cfg.MODEL.BACKBONE.ACTIVATION = activation_of(facts)
     if isinstance(facts["template"], str):
         cfg.DATASET.PROMPT_TEMPLATE = facts["template"]
     choose_kernels()

@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 
 from clipfit import backbones
+from clipfit.families.facts import Input
 from clipfit.io.commands import default_root
 from dassl.config import CfgNode, flatten, get_cfg_default, load_yaml
 from dassl.config.identity import NOT_PART_OF_THE_EXPERIMENT, digest, experiment
@@ -56,6 +57,8 @@ MOST_THREADS = 4  # more rarely make a run faster; ask for them by THREADS
 IN_THE_PATH = {"DATASET.NAME", "DATASET.NUM_SHOTS", "SEED", "TRAINER.NAME"}
 BUDGET = "OPTIM.MAX_STEPS"
 PER_IMAGE = ("per_image", "least", "most")  # of a budget that follows the number of training images
+# What a config.yaml from before these keys means without them: what the only backbones of then have.
+BEFORE_THE_KEY = {"INPUT.RESIZE": "shortest"}
 PATHS = (  # keys that are paths: ~ is the home folder
     *("DATASET.ROOT", "DATASET.IMAGES", "DATASET.FEWSHOT_LIST", "OUTPUT_DIR", "RESUME"),
     *("MODEL.BACKBONE.NAME", "MODEL.INIT_WEIGHTS"),
@@ -81,8 +84,8 @@ class Run:
 def resolve(args, unregistered: bool = False) -> Run:
     """Build the config of one run from parsed arguments (launch.arguments.parse_args).
 
-    Two things wait: ``PREC auto`` (launch/runtime.py), and ``INPUT.SIZE`` where the backbone is a file
-    (:func:`settle_input_size`), because they need torch.
+    Two things wait: ``PREC auto`` (launch/runtime.py), and what of ``INPUT`` the backbone says where it is a
+    file or open_clip's (:func:`settle_input`), because they need torch.
 
     Args: unregistered, the trainer need not be there any more: where its runs lie can be told without it
     Raises: KeyError, ValueError, FileNotFoundError naming value, place and nearest valid name.
@@ -122,7 +125,7 @@ def resolve(args, unregistered: bool = False) -> Run:
             load_yaml(CONFIGS / "_base_/family.yaml"), source="family.yaml", allow_new=True
         )
         cfg.merge_from_mapping(declared, source=f"the defaults of {trainer}", allow_new=True)
-        defaults = flatten(cfg)
+        defaults = {**flatten(cfg), **BEFORE_THE_KEY}
         own_nodes = [name for name, keys in declared["TRAINER"].items() if isinstance(keys, dict)]
         if not own_nodes or is_replacement(trainer):
             for path, content in files.items():
@@ -402,28 +405,34 @@ def _steps_of_images(budget: dict, images: int, trainer: str) -> int:
 
 
 def _name_backbone(cfg) -> None:
-    """Fill in an empty backbone, and the input size of one that is known by name."""
+    """Fill in an empty backbone, and how pictures are read by one of which that is known without torch."""
     if not cfg.MODEL.BACKBONE.NAME:
         cfg.MODEL.BACKBONE.NAME = DEFAULT_BACKBONE
     name = cfg.MODEL.BACKBONE.NAME
     if backbones.is_name(name):
-        settle_input_size(cfg)
+        settle_input(cfg, now=False)
     elif not backbones.looks_like_path(name):
         backbones.check_name(name)
 
 
-def settle_input_size(cfg) -> None:
-    """Fill in an empty input size. That of a backbone's file stands in it, and reading it imports torch.
+def settle_input(cfg, now: bool = True) -> None:
+    """Fill in what INPUT leaves to the backbone. That of a file stands in it, and reading it imports torch.
 
-    Raises: as clipfit.backbones.input_size; ValueError for a size that is not the backbone's own
+    With ``now`` False what takes torch is left empty.
+    Raises: as clipfit.backbones.input_of; ValueError for a size that is not the backbone's own
     """
     name = cfg.MODEL.BACKBONE.NAME
-    own = backbones.input_size(name)
-    if not cfg.INPUT.SIZE:
-        cfg.INPUT.SIZE = (own, own)
-    if tuple(cfg.INPUT.SIZE) != (own, own):
+    own = backbones.input_of(name, now)
+    if own is None:
+        return
+    said = _said_of_input(own)
+    for key, value in said.items():
+        if not cfg.INPUT[key]:
+            cfg.INPUT[key] = value
+    size = said["SIZE"]
+    if tuple(cfg.INPUT.SIZE) != size:
         raise ValueError(
-            f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, but the backbone {name} takes ({own}, {own}); "
+            f"INPUT.SIZE is {tuple(cfg.INPUT.SIZE)}, but the backbone {name} takes {size}; "
             "leave INPUT.SIZE out, or choose another MODEL.BACKBONE.NAME"
         )
 
@@ -448,6 +457,17 @@ def _settle_to_images(cfg, budget: dict) -> list[str]:
         cfg.TEST.NO_TEST = True
         notes.append("Note: there are no pictures to test on, so the final test is left out (--test-share)")
     return notes
+
+
+def _said_of_input(own: Input) -> dict:
+    """Keys of INPUT with the values that a backbone has."""
+    return {
+        "SIZE": (own.size, own.size),
+        "PIXEL_MEAN": list(own.mean),
+        "PIXEL_STD": list(own.std),
+        "INTERPOLATION": own.interpolation,
+        "RESIZE": own.resize,
+    }
 
 
 def _settle_seed(cfg) -> list[str]:
@@ -540,6 +560,10 @@ def _variant(cfg, given: list[str], shipped: dict, named_by_config_file: bool) -
         ignored |= {"MODEL.BACKBONE.NAME"}
     now = experiment(cfg)
     shipped["MODEL.BACKBONE.NAME"] = shipped["MODEL.BACKBONE.NAME"] or DEFAULT_BACKBONE
+    name = cfg.MODEL.BACKBONE.NAME
+    if backbones.is_name(name) and (own := backbones.input_of(name, now=False)):
+        said = {f"INPUT.{key}": value for key, value in _said_of_input(own).items() if key != "SIZE"}
+        shipped |= {key: shipped[key] or value for key, value in said.items()}  # to repeat it changes nothing
     return {key: now[key] for key in given if key not in ignored and now[key] != shipped[key]}
 
 

@@ -38,7 +38,13 @@ SMALLEST = {  # the least that keys can be
     "TRAINER.COOP.W": 0,
 }
 BELOW_ONE = ("OPTIM.MOMENTUM", "OPTIM.ADAM_BETA1", "OPTIM.ADAM_BETA2")  # shares of a running mean
-CHOICES = {"TEST.SPLIT": ("test", "val"), "TEST.FINAL_MODEL": ("last_step", "best_val")}
+CHOICES = {
+    "TEST.SPLIT": ("test", "val"),
+    "TEST.FINAL_MODEL": ("last_step", "best_val"),
+    "MODEL.BACKBONE.ACTIVATION": ("auto", "quick_gelu", "gelu"),
+    "INPUT.RESIZE": ("shortest", "squash"),
+}
+LEFT_TO_THE_BACKBONE = ("INPUT.RESIZE",)  # may be empty
 FEW_THREADS = 64  # any machine can start so many; a run may be planned on a smaller machine than it runs on
 THREADS_PER_CORE = 4
 
@@ -56,7 +62,9 @@ def check_values(cfg) -> None:
         if values[key] >= 1:
             raise ValueError(f"{key} is {values[key]}; it must be less than 1")
     for key, choices in CHOICES.items():
-        if values[key] not in choices:
+        if key in LEFT_TO_THE_BACKBONE and not values[key]:
+            continue
+        if key in values and values[key] not in choices:
             guess = nearest(str(values[key]), choices)
             hint = f"did you mean {guess}? " if guess else ""
             raise ValueError(f"{key} is {values[key]!r}; {hint}choose {' or '.join(choices)}")

@@ -13,7 +13,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clipfit import chunks, groups, prompts
-from clipfit.clip import normalize
+from clipfit.clip import CLIP, normalize
+from clipfit.families.facts import AUTO
 from clipfit.fit.files import FOLDER, write_fit
 from clipfit.loading import load_clip
 from clipfit.text import Prompts
@@ -25,6 +26,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from .fit import fit_of
 
 PRECISIONS = ("fp32", "amp", "fp16")
+RECIPES_BACKBONE = "ViT-B/16"  # on which the sources of all recipes chose their settings
 AMP_DTYPES = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -96,8 +98,8 @@ class CLIPTrainer(TrainerX):
         print(f"Loading CLIP: {cfg.MODEL.BACKBONE.NAME}, {self.precision}")
         if self.precision == "fp16" and self.device.type == "cpu":
             print("Warning: half precision is slow on a CPU; use PREC fp32")
-        self.clip = load_clip(cfg.MODEL.BACKBONE.NAME, precision=self.precision, device=self.device)
-        self.clip.requires_grad_(False)
+        self.clip = self.load_backbone(self.precision).requires_grad_(False)
+        self._check_backbone()
         self.classnames = [name.replace("_", " ") for name in self.dm.dataset.classnames]
         declared = getattr(self.dm.dataset, "templates", {})  # of its facts, or of a plugin's class
         self.template = prompts.choose_template(declared, self.template_column, cfg.DATASET.PROMPT_TEMPLATE)
@@ -118,6 +120,21 @@ class CLIPTrainer(TrainerX):
             self._build_optimizer(trained)
         elif self.also_saved:
             self.register_model(self.registered_name, self.model)
+
+    def load_backbone(self, precision: str) -> CLIP:
+        """CLIP as the config names it, as its weights are."""
+        backbone = self.cfg.MODEL.BACKBONE
+        activation = backbone.get("ACTIVATION", AUTO)  # a plugin's config may not have the key
+        return load_clip(backbone.NAME, precision=precision, device=self.device, activation=activation)
+
+    def _check_backbone(self) -> None:
+        """Raises: ValueError if the method has no meaning on the towers of this backbone"""
+        if self.learns_words and not self.clip.takes_embeddings:
+            raise ValueError(
+                f"{self.cfg.TRAINER.NAME} learns words in place of a prompt's embeddings, and the text tower "
+                f"of {self.cfg.MODEL.BACKBONE.NAME} reads whole prompts of token ids: choose CLIPFit, "
+                "CLIPAdapter, TipAdapter or ZeroshotCLIP, or another MODEL.BACKBONE.NAME"
+            )
 
     def setup(self):
         """Choose what trains, precompute what stays; CLIP is frozen and ``self.prompts`` are embedded."""
@@ -148,10 +165,10 @@ class CLIPTrainer(TrainerX):
         """+UL: let the LayerNorms of the image encoder train beside what the method trains."""
         try:
             self.unfreeze(["image.layernorm"])
-        except ValueError:
+        except ValueError as error:
+            reason = str(error).removeprefix("image.layernorm: ").partition(";")[0]
             raise ValueError(
-                "TRAINER.UPDATE_LAYERNORM: this image tower is a ResNet, which has no LayerNorms; "
-                "choose a ViT backbone, or leave it False"
+                f"TRAINER.UPDATE_LAYERNORM: {reason}; choose a ViT backbone, or leave it False"
             ) from None
 
     def trained_parameters(self) -> dict[str, torch.nn.Parameter]:
@@ -159,11 +176,11 @@ class CLIPTrainer(TrainerX):
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
 
     def tokenize(self, template: str) -> Tensor:
-        """Token ids (K, 77) of the run's classes in a template such as ``a photo of a {}.``.
+        """Token ids (K, L) of the run's classes in a template such as ``a photo of a {}.``.
 
         Raises: ValueError naming the class whose prompt is longer than the context
         """
-        tokens = prompts.tokenize(prompts.fill(template, self.classnames), self.classnames)
+        tokens = prompts.tokenize_for(self.clip, prompts.fill(template, self.classnames), self.classnames)
         unseen = prompts.untrained_tokens(self.clip, tokens, self.classnames)
         for token in dict.fromkeys(token for _, token in unseen):
             classes = [name for name, text in unseen if text == token]
@@ -301,7 +318,14 @@ class CLIPTrainer(TrainerX):
             "precision": f"amp {self.cfg.TRAINER.AMP_DTYPE}" if self.precision == "amp" else self.precision,
             "template": self.template,
             "extras": self.extras(),
+            "tuned_for_backbone": self.tuned_for_backbone,
         }
+
+    @property
+    def tuned_for_backbone(self) -> bool | None:
+        """False where a recipe runs on another backbone than its source's; None where nothing is known."""
+        has_recipe = bool(self.cfg.RUN.PROTOCOL) and self.trains
+        return False if has_recipe and self.cfg.MODEL.BACKBONE.NAME != RECIPES_BACKBONE else None
 
     def extras(self) -> list[str]:
         """What helped the run beside its training images and one prompt per class."""

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from clipfit import groups
 from clipfit.clip import normalize
-from clipfit.loading import load_clip
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import CLIPTrainer, cross_entropy, mean_distance
@@ -69,7 +68,7 @@ class CLIPFit(CLIPTrainer):
         """w0: unit text features (K, D) of CLIP as loaded, called before anything is trained."""
         if self.hp.TEACHER_PREC == "same":
             return self.hand_written_features()
-        teacher = load_clip(self.cfg.MODEL.BACKBONE.NAME, precision="fp16", device=self.device)
+        teacher = self.load_backbone("fp16")
         return normalize(teacher.text_encoder(teacher.embed_prompts(self.tokens)))
 
     def trained_biases(self) -> list[Tensor]:

@@ -1,7 +1,6 @@
 """What a finished run leaves in fit/ (clipfit/fit/files.py says what the files hold)."""
 
 import datetime
-import os
 from importlib import metadata
 
 import torch
@@ -50,9 +49,9 @@ def _facts_of(trainer) -> dict:
         "method": cfg.TRAINER.NAME,
         "version": trainer.version,
         "backbone": {
-            "name": name if backbones.is_name(name) else os.path.abspath(name),
+            "name": backbones.absolute(name),
             "sha256": backbones.weights_digest(name),
-            "activation": "quick_gelu",
+            "activation": trainer.clip.activation,
         },
         "classes": list(trainer.classnames),
         "template": templates if trainer.reads_template else None,
@@ -62,7 +61,7 @@ def _facts_of(trainer) -> dict:
             "mean": list(cfg.INPUT.PIXEL_MEAN) if "normalize" in cfg.INPUT.TRANSFORMS else None,
             "std": list(cfg.INPUT.PIXEL_STD) if "normalize" in cfg.INPUT.TRANSFORMS else None,
             "interpolation": cfg.INPUT.INTERPOLATION,
-            "resize": "shortest",
+            "resize": cfg.INPUT.RESIZE,
             "upright": bool(getattr(trainer.dm.dataset, "upright", False)),
         },
         "logit_scale": trainer.clip.logit_scale.exp().item(),

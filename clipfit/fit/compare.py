@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 from clipfit.fit.files import CLASS_FEATURES, CLIP, Fit, fit_folder, read_fit, write_fit
-from clipfit.fit.model import load
+from clipfit.fit.model import activation_of, load
 from clipfit.fit.names import parameters_by_name
 from clipfit.loading import load_clip
 
@@ -32,7 +32,8 @@ def changes(folder: str | os.PathLike, backbone: str = "") -> list[Change]:
     fit = read_fit(place)
     if not fit.replaced:
         raise ValueError(f"{place} of {fit.facts['method']} changes no tensor of CLIP")
-    before = parameters_by_name(load_clip(backbone or fit.facts["backbone"]["name"]))
+    name = backbone or fit.facts["backbone"]["name"]
+    before = parameters_by_name(load_clip(name, activation=activation_of(fit.facts)))
     found = []
     for name, tensor in fit.replaced.items():
         difference = (tensor.float() - before[name].detach().float()).abs()

@@ -18,11 +18,12 @@ from torch import Tensor
 
 from clipfit import backbones
 from clipfit.clip import CLIP, normalize
+from clipfit.families.facts import AUTO
 from clipfit.fit.files import CLASS_FEATURES, Fit, fit_folder, read_fit
 from clipfit.fit.names import parameters_by_name
 from clipfit.io.pictures import evaluation_transform, read_image
 from clipfit.loading import load_clip
-from clipfit.prompts import fill, tokenize
+from clipfit.prompts import fill, tokenize_for
 
 if TYPE_CHECKING:
     pass
@@ -67,7 +68,8 @@ class Predictor:
         self.classes = list(classes)
         self._upright = bool(input.get("upright"))
         self._transform = evaluation_transform(
-            input["size"], input["interpolation"], input.get("mean"), input.get("std")
+            *(input["size"], input["interpolation"], input.get("mean"), input.get("std")),
+            resize=input.get("resize", "shortest"),
         )
 
     def probabilities(self, pictures: Sequence[Picture] | Tensor) -> Tensor:
@@ -193,7 +195,7 @@ class FittedModel(Predictor):
         return FittedModel(self._clip, fit, self._source)
 
     def _encode_text(self, template: str, classes: list[str]) -> Tensor:
-        tokens = tokenize(fill(template, classes), classes)
+        tokens = tokenize_for(self._clip, fill(template, classes), classes)
         with torch.inference_mode():
             return normalize(self._clip.text_encoder(self._clip.embed_prompts(tokens)).float())
 
@@ -216,6 +218,7 @@ def load(
         )
     name, expected = str(backbone) or fit.facts["backbone"]["name"], fit.facts["backbone"].get("sha256")
     try:
+        backbones.fetch(name)
         digest = backbones.weights_digest(name)
     except OSError as error:
         raise FileNotFoundError(
@@ -227,9 +230,14 @@ def load(
             f"{place} was trained on a backbone with SHA256 {expected}; that of {name} is {digest}: it is "
             "another file"
         )
-    clip = load_clip(name, device=device).requires_grad_(False)
+    clip = load_clip(name, device=device, activation=activation_of(fit.facts)).requires_grad_(False)
     _replace_tensors(clip, fit, place)
     return FittedModel(clip, fit, str(place))
+
+
+def activation_of(facts: dict) -> str:
+    """The activation of the backbone that a fit was trained on."""
+    return facts["backbone"].get("activation") or AUTO
 
 
 def _replace_tensors(clip: CLIP, fit: Fit, place) -> None:

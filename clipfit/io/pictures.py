@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torchvision.transforms import InterpolationMode
 
 INTERPOLATIONS = ("bilinear", "bicubic", "nearest")
+RESIZES = ("shortest", "squash")  # the smaller edge, then a crop; or both edges, whatever their ratio
 # Pillow knows more formats, some of which start other programs (PostScript) or are hardly ever tested.
 FORMATS = ("AVIF", "BMP", "GIF", "JPEG", "JPEG2000", "MPO", "PNG", "PPM", "TIFF", "WEBP")
 SUFFIXES = frozenset(
@@ -144,13 +145,25 @@ def interpolation(name: str) -> "InterpolationMode":
 
 
 def evaluation_transform(
-    size: Sequence[int], mode: str, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+    size: Sequence[int],
+    mode: str,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    resize: str = "shortest",
 ):
     """CLIP's: smaller edge to the larger side of `size` = (H, W), center crop, (3, H, W) floats from 0 to 1.
 
     With `mean` and `std` of the channels (red, green, blue) the floats are normalized.
+    Args:   resize "shortest", as said, or "squash": both edges to `size`, and nothing is cropped
+    Raises: ValueError for an unknown `mode` or `resize`
     """
     from torchvision.transforms import CenterCrop, Compose, Normalize, Resize, ToTensor
 
-    steps = [Resize(max(size), interpolation=interpolation(mode)), CenterCrop(tuple(size)), ToTensor()]
+    if resize not in RESIZES:
+        raise ValueError(unknown_name("INPUT.RESIZE", resize, RESIZES))
+    if resize == "squash":
+        steps = [Resize(tuple(size), interpolation=interpolation(mode))]
+    else:
+        steps = [Resize(max(size), interpolation=interpolation(mode)), CenterCrop(tuple(size))]
+    steps.append(ToTensor())
     return Compose(steps if mean is None else [*steps, Normalize(mean=mean, std=std)])

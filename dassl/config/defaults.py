@@ -33,6 +33,7 @@ def engine_defaults() -> CfgNode:
     cfg.INPUT = CfgNode()
     cfg.INPUT.SIZE = (224, 224)  # height, width of the images that the model sees [pixels]
     cfg.INPUT.INTERPOLATION = "bilinear"  # of resizing: bilinear, bicubic or nearest
+    cfg.INPUT.RESIZE = "shortest"  # in tests: the smaller edge, then a center crop; or squash, both edges
     cfg.INPUT.TRANSFORMS = ()  # steps to apply, in any order; dassl/data/transforms has their names
     cfg.INPUT.NO_TRANSFORM = False  # hand out PIL images as they are
     cfg.INPUT.PIXEL_MEAN = [0.485, 0.456, 0.406]  # normalize: red, green, blue, of values from 0 to 1

@@ -61,11 +61,11 @@ def build(command: list[str]):
     import trainers  # noqa: F401
     from dassl.engine import build_trainer
     from launch.arguments import parse_args
-    from launch.resolve import resolve, settle_input_size
+    from launch.resolve import resolve, settle_input
     from launch.runtime import settle_precision
 
     cfg = resolve(parse_args(command[2:])).cfg  # behind "python train.py"
-    settle_input_size(cfg)
+    settle_input(cfg)
     settle_precision(cfg)
     cfg.RUN.EVAL_ONLY = True  # nothing that only training needs
     cfg.freeze()

@@ -7,7 +7,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from clipfit.io.files import parse_json
-from dassl.run_folder import RECORD_FILES, all_checkpoints, newest_checkpoint
+from dassl.config import flatten
+from dassl.run_folder import RECORD_FILES, all_checkpoints, has_config, newest_checkpoint, read_config
 from dassl.utils import unknown_name
 from report.paper import check_keys
 
@@ -102,7 +103,9 @@ class Training:
     def __init__(self, folder: str | Path, result: dict):
         self.folder = Path(folder)
         # "amp fp16" trains the float32 values of the file, as fp32 does.
-        self.clip = original(result["backbone"], result["precision"].split()[0])
+        config = flatten(read_config(folder)) if has_config(folder) else {}
+        activation = config.get("MODEL.BACKBONE.ACTIVATION", "auto")
+        self.clip = original(result["backbone"], result["precision"].split()[0], activation)
 
     def names(self, tensor: str) -> list[str]:
         """The parameter of every layer, from the first."""
@@ -174,8 +177,8 @@ def newest_state(folder: Path) -> dict:
 
 
 @lru_cache(maxsize=1)  # figures follow each other on the same backbone
-def original(backbone: str, precision: str):
+def original(backbone: str, precision: str, activation: str):
     """CLIP as training found it."""
     from clipfit.loading import load_clip
 
-    return load_clip(backbone, precision=precision)
+    return load_clip(backbone, precision=precision, activation=activation)

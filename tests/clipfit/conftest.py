@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from clipfit.architectures import architecture_arguments, empty_model
 from clipfit.clip import CLIP
-from clipfit.loading import architecture_arguments, empty_model
 from clipfit.modules import OpenAIModel
 
 

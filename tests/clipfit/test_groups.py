@@ -97,7 +97,7 @@ def test_a_parameter_of_two_groups_appears_in_the_first(vit_b16):
 @pytest.mark.parametrize(
     "group, message",
     [
-        ("text.ffn", "ffn_proj_bias, ffn_bias, bias, layernorm or all"),
+        ("text.ffn", "ffn_proj_bias, ffn_bias, bias, layernorm, subnorm or all"),
         ("audio.bias", "tower text or image"),
         ("text", "tower.kind"),
         ("text.bias[12]", "12 is out of range; there are 12 transformer blocks"),

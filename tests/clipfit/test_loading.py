@@ -8,11 +8,12 @@ import zipfile
 import pytest
 import torch
 
-from clipfit import backbones, loading, published, weights
+from clipfit import architectures, backbones, published, weights
+from clipfit.architectures import architecture_arguments, empty_model
 from clipfit.groups import select
 from clipfit.io import downloads
 from clipfit.io.digests import file_digest
-from clipfit.loading import architecture_arguments, empty_model, load_clip
+from clipfit.loading import load_clip
 from clipfit.prompts import tokenize
 from clipfit.weights import fetch_openai, read_checkpoint
 from tests.web import EAGER, Server, patience_for
@@ -65,7 +66,7 @@ def test_a_state_dict_gives_the_model_it_was_saved_from(tiny_model, tmp_path, fo
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_the_embedded_clip_has_every_layer_that_the_methods_index(precision):
     clip = load_clip("demo", precision)
-    assert clip.input_size == backbones.input_size("demo")
+    assert clip.input_size == backbones.input_of("demo").size
     assert len(select(clip, "text.ffn_proj_bias")["text.ffn_proj_bias"]) == 12
     assert len(select(clip, "image.layernorm")["image.layernorm"]) == 2 * 26
     assert 4.0 < clip.logit_scale < 4.61  # s up to 100
@@ -105,7 +106,7 @@ def test_unknown_precision_lists_the_known_ones(checkpoint):
 
 @pytest.mark.parametrize("architecture", [(2, 64, 32, 64, 16), ((1, 1, 1, 1), 8, None, 64, 16)])
 def test_random_weights_come_from_a_fixed_seed_alone(monkeypatch, architecture):
-    monkeypatch.setitem(loading.ARCHITECTURES, "ViT-B/32", architecture)
+    monkeypatch.setitem(architectures.ARCHITECTURES, "ViT-B/32", architecture)
     torch.manual_seed(5)
     before = torch.random.get_rng_state()
     first = load_clip("random:ViT-B/32")
@@ -124,8 +125,8 @@ def test_random_weights_come_from_a_fixed_seed_alone(monkeypatch, architecture):
 
 
 def test_a_resnet_is_read_back_from_its_state_dict(monkeypatch, tmp_path):
-    monkeypatch.setitem(loading.ARCHITECTURES, "RN50", ((1, 2, 1, 1), 8, None, 64, 16))
-    clip, model = load_clip("random:RN50"), loading.build_random("RN50")
+    monkeypatch.setitem(architectures.ARCHITECTURES, "RN50", ((1, 2, 1, 1), 8, None, 64, 16))
+    clip, model = load_clip("random:RN50"), architectures.build_random("RN50")
     torch.save(model.state_dict(), tmp_path / "resnet.pt")
     again = load_clip(str(tmp_path / "resnet.pt"))
     assert again.input_size == 224
@@ -134,7 +135,7 @@ def test_a_resnet_is_read_back_from_its_state_dict(monkeypatch, tmp_path):
 
 
 def test_the_global_random_state_is_left_alone(monkeypatch, checkpoint):
-    monkeypatch.setitem(loading.ARCHITECTURES, "ViT-B/32", (1, 64, 32, 64, 16))
+    monkeypatch.setitem(architectures.ARCHITECTURES, "ViT-B/32", (1, 64, 32, 64, 16))
     before = torch.random.get_rng_state()
     load_clip("random:ViT-B/32")
     load_clip(str(checkpoint))

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from clipfit import loading
+from clipfit import architectures
 from clipfit.clip import CLIP
 from clipfit.clip_package import prepare_import_of_clip
 from clipfit.groups import count, select
@@ -119,7 +119,7 @@ def test_models_that_the_package_builds_work_with_what_is_ours(package):
 
 @pytest.mark.parametrize("name", ["ViT-B/16", "RN50"])
 def test_a_model_without_memory_holds_nothing_that_loading_would_not_fill(name):
-    model = loading.empty_model(half=False, **loading.architecture_arguments(name))
+    model = architectures.empty_model(half=False, **architectures.architecture_arguments(name))
     known = {id(tensor) for tensor in model.state_dict(keep_vars=True).values()}
     for module in model.modules():
         assert not [key for key, value in vars(module).items() if isinstance(value, torch.Tensor)]

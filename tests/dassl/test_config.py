@@ -25,6 +25,7 @@ OURS = {
     "OPTIM.MAX_STEPS": 0,
     "TEST.PREDICTIONS": True,
     "TEST.ACCEPT": [],
+    "INPUT.RESIZE": "shortest",
     "DATALOADER.CACHE_GB": 2.0,
     "THREADS": 0,
     "DETERMINISTIC": False,

@@ -55,6 +55,15 @@ def test_testing_resizes_the_smaller_edge_crops_the_center_and_normalizes(cfg, i
     torch.testing.assert_close(actual, torch.from_numpy(expected).permute(2, 0, 1).float())
 
 
+def test_testing_may_resize_both_edges_and_crop_nothing(cfg, image):
+    cfg.INPUT.RESIZE = "squash"
+    expected = torch.from_numpy(np.array(image.resize((24, 16), Image.BILINEAR))).permute(2, 0, 1) / 255
+    torch.testing.assert_close(build_transform(cfg, is_train=False)(image), expected)
+    cfg.INPUT.RESIZE = "squish"
+    with pytest.raises(ValueError, match="INPUT.RESIZE 'squish'; did you mean 'squash'"):
+        build_transform(cfg, is_train=False)
+
+
 @pytest.mark.parametrize("choice", AVAILABLE_CHOICES)
 def test_every_choice_gives_an_image_of_the_input_size(choice, cfg, image):
     for is_train in (True, False):

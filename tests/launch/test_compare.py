@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from clipfit.backbones import DEMO_FILE
+from clipfit.families.openai import DEMO_FILE
 from dassl.run_folder import write_config
 from dassl.utils import save_checkpoint, write_json
 from launch import compare as compare_module
@@ -21,7 +21,7 @@ from launch.arguments import parse_args
 from launch.compare import compare
 from launch.folder import claim, finished
 from launch.inputs import read_inputs
-from launch.resolve import resolve, settle_input_size
+from launch.resolve import resolve, settle_input
 
 PROJECT = Path(__file__).parents[2]
 SPLIT = "split_zhou_DescribableTextures.json"
@@ -59,7 +59,7 @@ class Place:
         flags = [*BASE, "--root", self.root, "--output-dir", self.folder, "--backbone", self.backbone]
         run = resolve(parse_args([*map(str, flags), *map(str, words)]))
         if settled:
-            settle_input_size(run.cfg)
+            settle_input(run.cfg)
             for node in run.cfg.TRAINER.values():
                 if isinstance(node, dict) and node.get("PREC") == "auto":
                     node.PREC = "fp32"

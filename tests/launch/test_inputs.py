@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from clipfit.backbones import DEMO_FILE
+from clipfit.families.openai import DEMO_FILE
 from clipfit.io import digests
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum, build_dataset
 from dassl.engine.run_files import fewshot_file

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from clipfit.families.facts import OPENAI_MEAN, OPENAI_STD
+from clipfit.families.openai import DEMO_FILE
 from dassl.config import flatten, load_yaml
 from dassl.config.facts import Facts
 from dassl.config.identity import config_digest
@@ -16,7 +18,7 @@ from launch import resolve as resolve_module
 from launch.arguments import parse_args
 from launch.folder import run_folder
 from launch.registered import DataSet
-from launch.resolve import load_recipe, resolve
+from launch.resolve import load_recipe, resolve, settle_input
 
 PROJECT = Path(__file__).parents[2]
 DTD = str(PROJECT / "configs/datasets/dtd.yaml")
@@ -148,6 +150,43 @@ def test_backbone_and_input_size_follow_the_data_set_then_the_default(tmp_path):
     assert config("--trainer", "CLIPFit", "--seed", 1, dataset=own).MODEL.BACKBONE.NAME == "RN50"
     with pytest.raises(ValueError, match=r"INPUT.SIZE is \(32, 32\), but the backbone ViT-B/16 takes"):
         config("--trainer", "CLIPFit", "--seed", 1, "INPUT.SIZE", "(32, 32)")
+
+
+def test_how_pictures_are_read_follows_the_backbone_where_nothing_says_it(tmp_path):
+    base = ("--trainer", "CLIPFit", "--seed", 1)
+    read = config(*base).INPUT
+    assert (list(OPENAI_MEAN), list(OPENAI_STD)) == (read.PIXEL_MEAN, read.PIXEL_STD)
+    assert (read.INTERPOLATION, read.RESIZE) == ("bicubic", "shortest")
+    said = config(*base, "INPUT.RESIZE", "squash", "INPUT.PIXEL_MEAN", "[0.5, 0.5, 0.5]").INPUT
+    assert ("squash", [0.5] * 3, list(OPENAI_STD)) == (said.RESIZE, said.PIXEL_MEAN, said.PIXEL_STD)
+    copy = tmp_path / "copy.pt"
+    copy.write_bytes(DEMO_FILE.read_bytes())
+    later = config(*base, "--backbone", copy)
+    assert not later.INPUT.PIXEL_MEAN and not later.INPUT.RESIZE  # it takes torch to read the file
+    settle_input(later)
+    assert ((48, 48), list(OPENAI_MEAN)) == (later.INPUT.SIZE, later.INPUT.PIXEL_MEAN)
+    assert later.INPUT.RESIZE == "shortest"
+
+
+def test_to_say_how_the_backbone_reads_pictures_anyway_makes_no_variant():
+    mean = ("INPUT.PIXEL_MEAN", str(list(OPENAI_MEAN)), "INPUT.INTERPOLATION", "bicubic")
+    base = ("--trainer", "CLIPFit", "--protocol", "few_shot", "--seed", 1)
+    words = ["--dataset-config-file", DTD, *map(str, base)]
+    assert resolve(parse_args([*words, *mean, "INPUT.RESIZE", "shortest"])).variant == {}
+    changed = resolve(parse_args([*words, "INPUT.RESIZE", "squash"])).variant
+    assert changed == {"INPUT.RESIZE": "squash"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("MODEL.BACKBONE.ACTIVATION", "quick-gelu", "did you mean quick_gelu"),
+        ("INPUT.RESIZE", "squashed", "did you mean squash. choose shortest or squash"),
+    ],
+)
+def test_a_choice_about_the_backbone_is_checked(key, value, message):
+    with pytest.raises(ValueError, match=f"{key} is '{value}'; {message}"):
+        config("--trainer", "CLIPFit", "--seed", 1, key, value)
 
 
 def test_threads_are_settled_and_decide_no_result():

@@ -8,14 +8,14 @@ import torch
 
 import datasets  # noqa: F401 - registers
 import trainers  # noqa: F401
-from clipfit import loading
+from clipfit import architectures
 from clipfit.modules import OpenAIModel
 from clipfit.tokenizer import VOCABULARY_SIZE
 from dassl.engine import TRAINER_REGISTRY, build_trainer
 from dassl.utils import set_random_seed
 from launch.arguments import parse_args
 from launch.registered import explicit_name
-from launch.resolve import resolve, settle_input_size
+from launch.resolve import resolve, settle_input
 
 PROJECT = Path(__file__).parents[2]
 SMALL = "small.pt"
@@ -43,13 +43,13 @@ def own_contract(trainer, keys=""):
     return [str(word) for setting in settings.items() if setting[0].startswith(keys) for word in setting]
 
 
-_random_model = functools.cache(loading.build_random)
+_random_model = functools.cache(architectures.build_random)
 
 
 @pytest.fixture
 def shared_random_weights(monkeypatch):
     """Draw the weights of a random backbone once for all tests, which must not depend on their values."""
-    monkeypatch.setattr(loading, "build_random", _random_model)
+    monkeypatch.setattr(architectures, "build_random", _random_model)
 
 
 @pytest.fixture
@@ -77,7 +77,7 @@ def build(demo_root, tmp_path):
         if any(word.endswith(SMALL) for word in argv):
             defaults += own_contract(trainer, "TRAINER.")  # it has three blocks
         cfg = resolve(parse_args([*argv, *defaults, *pairs])).cfg
-        settle_input_size(cfg)
+        settle_input(cfg)
         for node in cfg.TRAINER.values():
             if isinstance(node, dict) and node.get("PREC") == "auto":
                 node.PREC = "fp32"

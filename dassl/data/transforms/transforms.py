@@ -133,8 +133,10 @@ def _train_steps(cfg, chosen) -> list:
 
 
 def _test_steps(cfg, chosen) -> list:
-    """Smaller edge to the larger side of `INPUT.SIZE`, center crop; of the choices the normalizations."""
+    """Resized to `INPUT.SIZE` as `INPUT.RESIZE` says; of the choices the normalizations."""
     settings = cfg.INPUT
     normalization = (settings.PIXEL_MEAN, settings.PIXEL_STD) if "normalize" in chosen else ()
-    steps = evaluation_transform(settings.SIZE, settings.INTERPOLATION, *normalization).transforms
+    steps = evaluation_transform(
+        settings.SIZE, settings.INTERPOLATION, *normalization, resize=settings.RESIZE
+    ).transforms
     return [*steps, InstanceNormalization()] if "instance_norm" in chosen else steps

@@ -9,8 +9,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 import clipfit
-from clipfit.backbones import DEMO_FILE, weights_digest
+from clipfit.backbones import weights_digest
 from clipfit.clip import normalize
+from clipfit.families.openai import DEMO_FILE
 from clipfit.fit.files import FORMAT, Fit, read_facts, write_fit
 from clipfit.fit.model import Unreadable
 from clipfit.io.pictures import evaluation_transform

@@ -50,6 +50,7 @@ class CLIPTrainer(TrainerX):
     version           of its results: raised whenever the same config gives other numbers than before
     reads_template    DATASET.PROMPT_TEMPLATE means something to it
     shapes_the_model  keys of its node in which a test must equal the training of the model that it loads
+    learns_words      of the prompts, so that the text tower must take embeddings
     names_groups      keys of its node that name parameter groups (clipfit/groups.py), checked before a run
     """
 
@@ -67,6 +68,7 @@ class CLIPTrainer(TrainerX):
     reads_template = True
     shapes_the_model: tuple[str, ...] = ()
     names_groups: tuple[str, ...] = ()
+    learns_words = False
 
     @property
     def hp(self):

@@ -26,6 +26,7 @@ class CoOp(CLIPTrainer):
     phrase = "a photo of a"  # what CTX_INIT True means
     rebuilt = ("token_prefix", "token_suffix", "token_midfix")
     reads_template = False
+    learns_words = True
     shapes_the_model = ("N_CTX", "CSC", "CTX_INIT", "CLASS_TOKEN_POSITION")
     contract = {"OPTIM.MAX_EPOCH": 6}
 

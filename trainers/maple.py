@@ -33,6 +33,7 @@ class MaPLe(CLIPTrainer):
     registered_name = "MultiModalPromptLearner"
     rebuilt = ("prompt_learner.token_prefix", "prompt_learner.token_suffix")
     reads_template = False
+    learns_words = True
     shapes_the_model = ("N_CTX", "CTX_INIT", "PROMPT_DEPTH")
     contract = {"OPTIM.MAX_EPOCH": 3, "TRAINER.MAPLE.PROMPT_DEPTH": 3}
 

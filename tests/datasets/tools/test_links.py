@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clipfit.backbones import OPENAI_SHA256
+from clipfit.published import OPENAI_SHA256
 from clipfit.io.places import FilePlace
 from datasets.tools import known, links, prepare
 from datasets.tools.sources import Candidate, Source

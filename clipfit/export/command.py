@@ -1,0 +1,73 @@
+"""clipfit export FIT --to ECOSYSTEM DIR"""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+from pathlib import Path
+
+from clipfit.export.ecosystems import ECOSYSTEMS, missing
+from clipfit.io.commands import PATH
+
+OPTIONS = {  # flag -> the one ecosystem that it is for
+    "safetensors": "openai",
+    "untouched": "transformers",
+    "base_model": "peft",
+    "onnx_exporter": "onnx",
+    "dataset": "clip_benchmark",
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("fit", type=PATH, help="the folder fit of a run, or the run's folder")
+    known = "; ".join(f"{name}: {ecosystem.says}" for name, ecosystem in ECOSYSTEMS.items())
+    parser.add_argument("--to", required=True, choices=ECOSYSTEMS, help=known)
+    parser.add_argument("folder", metavar="DIR", type=PATH, help="the new folder")
+    parser.add_argument("--force", action="store_true", help="write into a folder that has files")
+    parser.add_argument("--backbone", type=PATH, default="", help="where the file of the backbone lies now")
+    parser.add_argument(
+        "--safetensors", action="store_true", help="openai: model.safetensors instead of model.pt"
+    )
+    parser.add_argument(
+        "--untouched", action="store_true", help="transformers: the backbone before training, for adapters"
+    )
+    parser.add_argument(
+        "--base-model", type=PATH, default="", help="peft: folder or hub name of the untouched CLIPModel"
+    )
+    parser.add_argument(
+        "--onnx-exporter", choices=("newer", "older"), help="onnx: torch's exporter (default newer)"
+    )
+    parser.add_argument("--dataset", default="", help="clip_benchmark: what its --dataset will be")
+
+
+def run(args: argparse.Namespace) -> int:
+    folder, ecosystem = Path(args.folder), ECOSYSTEMS[args.to]
+    _check(args, folder)
+    from clipfit.export import card
+    from clipfit.export.source import read_source
+
+    options = {key: getattr(args, key) for key in OPTIONS if getattr(args, key)}
+    source = read_source(args.fit, args.to, args.backbone, options)
+    write = importlib.import_module(f"clipfit.export.{ecosystem.module}").write
+    lines = write(source, folder)
+    card.write(source, args.to, folder, lines)
+    files = [path for path in folder.iterdir() if path.is_file()]
+    size = sum(path.stat().st_size for path in files) / 1e6
+    print(f"{len(files)} files, {size:,.1f} MB, are in {folder}. Python that loads it:\n")
+    print("\n".join(lines))
+    if absent := missing(ecosystem.reader):
+        print(f"\nwhich needs: pip install {' '.join(absent)}")
+    return 0
+
+
+def _check(args: argparse.Namespace, folder: Path) -> None:
+    """Raises: ValueError, FileExistsError, ImportError before anything is read"""
+    for option, to in OPTIONS.items():
+        if getattr(args, option) and to != args.to:
+            raise ValueError(f"--{option.replace('_', '-')} is for --to {to}, not for --to {args.to}")
+    if folder.exists() and not folder.is_dir():
+        raise FileExistsError(f"{folder} is a file; give a folder")
+    if folder.is_dir() and any(folder.iterdir()) and not args.force:
+        raise FileExistsError(f"{folder} has files already; give a new folder, or --force to write into it")
+    if absent := missing(ECOSYSTEMS[args.to].writer):
+        raise ImportError(f"--to {args.to} needs other packages: pip install {' '.join(absent)}")

@@ -1,4 +1,4 @@
-"""Every export is loaded by the library that it is for, with the printed lines, and gives the fit's logits."""
+"""Every export, loaded by its library with the printed lines, gives the logits of the fit."""
 
 import json
 

@@ -16,13 +16,15 @@ from clipfit.io.files import atomic_write
 
 FILE = "README.md"
 SHOWN_CLASSES = 20
+LICENSE = "License: yours to choose (`license:` above); the backbone and the pictures have licenses too."
 URL = "https://arxiv.org/abs/2409.16718"
 
 
 def write(source: Source, to: str, folder: Path, lines: list[str]) -> None:
     """Args: lines, the Python that loads the export"""
+    name = folder.absolute().name
     with atomic_write(folder / FILE) as file:
-        file.write(f"---\n{metadata(source, to, folder.name)}---\n\n{_text(source, to, folder.name, lines)}")
+        file.write(f"---\n{metadata(source, to, name)}---\n\n{_text(source, to, name, lines)}")
 
 
 def metadata(source: Source, to: str, name: str) -> str:
@@ -42,7 +44,7 @@ def metadata(source: Source, to: str, name: str) -> str:
         }
         rows.append(("model-index", [{"name": name, "results": [result]}]))
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}\n" for key, value in rows]
-    return "".join([*lines, "# license: yours to choose; the backbone and the pictures have licenses too\n"])
+    return "".join(lines)
 
 
 def _text(source: Source, to: str, name: str, lines: list[str]) -> str:
@@ -65,6 +67,7 @@ def _text(source: Source, to: str, name: str, lines: list[str]) -> str:
         )
     if facts["input"].get("upright"):
         parts.append("Pictures are turned upright first, as their EXIF tag says.")
+    parts.append(LICENSE)
     return "\n\n".join(parts) + "\n"
 
 

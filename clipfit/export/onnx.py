@@ -34,7 +34,7 @@ def write(source: Source, folder: Path) -> list[str]:
     return [
         "import onnxruntime",
         f"session = onnxruntime.InferenceSession({str(folder / MODEL)!r})",
-        f'labels = open({str(folder / parts.LABELS)!r}, encoding="utf-8").read().splitlines()',
+        parts.labels_line(folder),
     ]
 
 

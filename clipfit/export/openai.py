@@ -32,6 +32,5 @@ def write(source: Source, folder: Path) -> list[str]:
     return [
         "import clip",
         f'model, preprocess = clip.load({str(folder / WEIGHTS)!r}, device="cpu")',
-        f"tokens = clip.tokenize([{source.templates[0]!r}.format(label) for label in "
-        f'open({str(folder / parts.LABELS)!r}, encoding="utf-8").read().splitlines()])',
+        parts.labels_line(folder),
     ]

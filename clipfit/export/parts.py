@@ -57,6 +57,11 @@ def write_labels(source: Source, folder: Path) -> None:
         file.writelines(f"{label}\n" for label in source.labels)
 
 
+def labels_line(folder: Path) -> str:
+    """Python that reads labels.txt."""
+    return f'labels = open({str(folder / LABELS)!r}, encoding="utf-8").read().splitlines()'
+
+
 def write_classifier(source: Source, folder: Path) -> None:
     """What lies beside a classifier: labels.txt, config.json (id -> class, and back), the preprocessing."""
     write_labels(source, folder)

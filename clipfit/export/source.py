@@ -23,6 +23,7 @@ from clipfit.loading import load_clip
 from clipfit.weights import architecture_of
 
 OTHER_FAMILY = "open_clip:"  # of a backbone's name: its tensors have no place in OpenAI's layout
+NO_PLACE_FOR_ACTIVATION = ("openai", "clip_benchmark")
 SAME = 1e-2  # largest difference of a class feature; half precision in training explains less than that
 
 
@@ -102,6 +103,12 @@ def _check(facts: dict[str, Any], to: str, place: Path) -> None:
         raise ValueError(
             f"{place} has the backbone {name}, whose tensors have no place in OpenAI's layout, which "
             f"--to {to} writes; --to onnx and --to torch hold any image tower and the class features"
+        )
+    activation = facts["backbone"].get("activation")
+    if to in NO_PLACE_FOR_ACTIVATION and activation != "quick_gelu":
+        raise ValueError(
+            f"{place} has a backbone with {activation}, and a file with OpenAI's names means quick_gelu; "
+            "--to open_clip and --to transformers name the activation"
         )
     if not facts["open_vocabulary"] or facts["features"] != "text":
         raise ValueError(

@@ -32,5 +32,5 @@ def write(source: Source, folder: Path) -> list[str]:
     return [
         "import torch",
         f"model = torch.export.load({str(folder / MODEL)!r}).module()",
-        f'labels = open({str(folder / parts.LABELS)!r}, encoding="utf-8").read().splitlines()',
+        parts.labels_line(folder),
     ]

@@ -62,7 +62,7 @@ def write(source: Source, folder: Path) -> list[str]:
     return [
         "from transformers import pipeline",
         f'classify = pipeline("zero-shot-image-classification", model={str(folder)!r})',
-        f'labels = open({str(folder / parts.LABELS)!r}, encoding="utf-8").read().splitlines()',
+        parts.labels_line(folder),
     ]
 
 

@@ -7,6 +7,7 @@ import torch
 from PIL import Image
 
 import clipfit
+from clipfit.cli import main
 from clipfit.clip import normalize
 from clipfit.export import open_clip as open_clip_layout
 from clipfit.export.source import read_source
@@ -45,9 +46,6 @@ def check_towers(fit, check, encode_text, encode_image, scale):
 
 @pytest.mark.parametrize("kind", [*WORDS, RESNET])
 def test_openai_file_is_a_backbone_here(kind, fit_of, check, tmp_path):
-    pytest.importorskip("clip", reason="pip install clip-anytorch")
-    from clipfit.cli import main
-
     fit = fit_of(kind)
     assert main(["export", str(fit), "--to", "openai", str(tmp_path / "a")]) == 0
     clip = load_clip(str(tmp_path / "a/model.pt")).requires_grad_(False)
@@ -59,14 +57,15 @@ def test_openai_file_is_a_backbone_here(kind, fit_of, check, tmp_path):
 
 
 def test_openai_file_is_read_by_openais_package_in_its_precision(fit_of, loaded, pixels_of):
-    pytest.importorskip("clip", reason="pip install clip-anytorch")
+    clip = pytest.importorskip("clip", reason="pip install clip-anytorch")
     fit = fit_of("CLIPFit")
     made = loaded(fit, "openai")
     ours = load_clip(str(made["folder"] / "model.pt"), precision="fp16").float().requires_grad_(False)
     pixels = pixels_of(fit)
+    tokens = clip.tokenize([f"a photo of a {label}." for label in made["labels"]])
     with torch.no_grad():
         for count in (1, 5):
-            logits, _ = made["model"](pixels[:count], made["tokens"])
+            logits, _ = made["model"](pixels[:count], tokens)
             w = ours.text_encoder(ours.embed_prompts(tokenize(fill(TEMPLATE, CLASSES), CLASSES)))
             expected = ours.logits(ours.encode_image(pixels[:count]), w)
             torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5 * expected.abs().max().item())

@@ -31,10 +31,11 @@ def metadata(source: Source, to: str, name: str) -> str:
     """YAML, whose values are written as JSON (which YAML contains)."""
     task = "zero-shot-image-classification" if ECOSYSTEMS[to].names_classes else "image-classification"
     base = source.options.get("base_model") or OPENAI_MODELS.get(source.backbone)
+    method = source.facts["method"].lower()
     rows = [("library_name", ECOSYSTEMS[to].library_name)]
     if base:
         rows += [("base_model", base), ("base_model_relation", "adapter" if to == "peft" else "finetune")]
-    rows += [("pipeline_tag", task), ("tags", ["clip", "clipfit", source.facts["method"].lower()])]
+    rows += [("pipeline_tag", task), ("tags", list(dict.fromkeys(["clip", "clipfit", method])))]
     accuracy = source.facts.get("accuracy")
     if accuracy is not None and not source.options.get("untouched"):
         result = {

@@ -52,8 +52,9 @@ def run(args: argparse.Namespace) -> int:
     lines = write(source, folder)
     card.write(source, args.to, folder, lines)
     files = [path for path in folder.iterdir() if path.is_file()]
-    size = sum(path.stat().st_size for path in files) / 1e6
-    print(f"{len(files)} files, {size:,.1f} MB, are in {folder}. Python that loads it:\n")
+    size = sum(path.stat().st_size for path in files)
+    shown = f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
+    print(f"{len(files)} files, {shown}, are in {folder}. Python that loads it:\n")
     print("\n".join(lines))
     if absent := missing(ecosystem.reader):
         print(f"\nwhich needs: pip install {' '.join(absent)}")

@@ -38,7 +38,8 @@ def write(source: Source, folder: Path) -> list[str]:
     config, tensors = (_beft if biases else _ln_tuning)(source, before, biases, norms)
     parts.write_labels(source, folder)
     parts.write_tensors(tensors, folder / WEIGHTS)
-    common = {"base_model_name_or_path": base, "inference_mode": True, "task_type": None}
+    place = str(Path(base).absolute()) if Path(base).is_dir() else base  # the adapter may be moved
+    common = {"base_model_name_or_path": place, "inference_mode": True, "task_type": None}
     write_json({**common, **config}, folder / CONFIG)
     return [
         "from peft import PeftModel",
@@ -123,4 +124,4 @@ def _base_model(source: Source, before: dict[str, Tensor]) -> str:
                 f"--base-model {base}: {len(other)} of its tensors are not those of {source.backbone}, such "
                 f"as {other[0]}; an adapter belongs to the untouched backbone: write it with --untouched"
             )
-    return str(Path(base).absolute()) if Path(base).is_dir() else base
+    return base

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from clipfit import __version__
 from clipfit.export.ecosystems import ECOSYSTEMS, missing
+from clipfit.export.merged import MergedFit
 from clipfit.export.parts import OPENAI_MODELS
-from clipfit.export.source import Source
 from clipfit.io.files import atomic_write
 
 FILE = "README.md"
@@ -20,24 +20,24 @@ LICENSE = "License: yours to choose (`license:` above); the backbone and the pic
 URL = "https://arxiv.org/abs/2409.16718"
 
 
-def write(source: Source, to: str, folder: Path, lines: list[str]) -> None:
+def write(fit: MergedFit, to: str, folder: Path, lines: list[str]) -> None:
     """Args: lines, the Python that loads the export"""
     name = folder.absolute().name
     with atomic_write(folder / FILE) as file:
-        file.write(f"---\n{metadata(source, to, name)}---\n\n{_text(source, to, name, lines)}")
+        file.write(f"---\n{metadata(fit, to, name)}---\n\n{_text(fit, to, name, lines)}")
 
 
-def metadata(source: Source, to: str, name: str) -> str:
+def metadata(fit: MergedFit, to: str, name: str) -> str:
     """YAML, whose values are written as JSON (which YAML contains)."""
     task = "zero-shot-image-classification" if ECOSYSTEMS[to].names_classes else "image-classification"
-    base = source.options.get("base_model") or OPENAI_MODELS.get(source.backbone)
-    method = source.facts["method"].lower()
-    rows = [("library_name", ECOSYSTEMS[to].library_name)]
+    base = fit.options.get("base_model") or OPENAI_MODELS.get(fit.backbone)
+    method = fit.facts["method"].lower()
+    rows = [("library_name", ECOSYSTEMS[to].library)]
     if base:
         rows += [("base_model", base), ("base_model_relation", "adapter" if to == "peft" else "finetune")]
     rows += [("pipeline_tag", task), ("tags", list(dict.fromkeys(["clip", "clipfit", method])))]
-    accuracy = source.facts.get("accuracy")
-    if accuracy is not None and not source.options.get("untouched"):
+    accuracy = fit.facts.get("accuracy")
+    if accuracy is not None and not fit.options.get("untouched"):
         result = {
             "task": {"type": task},
             "dataset": {"type": "custom", "name": "test pictures of the run"},
@@ -48,19 +48,19 @@ def metadata(source: Source, to: str, name: str) -> str:
     return "".join(lines)
 
 
-def _text(source: Source, to: str, name: str, lines: list[str]) -> str:
-    facts, code = source.facts, "\n".join(lines)
-    names = source.labels[:SHOWN_CLASSES]
-    more = len(source.labels) - len(names)
+def _text(fit: MergedFit, to: str, name: str, lines: list[str]) -> str:
+    facts, code = fit.facts, "\n".join(lines)
+    names = fit.labels[:SHOWN_CLASSES]
+    more = len(fit.labels) - len(names)
     known = ", ".join(names) + (f", and {more:,} more" if more else "")
-    parts = [f"# {name}", _about(source)]
+    parts = [f"# {name}", _about(fit)]
     parts.append(f"```python\n{code}\n```")
-    needed = missing(ECOSYSTEMS[to].reader) or list(ECOSYSTEMS[to].reader.values())
+    needed = missing(ECOSYSTEMS[to].read_by) or list(ECOSYSTEMS[to].read_by.values())
     if needed:
         parts.append(f"It needs `pip install {' '.join(needed)}`.")
-    parts.append(f"**Classes** ({len(source.labels):,}): {known}.")
+    parts.append(f"**Classes** ({len(fit.labels):,}): {known}.")
     if ECOSYSTEMS[to].names_classes:
-        parts.append(_prompts(source))
+        parts.append(_prompts(fit))
     else:
         parts.append(
             "`logits` are (pictures, classes); their softmax is the probabilities. "
@@ -72,23 +72,23 @@ def _text(source: Source, to: str, name: str, lines: list[str]) -> str:
     return "\n\n".join(parts) + "\n"
 
 
-def _about(source: Source) -> str:
-    facts = source.facts
-    if source.options.get("untouched"):
-        return f"CLIP `{source.backbone}`, untouched, for adapters that belong to it."
+def _about(fit: MergedFit) -> str:
+    facts = fit.facts
+    if fit.options.get("untouched"):
+        return f"CLIP `{fit.backbone}`, untouched, for adapters that belong to it."
     counts, accuracy = facts.get("images") or {}, facts.get("accuracy")
-    said = f"CLIP `{source.backbone}` adapted with [{facts['method']}]({URL}) by clipfit {__version__}."
+    said = f"CLIP `{fit.backbone}` adapted with [{facts['method']}]({URL}) by clipfit {__version__}."
     if facts["method"] != "CLIPFit":
-        said = f"CLIP `{source.backbone}` adapted with {facts['method']} by clipfit {__version__}."
+        said = f"CLIP `{fit.backbone}` adapted with {facts['method']} by clipfit {__version__}."
     if counts.get("trained"):
         said += f" It was trained on {counts['trained']:,} pictures"
         said += f" and is right on {accuracy:.1f} % of {counts['tested']:,} others." if accuracy else "."
     return said
 
 
-def _prompts(source: Source) -> str:
-    words = ", ".join(f"`{text}`" for text in source.templates)
-    if len(source.templates) == 1:
+def _prompts(fit: MergedFit) -> str:
+    words = ", ".join(f"`{text}`" for text in fit.templates)
+    if len(fit.templates) == 1:
         return f"**Prompt**: {words} with a class name in place of `{{}}`; other classes may be named."
     return (
         f"**Prompts**: {words}, with a class name in place of `{{}}`. The feature of a class is the mean of "

@@ -14,7 +14,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clipfit.export import openai
-from clipfit.export.source import Source
+from clipfit.export.merged import MergedFit
 from clipfit.io.checkpoints import save_whole
 from clipfit.io.files import write_json
 from clipfit.loading import ARCHITECTURES, architecture_arguments
@@ -23,11 +23,11 @@ CLASSES, TEMPLATES = "classnames.json", "templates.json"
 DATASET = "custom"  # where nobody says another name
 
 
-def write(source: Source, folder: Path) -> list[str]:
-    dataset, name = source.options.get("dataset") or DATASET, open_clip_name(source)
-    save_whole(source.state(), folder / openai.WEIGHTS)
-    write_json({dataset: source.labels}, folder / CLASSES)
-    write_json({dataset: [text.replace("{}", "{c}") for text in source.templates]}, folder / TEMPLATES)
+def write(fit: MergedFit, folder: Path) -> list[str]:
+    dataset, name = fit.options.get("dataset") or DATASET, open_clip_name(fit)
+    save_whole(fit.state(), folder / openai.WEIGHTS)
+    write_json({dataset: fit.labels}, folder / CLASSES)
+    write_json({dataset: [text.replace("{}", "{c}") for text in fit.templates]}, folder / TEMPLATES)
     return [
         "import open_clip",
         f"model, _, preprocess = open_clip.create_model_and_transforms({name!r}, "
@@ -36,16 +36,16 @@ def write(source: Source, folder: Path) -> list[str]:
     ]
 
 
-def open_clip_name(source: Source) -> str:
+def open_clip_name(fit: MergedFit) -> str:
     """Such as "ViT-B-16-quickgelu", found by the shapes of the weights.
 
     Raises: ValueError for an architecture that has no name there
     """
-    known = source.architecture()
+    known = fit.architecture()
     for name in ARCHITECTURES:
         if architecture_arguments(name) == known:
             return name.removesuffix("px").replace("/", "-").replace("@", "-") + "-quickgelu"
     raise ValueError(
         f"--to clip_benchmark: CLIP_benchmark takes architectures by their name in open_clip, and that of "
-        f"{source.backbone} has none; --to open_clip writes a folder that describes it"
+        f"{fit.backbone} has none; --to open_clip writes a folder that describes it"
     )

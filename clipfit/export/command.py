@@ -7,7 +7,8 @@ import importlib
 from pathlib import Path
 
 from clipfit.export.ecosystems import ECOSYSTEMS, missing
-from clipfit.io.commands import PATH
+from clipfit.fit.files import fit_folder, read_facts
+from clipfit.io.commands import PATH, pasted
 
 OPTIONS = {  # flag -> the one ecosystem that it is for
     "safetensors": "openai",
@@ -16,6 +17,7 @@ OPTIONS = {  # flag -> the one ecosystem that it is for
     "onnx_exporter": "onnx",
     "dataset": "clip_benchmark",
 }
+INSTALL = ("python", "-m", "pip", "install")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,20 +46,20 @@ def run(args: argparse.Namespace) -> int:
     folder, ecosystem = Path(args.folder), ECOSYSTEMS[args.to]
     _check(args, folder)
     from clipfit.export import card
-    from clipfit.export.source import read_source
+    from clipfit.export.merged import read_merged
 
     options = {key: getattr(args, key) for key in OPTIONS if getattr(args, key)}
-    source = read_source(args.fit, args.to, args.backbone, options)
+    fit = read_merged(args.fit, args.to, args.backbone, options)
     write = importlib.import_module(f"clipfit.export.{ecosystem.module}").write
-    lines = write(source, folder)
-    card.write(source, args.to, folder, lines)
+    lines = write(fit, folder)
+    card.write(fit, args.to, folder, lines)
     files = [path for path in folder.iterdir() if path.is_file()]
     size = sum(path.stat().st_size for path in files)
     shown = f"{size / 1e6:,.1f} MB" if size >= 1e6 else f"{size / 1e3:,.1f} kB"
     print(f"{len(files)} files, {shown}, are in {folder}. Python that loads it:\n")
     print("\n".join(lines))
-    if absent := missing(ecosystem.reader):
-        print(f"\nwhich needs: pip install {' '.join(absent)}")
+    if absent := missing(ecosystem.read_by):
+        print(f"\nwhich needs: {pasted([*INSTALL, *absent])}")
     return 0
 
 
@@ -68,7 +70,12 @@ def _check(args: argparse.Namespace, folder: Path) -> None:
             raise ValueError(f"--{option.replace('_', '-')} is for --to {to}, not for --to {args.to}")
     if folder.exists() and not folder.is_dir():
         raise FileExistsError(f"{folder} is a file; give a folder")
+    fit = fit_folder(args.fit)
+    backbone = Path(args.backbone or read_facts(fit)["backbone"]["name"])
+    exported = [fit.resolve(), *([backbone.resolve().parent] if backbone.is_file() else [])]
+    if args.force and folder.resolve() in exported:
+        raise FileExistsError(f"{folder} has the files that are exported; give a new folder")
     if folder.is_dir() and any(folder.iterdir()) and not args.force:
         raise FileExistsError(f"{folder} has files already; give a new folder, or --force to write into it")
-    if absent := missing(ECOSYSTEMS[args.to].writer):
-        raise ImportError(f"--to {args.to} needs other packages: pip install {' '.join(absent)}")
+    if absent := missing(ECOSYSTEMS[args.to].written_by):
+        raise ImportError(f"--to {args.to} needs other packages: {pasted([*INSTALL, *absent])}")

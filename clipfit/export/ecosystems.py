@@ -2,49 +2,45 @@
 
 A further ecosystem is a row here, and a module of this package with
 
-    write(source: Source, folder: Path) -> list[str]
+    write(fit: MergedFit, folder: Path) -> list[str]
 
 that writes its files and returns the lines of Python that load them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.util import find_spec
-
-REQUIREMENTS = "requirements-export.txt"
 
 
 @dataclass(frozen=True)
 class Ecosystem:
     """Where a fit can go, and what it must be for that."""
 
-    module: str  # of this package
     says: str
-    reader: dict[str, str]  # module that loads the export -> package to install
-    writer: dict[str, str]  # module that is needed to write it -> package to install
-    names_classes: bool  # by its own text tower: the fit must be one whose classes are words in a template
-    library_name: str  # of the model card
+    library: str  # as model cards name it
+    module: str  # of this package
+    names_classes: bool  # by its text tower alone: a fit can go there if its classes are words in a template
+    read_by: dict[str, str] = field(default_factory=dict)  # module -> package to install
+    written_by: dict[str, str] = field(default_factory=dict)  # the same
 
 
+CLIP = {"clip": "clip-anytorch"}
 OPEN_CLIP = {"open_clip": "open_clip_torch"}
+TRANSFORMERS = {"transformers": "transformers"}
+PEFT = {"peft": "peft", **TRANSFORMERS}
+RUNTIME = {"onnxruntime": "onnxruntime"}
 ONNX = {"onnx": "onnx", "onnxscript": "onnxscript"}
 
 ECOSYSTEMS = {
-    "openai": Ecosystem(
-        "openai", "one file with OpenAI's names", {"clip": "clip-anytorch"}, {}, True, "clip"
-    ),
-    "open_clip": Ecosystem("open_clip", "a folder for local-dir:", OPEN_CLIP, {}, True, "open_clip"),
-    "transformers": Ecosystem(
-        "transformers", "a CLIPModel", {"transformers": "transformers"}, {}, True, "transformers"
-    ),
-    "peft": Ecosystem(
-        "peft", "an adapter", {"peft": "peft", "transformers": "transformers"}, {}, True, "peft"
-    ),
-    "onnx": Ecosystem("onnx", "a classifier", {"onnxruntime": "onnxruntime"}, ONNX, False, "onnx"),
-    "torch": Ecosystem("torch_export", "a classifier, by torch.export", {}, {}, False, "pytorch"),
+    "openai": Ecosystem("one file with OpenAI's names", "clip", "openai", True, CLIP),
+    "open_clip": Ecosystem("a folder for local-dir:", "open_clip", "open_clip", True, OPEN_CLIP),
+    "transformers": Ecosystem("a CLIPModel", "transformers", "transformers", True, TRANSFORMERS),
+    "peft": Ecosystem("an adapter", "peft", "peft", True, PEFT),
+    "onnx": Ecosystem("a classifier", "onnx", "onnx", False, RUNTIME, ONNX),
+    "torch": Ecosystem("a classifier, by torch.export", "pytorch", "torch_export", False),
     "clip_benchmark": Ecosystem(
-        "clip_benchmark", "weights, class names and templates", OPEN_CLIP, {}, True, "open_clip"
+        "weights, class names, templates", "open_clip", "clip_benchmark", True, OPEN_CLIP
     ),
 }
 

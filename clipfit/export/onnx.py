@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 
 from clipfit.export import parts
-from clipfit.export.source import Source
+from clipfit.export.merged import MergedFit
 from clipfit.io.files import atomic_write
 
 MODEL, INPUT, OUTPUT, BATCH = "model.onnx", "pixel_values", "logits", "batch_size"
@@ -26,11 +26,11 @@ OLDER = "older"  # --onnx-exporter
 OPSET_OF_OLDER = 17
 
 
-def write(source: Source, folder: Path) -> list[str]:
-    model, pixels = parts.Classifier(source).eval(), parts.example_pixels(source)
+def write(fit: MergedFit, folder: Path) -> list[str]:
+    model, pixels = parts.Classifier(fit).eval(), parts.example_pixels(fit)
     with atomic_write(folder / MODEL, "wb") as file:
-        file.write(_content(model, pixels, source.options.get("onnx_exporter") == OLDER))
-    parts.write_classifier(source, folder)
+        file.write(_content(model, pixels, fit.options.get("onnx_exporter") == OLDER))
+    parts.write_classifier(fit, folder)
     return [
         "import onnxruntime",
         f"session = onnxruntime.InferenceSession({str(folder / MODEL)!r})",

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from clipfit.export import parts
-from clipfit.export.source import Source
+from clipfit.export.merged import MergedFit
 from clipfit.io.files import write_json
 from clipfit.modules import HEAD_WIDTH
 
@@ -20,10 +20,10 @@ CONFIG, WEIGHTS = "open_clip_config.json", "open_clip_model.safetensors"
 NO_CHANGE = {"mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}  # of pixels that are not normalized
 
 
-def write(source: Source, folder: Path) -> list[str]:
-    parts.write_labels(source, folder)
-    parts.write_tensors(source.state(), folder / WEIGHTS)
-    write_json({"model_cfg": model_config(source), "preprocess_cfg": _preprocessing(source)}, folder / CONFIG)
+def write(fit: MergedFit, folder: Path) -> list[str]:
+    parts.write_labels(fit, folder)
+    parts.write_tensors(fit.state(), folder / WEIGHTS)
+    write_json({"model_cfg": model_config(fit), "preprocess_cfg": _preprocessing(fit)}, folder / CONFIG)
     place = f"local-dir:{folder}"
     return [
         "import open_clip",
@@ -32,13 +32,13 @@ def write(source: Source, folder: Path) -> list[str]:
     ]
 
 
-def model_config(source: Source) -> dict[str, Any]:
+def model_config(fit: MergedFit) -> dict[str, Any]:
     """open_clip's words for the architecture."""
-    known = source.architecture()
+    known = fit.architecture()
     layers = known["vision_layers"]
     return {
         "embed_dim": known["embed_dim"],
-        "quick_gelu": source.facts["backbone"]["activation"] == "quick_gelu",
+        "quick_gelu": fit.facts["backbone"]["activation"] == "quick_gelu",
         "vision_cfg": {
             "image_size": known["image_resolution"],
             "layers": layers if isinstance(layers, int) else list(layers),
@@ -56,7 +56,7 @@ def model_config(source: Source) -> dict[str, Any]:
     }
 
 
-def _preprocessing(source: Source) -> dict[str, Any]:
-    input = source.facts["input"]
+def _preprocessing(fit: MergedFit) -> dict[str, Any]:
+    input = fit.facts["input"]
     values = {"mean": input["mean"], "std": input["std"]} if input.get("mean") is not None else NO_CHANGE
     return {**values, "interpolation": input["interpolation"], "resize_mode": input["resize"]}

@@ -13,22 +13,22 @@ from __future__ import annotations
 from pathlib import Path
 
 from clipfit.export import parts
-from clipfit.export.source import Source
+from clipfit.export.merged import MergedFit
 from clipfit.io.checkpoints import save_whole
 
 WEIGHTS, SAFETENSORS = "model.pt", "model.safetensors"
 
 
-def write(source: Source, folder: Path) -> list[str]:
-    parts.write_labels(source, folder)
-    if source.options.get("safetensors"):
-        parts.write_tensors(source.state(), folder / SAFETENSORS)
+def write(fit: MergedFit, folder: Path) -> list[str]:
+    parts.write_labels(fit, folder)
+    if fit.options.get("safetensors"):
+        parts.write_tensors(fit.state(), folder / SAFETENSORS)
         return [
             "from safetensors.torch import load_file",
             "from clip.model import build_model",
             f"model = build_model(load_file({str(folder / SAFETENSORS)!r})).float()",
         ]
-    save_whole(source.state(), folder / WEIGHTS)
+    save_whole(fit.state(), folder / WEIGHTS)
     return [
         "import clip",
         f'model, preprocess = clip.load({str(folder / WEIGHTS)!r}, device="cpu")',

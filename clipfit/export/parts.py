@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from clipfit.clip import normalize
-from clipfit.export.source import Source
+from clipfit.export.merged import MergedFit
 from clipfit.io.files import atomic_write, write_json
 
 LABELS, CONFIG, PREPROCESSOR = "labels.txt", "config.json", "preprocessor_config.json"
@@ -28,19 +28,19 @@ OPENAI_MODELS = {  # on Hugging Face
 class Classifier(nn.Module):
     """Normalized pixels (B, 3, H, W) -> logits (B, K): (scale * W) . x / |x|, so probabilities are exact."""
 
-    def __init__(self, source: Source):
+    def __init__(self, fit: MergedFit):
         super().__init__()
-        self.image_encoder = source.clip.image_encoder
-        self.register_buffer("weight", source.facts["logit_scale"] * source.class_features)
+        self.image_encoder = fit.clip.image_encoder
+        self.register_buffer("weight", fit.facts["logit_scale"] * fit.class_features)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         return normalize(self.image_encoder(pixel_values)) @ self.weight.T
 
 
-def example_pixels(source: Source, count: int = 2) -> Tensor:
+def example_pixels(fit: MergedFit, count: int = 2) -> Tensor:
     """Pixels (count, 3, H, W) to trace a model with."""
     generator = torch.Generator().manual_seed(0)
-    return torch.randn(count, 3, *source.facts["input"]["size"], generator=generator)
+    return torch.randn(count, 3, *fit.facts["input"]["size"], generator=generator)
 
 
 def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
@@ -51,10 +51,10 @@ def write_tensors(tensors: dict[str, Tensor], path: Path) -> None:
         file.write(save(tensors, metadata={"format": "pt"}))
 
 
-def write_labels(source: Source, folder: Path) -> None:
+def write_labels(fit: MergedFit, folder: Path) -> None:
     """labels.txt: the name of a class per line, in the order of the logits."""
     with atomic_write(folder / LABELS) as file:
-        file.writelines(f"{label}\n" for label in source.labels)
+        file.writelines(f"{label}\n" for label in fit.labels)
 
 
 def labels_line(folder: Path) -> str:
@@ -62,11 +62,11 @@ def labels_line(folder: Path) -> str:
     return f'labels = open({str(folder / LABELS)!r}, encoding="utf-8").read().splitlines()'
 
 
-def write_classifier(source: Source, folder: Path) -> None:
+def write_classifier(fit: MergedFit, folder: Path) -> None:
     """What lies beside a classifier: labels.txt, config.json (id -> class, and back), the preprocessing."""
-    write_labels(source, folder)
-    write_preprocessor(source, folder)
-    names = source.labels
+    write_labels(fit, folder)
+    write_preprocessor(fit, folder)
+    names = fit.labels
     config = {
         "id2label": {str(id): name for id, name in enumerate(names)},
         "label2id": {name: id for id, name in enumerate(names)},
@@ -74,9 +74,9 @@ def write_classifier(source: Source, folder: Path) -> None:
     write_json(config, folder / CONFIG)
 
 
-def write_preprocessor(source: Source, folder: Path) -> None:
+def write_preprocessor(fit: MergedFit, folder: Path) -> None:
     """preprocessor_config.json: from a picture to pixels, as transformers and its kin read it."""
-    write_json(preprocessor(source.facts["input"]), folder / PREPROCESSOR)
+    write_json(preprocessor(fit.facts["input"]), folder / PREPROCESSOR)
 
 
 def preprocessor(input: dict[str, Any]) -> dict[str, Any]:

@@ -14,21 +14,21 @@ from pathlib import Path
 import torch
 
 from clipfit.export import parts
-from clipfit.export.source import Source
+from clipfit.export.merged import MergedFit
 from clipfit.io.files import atomic_write
 
 MODEL = "model.pt2"
 
 
-def write(source: Source, folder: Path) -> list[str]:
-    model = parts.Classifier(source).eval()
+def write(fit: MergedFit, folder: Path) -> list[str]:
+    model = parts.Classifier(fit).eval()
     batch = {"pixel_values": {0: torch.export.Dim("batch_size")}}
-    program = torch.export.export(model, (parts.example_pixels(source),), dynamic_shapes=batch)
+    program = torch.export.export(model, (parts.example_pixels(fit),), dynamic_shapes=batch)
     content = io.BytesIO()
     torch.export.save(program, content)
     with atomic_write(folder / MODEL, "wb") as file:
         file.write(content.getbuffer())
-    parts.write_classifier(source, folder)
+    parts.write_classifier(fit, folder)
     return [
         "import torch",
         f"model = torch.export.load({str(folder / MODEL)!r}).module()",

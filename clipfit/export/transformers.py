@@ -19,7 +19,7 @@ from torch import Tensor
 
 from clipfit import tokenizer
 from clipfit.export import parts
-from clipfit.export.source import Source
+from clipfit.export.merged import MergedFit
 from clipfit.io.files import atomic_write, write_json
 from clipfit.modules import HEAD_WIDTH
 
@@ -54,10 +54,10 @@ TRANSPOSED = {
 }
 
 
-def write(source: Source, folder: Path) -> list[str]:
-    check(source, "transformers")
-    write_model(source, folder, source.untouched() if source.options.get("untouched") else source.state())
-    parts.write_labels(source, folder)
+def write(fit: MergedFit, folder: Path) -> list[str]:
+    check(fit, "transformers")
+    write_model(fit, folder, fit.untouched() if fit.options.get("untouched") else fit.state())
+    parts.write_labels(fit, folder)
     _write_for_sentence_transformers(folder)
     return [
         "from transformers import pipeline",
@@ -66,21 +66,21 @@ def write(source: Source, folder: Path) -> list[str]:
     ]
 
 
-def check(source: Source, to: str) -> None:
+def check(fit: MergedFit, to: str) -> None:
     """Raises: ValueError for a ResNet"""
-    if source.architecture()["vision_patch_size"] is None:
+    if fit.architecture()["vision_patch_size"] is None:
         raise ValueError(
-            f"--to {to}: {source.backbone} has a ResNet as its image tower, and CLIPModel of transformers "
+            f"--to {to}: {fit.backbone} has a ResNet as its image tower, and CLIPModel of transformers "
             "knows vision transformers only; --to open_clip holds it"
         )
 
 
-def write_model(source: Source, folder: Path, state: dict[str, Tensor]) -> None:
+def write_model(fit: MergedFit, folder: Path, state: dict[str, Tensor]) -> None:
     """The files of a CLIPModel with the tensors `state`, named as OpenAI does."""
     parts.write_tensors(converted(state), folder / WEIGHTS)
-    parts.write_preprocessor(source, folder)
+    parts.write_preprocessor(fit, folder)
     _write_tokenizer(folder)
-    write_json(_config(source), folder / parts.CONFIG)
+    write_json(_config(fit), folder / parts.CONFIG)
 
 
 def converted(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -113,14 +113,14 @@ def _layer(name: str) -> str:
     return f"{'vision_model' if match[1] else 'text_model'}.encoder.layers.{match[2]}."
 
 
-def _config(source: Source) -> dict[str, Any]:
-    known, activation = source.architecture(), source.facts["backbone"]["activation"]
+def _config(fit: MergedFit) -> dict[str, Any]:
+    known, activation = fit.architecture(), fit.facts["backbone"]["activation"]
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
         "dtype": "float32",
         "projection_dim": known["embed_dim"],
-        "logit_scale_init_value": source.state()["logit_scale"].item(),
+        "logit_scale_init_value": fit.state()["logit_scale"].item(),
         "text_config": {
             "model_type": "clip_text_model",
             "hidden_act": activation,

@@ -10,7 +10,7 @@ import clipfit
 from clipfit.cli import main
 from clipfit.clip import normalize
 from clipfit.export import open_clip as open_clip_layout
-from clipfit.export.source import read_source
+from clipfit.export.merged import read_merged
 from clipfit.fit.files import read_fit
 from clipfit.loading import load_clip
 from clipfit.prompts import fill, tokenize
@@ -86,7 +86,7 @@ def test_openai_file_is_read_by_open_clip_with_quick_gelu(flags, fit_of, check, 
     fit = fit_of("CLIPFit")
     folder = loaded(fit, "openai", *flags)["folder"]
     (weights,) = folder.glob("model.*")
-    config = open_clip_layout.model_config(read_source(fit, "open_clip"))
+    config = open_clip_layout.model_config(read_merged(fit, "open_clip"))
     (folder / "demo-quickgelu.json").write_text(json.dumps(config))
     open_clip.add_model_config(folder / "demo-quickgelu.json")
     model = open_clip.create_model("demo-quickgelu", pretrained=str(weights)).eval()

@@ -1,14 +1,16 @@
 """What an ecosystem cannot hold is refused with the reason and the cure, before anything is written."""
 
 import importlib
+import shutil
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from clipfit.backbones import DEMO_FILE
 from clipfit.cli import main
 from clipfit.export.ecosystems import ECOSYSTEMS
-from clipfit.export.source import read_source
+from clipfit.export.merged import read_merged
 from clipfit.fit.files import read_facts, read_fit, write_fit
 from clipfit.io.files import read_json, write_json
 
@@ -129,15 +131,27 @@ def test_files_that_are_there_stay_unless_forced(fit_of, refusal, tmp_path):
     assert (tmp_path / "new/labels.txt").read_text().startswith("striped red star\n")
 
 
+def test_what_is_exported_is_never_written_over(changed, refusal, tmp_path):
+    fit = changed()
+    before = (fit / "model.safetensors").read_bytes()
+    assert "has the files that are exported" in refusal(fit, "transformers", "--force", folder=fit)
+    backbone = tmp_path / "weights/model.pt"
+    backbone.parent.mkdir()
+    shutil.copyfile(DEMO_FILE, backbone)
+    error = refusal(fit, "openai", "--force", "--backbone", backbone, folder="weights")
+    assert "has the files that are exported" in error
+    assert (fit / "model.safetensors").read_bytes() == before
+
+
 def test_a_missing_library_is_one_line_with_the_command(fit_of, refusal, monkeypatch, tmp_path, capsys):
     find = importlib.util.find_spec
     gone = ("onnxscript", "open_clip")
     monkeypatch.setattr(
         "clipfit.export.ecosystems.find_spec", lambda name: None if name in gone else find(name)
     )
-    assert refusal(fit_of("CoOp"), "onnx").endswith("needs other packages: pip install onnxscript\n")
+    assert refusal(fit_of("CoOp"), "onnx").endswith("-m pip install onnxscript\n")
     assert main(["export", str(fit_of("CLIPFit")), "--to", "open_clip", str(tmp_path / "made")]) == 0
-    assert capsys.readouterr().out.endswith("\nwhich needs: pip install open_clip_torch\n")
+    assert capsys.readouterr().out.endswith("-m pip install open_clip_torch\n")
 
 
 def test_an_option_of_another_ecosystem_is_said(fit_of, refusal):
@@ -146,8 +160,8 @@ def test_an_option_of_another_ecosystem_is_said(fit_of, refusal):
 
 
 def test_a_logit_scale_that_training_changed_is_that_of_the_export(changed):
-    source = read_source(changed(logit_scale=50.0), "openai")
-    torch.testing.assert_close(source.state()["logit_scale"].exp(), torch.tensor(50.0))
+    merged = read_merged(changed(logit_scale=50.0), "openai")
+    torch.testing.assert_close(merged.state()["logit_scale"].exp(), torch.tensor(50.0))
 
 
 def test_an_exporter_of_torch_that_fails_is_replaced(fit_of, monkeypatch, tmp_path, capsys):

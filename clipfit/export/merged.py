@@ -28,7 +28,7 @@ SAME = 1e-2  # largest difference of a class feature; half precision in training
 
 
 @dataclass(frozen=True)
-class Source:
+class MergedFit:
     """A fit, merged into its backbone."""
 
     path: Path  # of the fit
@@ -36,7 +36,7 @@ class Source:
     clip: CLIP  # with the tensors of the fit
     replaced: dict[str, Tensor]  # of the fit, under OpenAI's names
     class_features: Tensor  # (K, D) unit rows
-    options: dict[str, str]  # of the command line, for single ecosystems
+    options: dict[str, Any]  # of the command line, for single ecosystems
 
     @property
     def labels(self) -> list[str]:
@@ -66,9 +66,9 @@ class Source:
         return architecture_of(self.state(), self.path)
 
 
-def read_source(
-    folder: str | os.PathLike, to: str, backbone: str = "", options: dict[str, str] | None = None
-) -> Source:
+def read_merged(
+    folder: str | os.PathLike, to: str, backbone: str = "", options: dict[str, Any] | None = None
+) -> MergedFit:
     """The fit in a folder, as the ecosystem `to` can hold it.
 
     Raises: as clipfit.fit.model.load; ValueError with the reason and the cure if the ecosystem has no place
@@ -80,7 +80,7 @@ def read_source(
     model = load(place, backbone=backbone)
     if ECOSYSTEMS[to].names_classes:
         _check_words(model, place, to)
-    return Source(
+    return MergedFit(
         path=place,
         facts=facts,
         clip=model.clip,

@@ -20,6 +20,7 @@ TRAINED = {  # kind -> groups of parameters that it changes
     "CLIPFit": ["text.ffn_proj_bias", "image.layernorm"],
     "text.bias": ["text.bias"],
     "image.layernorm[0:3]": ["image.layernorm[0:3]"],
+    "layernorms": ["image.layernorm", "text.layernorm"],
     "CoOp": [],
     "CoOp+UL": ["image.layernorm"],
     "RN50": ["text.ffn_proj_bias"],

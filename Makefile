@@ -30,6 +30,6 @@ $(READY): requirements.txt pyproject.toml
 	$(INSTALL) --no-build-isolation --no-deps --editable .
 	@touch $@
 
-$(DEV_READY): $(READY) requirements-report.txt requirements-dev.txt
+$(DEV_READY): $(READY) requirements-report.txt requirements-export.txt requirements-dev.txt
 	$(INSTALL) -r requirements-dev.txt
 	@touch $@

@@ -12,6 +12,7 @@ from importlib import metadata
 from pathlib import Path
 
 from clipfit import __version__
+from clipfit.export import command as export
 from clipfit.fit import files, predict
 from clipfit.io.commands import PATH, Parser
 
@@ -25,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=versions())
     commands = parser.add_subparsers(dest="command", parser_class=Parser, metavar="COMMAND")
     predict.add_arguments(commands.add_parser("predict", help="say what pictures show"))
+    export.add_arguments(commands.add_parser("export", help="a fit as files that other libraries load"))
     for name, says in (("info", "what a fit is"), ("diff", "which tensors training changed most")):
         _with_fit(commands.add_parser(name, help=says))
     averaging = commands.add_parser("average", help="the mean of several fits, as a new one")
@@ -110,7 +112,13 @@ def run_average(args: argparse.Namespace) -> int:
 
 
 SHOWN_CLASSES = 20
-COMMANDS = {"predict": run_predict, "info": run_info, "diff": run_diff, "average": run_average}
+COMMANDS = {
+    "predict": run_predict,
+    "export": export.run,
+    "info": run_info,
+    "diff": run_diff,
+    "average": run_average,
+}
 
 
 def versions() -> str:

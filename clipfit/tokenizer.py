@@ -42,6 +42,16 @@ def decode(tokens: Iterable[int]) -> str:
     return content.decode("utf-8", errors="replace").replace(WORD_END, " ")
 
 
+def token_ids() -> dict[str, int]:
+    """Token -> id, in the order of ids: the letters that stand for bytes, merges, the special tokens."""
+    return dict(_vocabulary().ids)
+
+
+def merges() -> list[tuple[str, str]]:
+    """The pairs that are merged, the most frequent first."""
+    return list(_vocabulary().rank_of)
+
+
 def _clean(text: str) -> str:
     """Repair broken encodings, resolve HTML that was escaped once or twice, lower case."""
     import ftfy

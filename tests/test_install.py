@@ -77,10 +77,10 @@ def test_reports_need_what_requirements_report_adds():
 
 
 def test_development_needs_what_requirements_dev_adds():
-    everything = {"-r requirements.txt", "-r requirements-report.txt"}
+    everything = {"-r requirements.txt", "-r requirements-report.txt", "-r requirements-export.txt"}
     assert everything <= set(lines("requirements-dev.txt"))
-    files = ["requirements.txt", "requirements-report.txt", "requirements-dev.txt", "requirements-ray.txt"]
-    files += [OPEN_CLIP]
+    names = ("report", "export", "dev", "ray")
+    files = ["requirements.txt", OPEN_CLIP, *(f"requirements-{name}.txt" for name in names)]
     packages = {
         canonicalize_name(name) for names in metadata.packages_distributions().values() for name in names
     }

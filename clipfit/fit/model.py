@@ -151,6 +151,11 @@ class FittedModel(Predictor):
         return dict(self._fit.facts)
 
     @property
+    def clip(self) -> CLIP:
+        """The backbone with the tensors of the fit."""
+        return self._clip
+
+    @property
     def class_features(self) -> Tensor:
         """Unit features (K, D) of the classes."""
         return self._w

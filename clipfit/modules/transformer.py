@@ -99,7 +99,8 @@ class VisionTransformer(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalized pixels -> (B, D) features, not normalized."""
         patches = self.conv1(images).flatten(2).transpose(1, 2)  # (B, patches, W)
-        first = self.class_embedding.to(patches.dtype).expand(len(images), 1, -1)
+        count = images.shape[0]  # len() would fix the number of images in an exported graph
+        first = self.class_embedding.to(patches.dtype).expand(count, 1, -1)
         rows = torch.cat([first, patches], dim=1) + self.positional_embedding.to(patches.dtype)
         rows = self.transformer(self.ln_pre(rows).transpose(0, 1))
         return self.ln_post(rows[0]) @ self.proj

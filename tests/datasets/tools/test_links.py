@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from clipfit.published import OPENAI_SHA256
 from clipfit.io.places import FilePlace
+from clipfit.published import OPENAI_SHA256
 from datasets.tools import known, links, prepare
 from datasets.tools.sources import Candidate, Source
 

@@ -22,6 +22,8 @@ OURS = {
     "TEST.PREDICTIONS": True,
     "TEST.ACCEPT": [],
     "DATALOADER.CACHE_GB": 2.0,
+    "MODEL.MEMORY_GB": 0.0,
+    "OPTIM.MAX_STEPS": 0,
     "THREADS": 0,
     "DETERMINISTIC": False,
     "RUN.PROTOCOL": "",

@@ -1,12 +1,10 @@
 """CoCoOp against its formulas, written out plainly: one image after the other, 77 tokens each time."""
 
-import functools
-
 import pytest
 import torch
 from torch.nn import functional as F
 
-from clipfit import chunks
+from clipfit import memory
 from tests.trainers.plain import LR, SGD, embed, encode, plain_clip, rate, record_training, unit
 
 
@@ -64,7 +62,7 @@ def test_the_loss_follows_the_formulas_step_by_step(batch_size, shots, epochs, b
 
 def test_logits_and_gradients_in_chunks_equal_the_plain_ones(build, small_clip, monkeypatch):
     trainer = cocoop(build, small_clip, "DATALOADER.TRAIN_X.BATCH_SIZE", 5)
-    monkeypatch.setattr(chunks, "encode", functools.partial(chunks.encode, rows=150))
+    monkeypatch.setattr(memory, "sizes", lambda *_: memory.Sizes(rows=150, images=32))
     plain = PlainCoCoOp(plain_clip(small_clip), trainer.classnames, trainer.model.meta_net)
     passes = []
     trainer.clip.text_encoder.register_forward_pre_hook(lambda *_: passes.append(1))

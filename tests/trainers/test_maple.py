@@ -1,12 +1,10 @@
 """MaPLe against its formulas, written out plainly: 77 tokens, all rows of both towers, block by block."""
 
-import functools
-
 import pytest
 import torch
 from torch.nn import functional as F
 
-from clipfit import chunks
+from clipfit import memory
 from launch.resolve import load_recipe
 from tests.trainers.plain import SGD, embed, plain_clip, record_training, unit
 
@@ -31,10 +29,11 @@ class PlainMaPLe:
         classes = len(self.rows)
         x = torch.cat([self.rows[:, :1], self.ctx.expand(classes, -1, -1), self.rows[:, 1 + n :]], dim=1)
         x = x + self.model.positional_embedding
+        causal = torch.full((77, 77), -torch.inf).triu(1)
         for i, block in enumerate(self.model.transformer.resblocks):
             if 1 <= i < self.depth:
                 x = torch.cat([x[:, :1], self.deep[i - 1].expand(classes, -1, -1), x[:, 1 + n :]], dim=1)
-            x = block(x.permute(1, 0, 2)).permute(1, 0, 2)
+            x = block(x.permute(1, 0, 2), mask=causal).permute(1, 0, 2)
         ends = self.model.ln_final(x)[torch.arange(classes), self.tokens.argmax(dim=-1)]
         return unit(ends @ self.model.text_projection)
 
@@ -83,11 +82,11 @@ def test_the_loss_follows_the_formulas_step_by_step(depth, build, small_clip):
         torch.testing.assert_close(mine, reference, rtol=1e-4, atol=1e-6)
 
 
-@pytest.mark.parametrize("rows", [chunks.ROWS, 30])
+@pytest.mark.parametrize("rows", [10_000, 30])
 def test_features_and_gradients_equal_the_plain_ones_whatever_the_prompts(
     rows, build, small_clip, monkeypatch
 ):
-    monkeypatch.setattr(chunks, "encode", functools.partial(chunks.encode, rows=rows))
+    monkeypatch.setattr(memory, "sizes", lambda *_: memory.Sizes(rows=rows, images=32))
     trainer = maple(build, small_clip, "TRAINER.MAPLE.CTX_INIT", "", "TRAINER.MAPLE.N_CTX", 5)
     with torch.no_grad():
         for p in trainer.trained_parameters().values():

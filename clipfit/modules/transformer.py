@@ -47,6 +47,9 @@ class _QuickGELU(torch.autograd.Function):
     def backward(ctx, gradient: Tensor) -> Tensor:
         """d/dx = s + 1.702 x s (1 - s), s = sigmoid(1.702 x): that of SiLU at 1.702 x."""
         (x,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # for second derivatives, which the kernel below has not
+            s = torch.sigmoid(1.702 * x)
+            return gradient * s * (1 + 1.702 * x * (1 - s))
         return torch.ops.aten.silu_backward(gradient, 1.702 * x)
 
 

@@ -201,7 +201,7 @@ class CLIPTrainer(TrainerX):
         return normalize(features.float() if self.precision == "amp" else features)
 
     def image_features(self, images: Tensor) -> Tensor:
-        """Image features (B, D) of images (B, 3, H, W), normalized or not."""
+        """Image features (B, D) of images (B, 3, H, W), normalized or not; each of its image alone."""
         return self.clip.encode_image(images)
 
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""A step in little memory equals that of the whole batch; what a run does when it has less than it thought."""
+"""A step in little memory equals that of the whole batch; what a run does when it has less than that."""
 
 import json
 

@@ -66,8 +66,9 @@ class _Sum:
                 scaled(part), self.inputs, retain_graph=keep_graph, allow_unused=True
             )
         for number, gradient in enumerate(gradients):
-            before = self.gradients[number]
-            self.gradients[number] = gradient if before is None or gradient is None else before + gradient
+            if gradient is not None:
+                before = self.gradients[number]
+                self.gradients[number] = gradient if before is None else before + gradient
 
     def loss(self, inputs: list[Tensor], scale: Tensor) -> Tensor:
         """The loss as a function of the tensors that its parts have read."""
@@ -93,4 +94,4 @@ class _Known(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, factor: Tensor) -> tuple:
-        return None, None, *((factor * gradient).to(gradient.dtype) for gradient in ctx.gradients)
+        return None, None, *(factor * gradient for gradient in ctx.gradients)

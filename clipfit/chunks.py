@@ -10,12 +10,15 @@ from torch.utils.checkpoint import checkpoint
 
 from clipfit.text import Layout, Prompts, TextEncoder
 
+CHUNKS = 4  # what does not fit is computed in chunks of a fourth of the rows that would, which costs no time
+
 
 def encode(text_encoder: TextEncoder, prompts: Prompts, rows: int) -> Tensor:
     """`text_encoder(prompts)`, at most `rows` packed rows at a time (but never less than one prompt).
 
     With gradients nothing of a chunk is kept, and its activations are computed again when they are needed.
-    Prompts that fit in one chunk are encoded as they are. A chunk holds prompts of like length.
+    Prompts that fit are encoded as they are. A chunk holds prompts of like length, and fewer rows than would:
+    freed blocks of many sizes leave holes in the memory of a CPU, which grow with them.
 
     Returns: (K, D) features, not normalized, or (G, K, D) for a prefix of shape (G, P, W)
     """
@@ -23,6 +26,7 @@ def encode(text_encoder: TextEncoder, prompts: Prompts, rows: int) -> Tensor:
     per_group = len(prompts.layout.positions)
     if groups * per_group <= rows:
         return text_encoder(prompts)
+    rows = max(1, rows // CHUNKS)
     if per_group <= rows:
         return _some_groups_at_a_time(text_encoder, prompts, prompts.layout, rows)
     parts, order = prompts.layout.parts(rows)

@@ -88,7 +88,15 @@ def test_without_gradients_and_in_one_chunk_nothing_is_computed_twice(tiny_model
     hook = clip.text_encoder.register_forward_pre_hook(lambda *_: passes.append(1))
     chunks.encode(clip.text_encoder, prompts, MANY).sum().backward()
     assert len(passes) == 1
-    with torch.no_grad():
-        chunks.encode(clip.text_encoder, prompts, rows=100)
+    counts = []
+    for gradients in (True, False):
+        passes.clear()
+        with torch.set_grad_enabled(gradients):
+            features = chunks.encode(clip.text_encoder, prompts, rows=100)
+        if gradients:
+            counts.append(len(passes))
+            features.sum().backward()
+        counts.append(len(passes))
     hook.remove()
-    assert len(passes) == 1 + 2
+    forward, with_gradients, without = counts
+    assert forward > 1 and (with_gradients, without) == (2 * forward, forward)

@@ -69,7 +69,7 @@ def test_logits_and_gradients_in_chunks_equal_the_plain_ones(build, small_clip, 
     images = next(iter(trainer.train_loader_x))["img"]
 
     actual, expected = trainer.conditional_logits(images), plain.logits(images)
-    assert 1 < len(passes) < len(images)
+    assert len(passes) > len(images)  # the prompts of each image, some classes at a time
     torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-4)
     weight = torch.randn_like(expected)
     mine = torch.autograd.grad((actual * weight).sum(), list(trainer.trained_parameters().values()))

@@ -67,7 +67,7 @@ def run_command(argv: list[str]) -> None:
         show_page(run)
         return
 
-    from launch.runtime import settle_precision  # torch from here on
+    from launch.runtime import settle_memory, settle_precision  # torch from here on
 
     check_model_dir(cfg)
     check_init_weights(cfg)
@@ -75,6 +75,7 @@ def run_command(argv: list[str]) -> None:
     if inputs:
         note_backbone(inputs, cfg)
     settle_precision(cfg)
+    settle_memory(cfg, anew=args.redo)
     if inputs and cfg.RUN.EVAL_ONLY and cfg.RUN.MODEL_DIR:
         run.notes += check_tested_model(cfg, run.declared, inputs)
     cfg.freeze()

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from clipfit.text import Prompts, TextEncoder
+from clipfit.text import Layout, Prompts, TextEncoder
 
-ROWS = 8192  # per chunk; in float32 and 12 blocks of width 512 their activations take about 4 GB
+CHUNKS = 4  # what does not fit is computed in chunks of a fourth of the rows that would, which costs no time
 
 
-def encode(text_encoder: nn.Module, prompts: Prompts | Tensor, rows: int = ROWS) -> Tensor:
+def encode(text_encoder: nn.Module, prompts: Prompts | Tensor, rows: int) -> Tensor:
     """`text_encoder(prompts)`, at most `rows` packed rows at a time (but never less than one prompt).
 
-    With gradients only the inputs of a chunk are kept, and its activations are computed again when they are
-    needed. Prompts that fit in one chunk are encoded as they are.
+    With gradients nothing of a chunk is kept, and its activations are computed again when they are needed.
+    Prompts that fit are encoded as they are. A chunk holds prompts of like length, and fewer rows than would:
+    freed blocks of many sizes leave holes in the memory of a CPU, which grow with them.
 
     Args:    prompts, what CLIP.embed_prompts gives: token ids (K, L) for towers that read those alone
     Returns: (K, D) features, not normalized, or (G, K, D) for a prefix of shape (G, P, W)
@@ -32,28 +32,23 @@ def encode(text_encoder: nn.Module, prompts: Prompts | Tensor, rows: int = ROWS)
     per_group = len(prompts.layout.positions)
     if groups * per_group <= rows:
         return text_encoder(prompts)
-    parts = [prompts] if per_group <= rows else _split_classes(prompts, rows)
-    return torch.cat([_some_groups_at_a_time(text_encoder, part, rows) for part in parts], dim=-2)
+    rows = max(1, rows // CHUNKS)
+    if per_group <= rows:
+        return _some_groups_at_a_time(text_encoder, prompts, prompts.layout, rows)
+    parts, order = prompts.layout.parts(rows)
+    features = [_some_groups_at_a_time(text_encoder, prompts, part, rows) for part in parts]
+    return torch.cat(features, dim=-2).index_select(-2, order)
 
 
-def _some_groups_at_a_time(text_encoder: TextEncoder, prompts: Prompts, rows: int) -> Tensor:
+def _some_groups_at_a_time(text_encoder: TextEncoder, prompts: Prompts, part: Layout, rows: int) -> Tensor:
     if prompts.prefix.dim() == 2:
-        return _recomputed(text_encoder, prompts)
-    at_a_time = max(1, rows // len(prompts.layout.positions))
+        return _recomputed(text_encoder, prompts, part)
+    at_a_time = max(1, rows // len(part.positions))
     chunks = (dataclasses.replace(prompts, prefix=prefix) for prefix in prompts.prefix.split(at_a_time))
-    return torch.cat([_recomputed(text_encoder, chunk) for chunk in chunks])
+    return torch.cat([_recomputed(text_encoder, chunk, part) for chunk in chunks])
 
 
-def _recomputed(text_encoder: nn.Module, prompts: Prompts | Tensor) -> Tensor:
+def _recomputed(text_encoder: nn.Module, *prompts: Prompts | Tensor | Layout) -> Tensor:
     if not torch.is_grad_enabled():
-        return text_encoder(prompts)
-    return checkpoint(text_encoder, prompts, use_reentrant=False, preserve_rng_state=False)
-
-
-def _split_classes(prompts: Prompts, rows: int) -> Iterator[Prompts]:
-    """The prompts of some classes at a time, so that one group of each part has at most `rows` rows."""
-    classes, longest = prompts.layout.grid
-    step = max(1, (rows - prompts.layout.shared) // longest)
-    for first in range(0, classes, step):
-        some = slice(first, first + step)
-        yield dataclasses.replace(prompts, suffix=prompts.suffix[some], eot=prompts.eot[some])
+        return text_encoder(*prompts)
+    return checkpoint(text_encoder, *prompts, use_reentrant=False, preserve_rng_state=False)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from clipfit.modules import OpenAIModel, VisionTransformer
 from clipfit.text import Prompts, TextEncoder
 from clipfit.tokenizer import CONTEXT_LENGTH
+from clipfit.vision import in_pieces
 
 
 def normalize(features: Tensor) -> Tensor:
@@ -85,7 +86,7 @@ class CLIP(nn.Module):
 
     def encode_image(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalized pixels -> (B, D) features, not normalized."""
-        return self.image_encoder(images.type(self.dtype))
+        return in_pieces(self.image_encoder, images.type(self.dtype))
 
     def embed(self, tokens: Tensor) -> Tensor:
         """(..., L) token ids -> (..., L, W) embeddings in the model's precision, without positions."""

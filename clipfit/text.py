@@ -6,7 +6,8 @@ that of the end-of-text token (EOT). Under the causal mask a row sees only itsel
   - tokens that all prompts share at their start ("a photo of a") have the same hidden states in every prompt:
     they are computed once and each prompt attends to their keys and values.
 What remains are the rows that differ, packed one after the other: 100 prompts "a photo of a <name>." are
-5 + 400 rows instead of 7,700. Features and gradients equal the plain computation's up to rounding.
+5 + 400 rows instead of 7,700. Attention takes them in buckets of like length, so that one long name costs
+only itself. Features and gradients equal the plain computation's up to rounding.
 
 Shapes: K classes, L tokens, W transformer width, D embedding width; P shared rows, S longest rest, N packed
 rows of all the rests, G groups (different shared prefixes, such as one per image; else 1).
@@ -15,68 +16,145 @@ rows of all the rests, G groups (different shared prefixes, such as one per imag
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+import itertools
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipfit.modules.transformer import KEPT, join_heads, split_heads
+
+BUCKET = 256  # cells of padding that cost as much as another bucket
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """Prompts of like length, whose rests are padded to the longest of them while they attend.
+
+    Their rows follow each other among the N packed rows, from row `first`.
+    """
+
+    first: int
+    count: int  # rows
+    grid: tuple[int, int]  # (K, S): classes, longest rest
+    cells: Tensor | None  # (count,) cells of the flattened grid that hold a row; None: all do
+    mask: Tensor  # (S, P + S) True where a row may look
+
+    def pad(self, packed: Tensor) -> Tensor:
+        """Rows (G, count, C) -> (G, K, S, C): zeros behind each EOT, where no row looks."""
+        if self.cells is not None:
+            cells = packed.new_zeros(packed.shape[0], self.grid[0] * self.grid[1], packed.shape[2])
+            packed = cells.index_copy(1, self.cells, packed)
+        return packed.unflatten(1, self.grid)
+
+    def pack(self, padded: Tensor) -> Tensor:
+        """(G, K, S, C) -> (G, count, C): leave out the cells behind each EOT."""
+        cells = padded.flatten(1, 2)
+        return cells if self.cells is None else cells.index_select(1, self.cells)
+
+    def to(self, device: torch.device | str) -> Bucket:
+        """The same bucket with its tensors on `device`."""
+        cells = None if self.cells is None else self.cells.to(device)
+        return dataclasses.replace(self, cells=cells, mask=self.mask.to(device))
+
 
 @dataclass(frozen=True)
 class Layout:
-    """Where the packed rows belong. It depends on the prompts' lengths only: made once per class set."""
+    """Where the packed rows belong. It depends on the prompts' lengths only: made once per class set.
+
+    The rests are packed by length, whatever the order of the classes.
+    """
 
     eot: Tensor  # (K,) position of each EOT
-    grid: tuple[int, int]  # (K, S): classes, longest rest
-    rows: Tensor  # (N,) cells of the flattened grid that hold a row
-    ends: Tensor  # (K,) row of each EOT among the P + N rows
+    longest: int  # S
+    rows: Tensor  # (N,) where the rows come from, in a flattened grid (K, S) of all classes' rests
+    ends: Tensor  # row of each EOT among the P + N rows: of all classes, or of those of a part, in its order
     positions: Tensor  # (P + N,) position of each row in its prompt
-    mask: Tensor  # (S, P + S) True where a row may look
+    buckets: tuple[Bucket, ...]
+    _parts: dict = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     @staticmethod
     def of(prefix_length: int, eot: Tensor) -> Layout:
         """Lay out prompts with `prefix_length` shared rows and their EOT at positions `eot` (K,)."""
-        rest = eot - prefix_length + 1  # (K,) rows behind the prefix, EOT included
-        longest = int(rest.max())
+        order = eot.argsort(stable=True)
+        layout = Layout._of(prefix_length, eot, order)
+        ends = torch.empty_like(layout.ends).scatter(0, order, layout.ends)
+        return dataclasses.replace(layout, ends=ends)
+
+    @staticmethod
+    def _of(prefix_length: int, eot: Tensor, classes: Tensor) -> Layout:
+        """Lay out the prompts of some classes, given by length."""
+        rest = eot[classes] - prefix_length + 1  # rows behind the prefix, EOT included
+        longest = int(eot.max()) - prefix_length + 1
         column = torch.arange(longest, device=eot.device)
-        rows = (column < rest[:, None]).flatten().nonzero().squeeze(1)
+        real = column < rest[:, None]
         prefix = torch.arange(prefix_length, device=eot.device)
-        everything = torch.ones(longest, prefix_length + longest, dtype=torch.bool, device=eot.device)
         return Layout(
             eot=eot,
-            grid=(len(eot), longest),
-            rows=rows,
+            longest=longest,
+            rows=(classes[:, None] * longest + column)[real],
             ends=prefix_length - 1 + rest.cumsum(0),
-            positions=torch.cat([prefix, prefix_length + rows % longest]),
-            mask=everything.tril(prefix_length),
+            positions=torch.cat([prefix, prefix_length + column.expand_as(real)[real]]),
+            buckets=tuple(_buckets(prefix_length, rest)),
         )
+
+    def parts(self, rows: int) -> tuple[list[Layout], Tensor]:
+        """Layouts of some of the classes each, of about as many and at most `rows` rows (or one class).
+
+        Returns: them, and where each class is in their order
+        """
+        if rows not in self._parts:
+            order = self.eot.argsort(stable=True)
+            room = max(1, rows - self.shared)
+            even = math.ceil(len(self.rows) / math.ceil(len(self.rows) / room))
+            sizes, filled = [0], 0
+            for length in (self.eot[order] - self.shared + 1).tolist():
+                if filled + length > even and sizes[-1]:
+                    sizes, filled = [*sizes, 0], 0
+                sizes[-1], filled = sizes[-1] + 1, filled + length
+            layouts = [Layout._of(self.shared, self.eot, classes) for classes in order.split(sizes)]
+            self._parts[rows] = layouts, order.argsort()
+        return self._parts[rows]
 
     def to(self, device: torch.device | str) -> Layout:
         """The same layout with its index tensors on `device`."""
-        names = ("eot", "rows", "ends", "positions", "mask")
-        return dataclasses.replace(self, **{name: getattr(self, name).to(device) for name in names})
-
-    def pack(self, padded: Tensor) -> Tensor:
-        """(G, K, S, C) -> (G, N, C): leave out the cells behind each EOT."""
-        cells = padded.flatten(1, 2)
-        return cells if self._full else cells.index_select(1, self.rows)
-
-    def pad(self, packed: Tensor) -> Tensor:
-        """(G, N, C) -> (G, K, S, C): zeros behind each EOT, where no row looks."""
-        if not self._full:
-            cells = packed.new_zeros(packed.shape[0], self.grid[0] * self.grid[1], packed.shape[2])
-            packed = cells.index_copy(1, self.rows, packed)
-        return packed.unflatten(1, self.grid)
+        moved = {name: getattr(self, name).to(device) for name in ("eot", "rows", "ends", "positions")}
+        buckets = tuple(bucket.to(device) for bucket in self.buckets)
+        return dataclasses.replace(self, **moved, buckets=buckets)
 
     @property
     def shared(self) -> int:
         """P, the number of shared rows."""
         return len(self.positions) - len(self.rows)
 
-    @property
-    def _full(self) -> bool:
-        return len(self.rows) == self.grid[0] * self.grid[1]
+
+def _buckets(prefix_length: int, rest: Tensor) -> Iterator[Bucket]:
+    """Buckets for rests of these lengths, (K,) ascending, with the least to compute.
+
+    A bucket costs its cells, and a few launches that take as long as BUCKET cells.
+    """
+    lengths, counts = (values.tolist() for values in rest.unique_consecutive(return_counts=True))
+    # best[j]: cost of the first j lengths, and the first length of their last bucket
+    best = [(0, 0)]
+    for j, longest in enumerate(lengths, start=1):
+        costs = [(best[i][0] + BUCKET + sum(counts[i:j]) * longest, i) for i in range(j)]
+        best.append(min(costs))
+    bounds = [len(lengths)]
+    while bounds[-1]:
+        bounds.append(best[bounds[-1]][1])
+    first_class = first_row = 0
+    for i, j in itertools.pairwise(reversed(bounds)):
+        classes, longest = sum(counts[i:j]), lengths[j - 1]
+        own = rest[first_class : first_class + classes]
+        real = torch.arange(longest, device=rest.device) < own[:, None]
+        cells = real.flatten().nonzero().squeeze(1) if j - i > 1 else None
+        rows = classes * longest if cells is None else len(cells)
+        everything = torch.ones(longest, prefix_length + longest, dtype=torch.bool, device=rest.device)
+        yield Bucket(first_row, rows, (classes, longest), cells, everything.tril(prefix_length))
+        first_class, first_row = first_class + classes, first_row + rows
 
 
 @dataclass(frozen=True)
@@ -179,14 +257,19 @@ class TextEncoder(nn.Module):
         """Precision of the activations: that of the projections (float16 in OpenAI's mixed layout)."""
         return self.text_projection.dtype
 
-    def forward(self, prompts: Prompts) -> Tensor:
-        """Encode the prompts of K classes.
+    @property
+    def kept_per_row(self) -> int:
+        """Numbers that the backward pass needs of one row, at most."""
+        return KEPT * self.positional_embedding.shape[1] * len(self.transformer.resblocks)
+
+    def forward(self, prompts: Prompts, part: Layout | None = None) -> Tensor:
+        """Encode the prompts of K classes, or of those of a part (`prompts.layout.parts`), in its order.
 
         Returns: (K, D) features, not normalized, or (G, K, D) for a prefix of shape (G, P, W)
         Raises:  ValueError if the longest prompt exceeds the encoder's context length
         """
-        layout = prompts.layout
-        rows = self._embedded_rows(prompts)
+        layout = part or prompts.layout
+        rows = self._embedded_rows(prompts, layout)
         deep = () if prompts.deep is None else prompts.deep.type(rows.dtype)
         for number, block in enumerate(self.transformer.resblocks):
             if 1 <= number <= len(deep):
@@ -197,18 +280,18 @@ class TextEncoder(nn.Module):
         features = ends @ self.text_projection
         return features if prompts.prefix.dim() == 3 else features[0]
 
-    def _embedded_rows(self, prompts: Prompts) -> Tensor:
-        """(G, P + N, W): shared rows, then the packed rests of all classes, positions added."""
-        length = prompts.prefix.shape[-2] + prompts.layout.grid[1]
+    def _embedded_rows(self, prompts: Prompts, layout: Layout) -> Tensor:
+        """(G, P + N, W): shared rows, then the packed rests of the classes, positions added."""
+        length = layout.shared + layout.longest
         if length > len(self.positional_embedding):
             raise ValueError(
                 f"the longest prompt has {length} tokens; this text encoder reads at most "
                 f"{len(self.positional_embedding)}: shorten the class names, the template or the context"
             )
         prefix = prompts.prefix if prompts.prefix.dim() == 3 else prompts.prefix[None]
-        rest = prompts.layout.pack(prompts.suffix[None, :, : prompts.layout.grid[1]])
+        rest = prompts.suffix[:, : layout.longest].flatten(0, 1).index_select(0, layout.rows)
         rows = torch.cat([prefix, rest.expand(len(prefix), -1, -1)], dim=1).type(self.dtype)
-        return rows + self.positional_embedding.type(self.dtype)[prompts.layout.positions]
+        return rows + self.positional_embedding.type(self.dtype)[layout.positions]
 
 
 def replace_rows(rows: Tensor, vectors: Tensor, start: int) -> Tensor:
@@ -225,28 +308,17 @@ def causal_attention(attn: nn.MultiheadAttention, rows: Tensor, layout: Layout) 
     Args:    attn, whose packed weights are used; rows (G, P + N, W)
     Returns: (G, P + N, W), output projection applied
     """
-    groups, _, width = rows.shape
-    classes, _ = layout.grid
+    width = rows.shape[-1]
     packed = F.linear(rows, attn.in_proj_weight, attn.in_proj_bias)  # (G, P + N, 3W): query, key, value
-    shared, own = packed[:, : layout.shared], layout.pad(packed[:, layout.shared :])  # own: (G, K, S, 3W)
-
-    shared_out = F.scaled_dot_product_attention(*_split_heads(attn, shared, 3), is_causal=True)
-
-    (query,) = _split_heads(attn, own[..., :width].flatten(0, 1), 1)
-    shared_seen = shared[:, None, :, width:].expand(-1, classes, -1, -1)  # each class sees the same P rows
-    seen = torch.cat([shared_seen, own[..., width:]], dim=2)  # (G, K, P + S, 2W)
-    key, value = _split_heads(attn, seen.flatten(0, 1), 2)
-    own_out = F.scaled_dot_product_attention(query, key, value, attn_mask=layout.mask)
-    own_out = _join_heads(own_out).unflatten(0, (groups, classes))  # (G, K, S, W)
-
-    return attn.out_proj(torch.cat([_join_heads(shared_out), layout.pack(own_out)], dim=1))
-
-
-def _split_heads(attn: nn.MultiheadAttention, rows: Tensor, parts: int) -> Tensor:
-    """(X, L, parts * W) -> (parts, X, heads, L, W / heads)."""
-    return rows.unflatten(-1, (parts, attn.num_heads, attn.head_dim)).permute(2, 0, 3, 1, 4)
-
-
-def _join_heads(rows: Tensor) -> Tensor:
-    """(X, heads, L, W / heads) -> (X, L, W)."""
-    return rows.transpose(1, 2).flatten(2)
+    shared, rests = packed.split([layout.shared, len(layout.rows)], dim=1)
+    outputs = [join_heads(F.scaled_dot_product_attention(*split_heads(attn, shared, 3), is_causal=True))]
+    for bucket in layout.buckets:
+        own = bucket.pad(rests[:, bucket.first : bucket.first + bucket.count])  # (G, K, S, 3W)
+        (query,) = split_heads(attn, own[..., :width].flatten(0, 1), 1)
+        # Each class sees the same P rows.
+        shared_seen = shared[:, None, :, width:].expand(-1, bucket.grid[0], -1, -1)
+        seen = torch.cat([shared_seen, own[..., width:]], dim=2)  # (G, K, P + S, 2W)
+        key, value = split_heads(attn, seen.flatten(0, 1), 2)
+        output = F.scaled_dot_product_attention(query, key, value, attn_mask=bucket.mask)
+        outputs.append(bucket.pack(join_heads(output).unflatten(0, own.shape[:2])))
+    return attn.out_proj(torch.cat(outputs, dim=1))

@@ -1,11 +1,15 @@
-"""The image tower of CLIP with learned tokens beside the patches, over OpenAI's modules."""
+"""The image tower of CLIP: with learned tokens beside the patches, and of many images on a CPU."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from clipfit.modules import ModifiedResNet, VisionTransformer
+
+PIECE = 8  # images
 
 
 def encode_with_prompts(image_encoder: nn.Module, images: Tensor, prompts: Tensor) -> Tensor:
@@ -25,13 +29,20 @@ def encode_with_prompts(image_encoder: nn.Module, images: Tensor, prompts: Tenso
     rows = torch.cat([first, patches], dim=1) + image_encoder.positional_embedding.to(patches.dtype)
     rows = image_encoder.ln_pre(torch.cat([rows, prompts[0].expand(count, -1, -1)], dim=1))
 
-    rows = rows.transpose(0, 1)  # (1 + patches + M, B, W), as the blocks expect
-    replacements = prompts[1:, :, None].expand(-1, -1, count, -1)  # (J-1, M, B, W)
-    for number, block in enumerate(image_encoder.transformer.resblocks):
-        if 1 <= number <= len(replacements):
-            rows = torch.cat([rows[: -prompts.shape[1]], replacements[number - 1]])
-        rows = block(rows)
-    return image_encoder.ln_post(rows[0]) @ image_encoder.proj
+    blocks = image_encoder.transformer.resblocks
+    for number, block in enumerate(blocks):
+        if 1 <= number < len(prompts):
+            rows = torch.cat([rows[:, : -prompts.shape[1]], prompts[number].expand(count, -1, -1)], dim=1)
+        only_class_token = {"first": 1} if number + 1 == len(blocks) else {}  # no other row is read behind it
+        rows = block(rows.transpose(0, 1), **only_class_token).transpose(0, 1)
+    return image_encoder.ln_post(rows[:, 0]) @ image_encoder.proj
+
+
+def in_pieces(encode: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+    """`encode(images)`, on a CPU without gradients a few images at a time: their rows stay in its cache."""
+    if torch.is_grad_enabled() or images.device.type != "cpu" or len(images) <= PIECE:
+        return encode(images)
+    return torch.cat([encode(piece) for piece in images.split(PIECE)])
 
 
 def check_transformer(image_encoder: nn.Module) -> None:

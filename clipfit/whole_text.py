@@ -23,6 +23,17 @@ class WholeTextEncoder(nn.Module):
         """Precision of the parameters."""
         return next(self.text.parameters()).dtype
 
+    @property
+    def kept_per_row(self) -> int:
+        """Numbers that the backward pass needs of one token, about: what goes into and out of linear maps."""
+        kept = 0
+        for module in self.text.modules():
+            if isinstance(module, nn.Linear):
+                kept += module.in_features + module.out_features
+            elif isinstance(module, nn.MultiheadAttention):
+                kept += 4 * module.embed_dim  # its packed query, key and value
+        return kept + kept // 2  # norms and activations
+
     def forward(self, tokens: Tensor) -> Tensor:
         features = self.text(tokens)
         return features[0] if isinstance(features, tuple) else features

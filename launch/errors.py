@@ -13,7 +13,7 @@ SHARED_MEMORY = re.compile(
     r"killed by signal: Bus error|shared memory|/dev/shm|(?:write to|mmap|truncate) .*file </torch_"
 )
 # An allocator of torch for GPU or CPU, the CUDA driver, or a CUDA library that could not get its workspace.
-LESS = "needs less memory, with many classes also a smaller ROWS in clipfit/chunks.py"
+LESS = "or MODEL.MEMORY_GB needs less memory"
 READERS = {("checkpoints.py", "load_checkpoint"), ("checkpoints.py", "load_published")}
 OUT_OF_MEMORY = re.compile(r"out of memory|DefaultCPUAllocator|_STATUS_ALLOC_FAILED")
 

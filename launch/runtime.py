@@ -4,6 +4,8 @@ import os
 
 import torch
 
+from clipfit.memory import default_budget
+from dassl.run_folder import has_config, is_begun, read_config
 from dassl.utils import log_only, set_random_seed
 
 
@@ -13,6 +15,25 @@ def settle_precision(cfg) -> None:
     for node in cfg.TRAINER.values():
         if isinstance(node, dict) and node.get("PREC") == "auto":
             node.PREC = "amp" if on_gpu else "fp32"
+
+
+def settle_memory(cfg, anew: bool) -> None:
+    """Give ``MODEL.MEMORY_GB`` a value: that of the run that goes on, else a share of the device's memory.
+
+    Args: anew, nothing goes on: what the run's folder holds is set aside
+    """
+    if not cfg.MODEL.MEMORY_GB and not anew:
+        cfg.MODEL.MEMORY_GB = _budget_before(cfg.RESUME or cfg.OUTPUT_DIR)
+    if not cfg.MODEL.MEMORY_GB:
+        device = "cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu"
+        cfg.MODEL.MEMORY_GB = default_budget(torch.device(device))
+
+
+def _budget_before(folder: str) -> float:
+    """MODEL.MEMORY_GB of the run in a folder; 0 if nothing is begun there, or it had none."""
+    if not (is_begun(folder) and has_config(folder)):
+        return 0.0
+    return float(read_config(folder).get("MODEL", {}).get("MEMORY_GB", 0))
 
 
 def choose_kernels() -> None:

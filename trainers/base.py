@@ -1,7 +1,8 @@
 """What the CLIP methods share: loading, precision, freezing, one optimisation step, checkpoints, evaluation.
 
 A method subclasses :class:`CLIPTrainer` and says which parameters train (``setup``) and what differs from
-plain CLIP: its ``text_features``, its ``image_features`` or its ``loss``.
+plain CLIP: its ``text_features``, its ``image_features`` or its ``loss``. Where a loss is a mean over images
+plus something of the text features alone, ``cross_entropy`` (or ``in_micro_batches``) keeps less for it.
 """
 
 import os
@@ -12,11 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipfit import chunks, groups, prompts
+from clipfit import chunks, groups, memory, prompts
 from clipfit.clip import CLIP, normalize
 from clipfit.families.facts import AUTO
 from clipfit.fit.files import FOLDER, write_fit
 from clipfit.loading import load_clip
+from clipfit.micro_batches import Losses, mean_losses
 from clipfit.text import Prompts
 from dassl.data.datasets import validates_on_test
 from dassl.engine import TrainerX
@@ -211,32 +213,89 @@ class CLIPTrainer(TrainerX):
 
     def encode_text(self, prompts: Prompts) -> Tensor:
         """Unit text features (K, D) or (G, K, D) of prompts; under amp normalized and kept in fp32."""
-        features = chunks.encode(self.clip.text_encoder, prompts)
+        features = chunks.encode(self.clip.text_encoder, prompts, self.sizes.rows)
         return normalize(features.float() if self.precision == "amp" else features)
 
     def image_features(self, images: Tensor) -> Tensor:
-        """Image features (B, D) of images (B, 3, H, W), normalized or not."""
+        """Image features (B, D) of images (B, 3, H, W), normalized or not; each of its image alone."""
         return self.clip.encode_image(images)
 
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (scalar) and logits (B, K) of a batch (B, 3, H, W), (B,)."""
-        logits = self.clip.logits(self.image_features(images), self.text_features())
+        return self.cross_entropy(images, labels, self.text_features())
+
+    def cross_entropy(self, images: Tensor, labels: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        """Cross entropy of a batch with text features w (K, D) that no image changes, and logits (B, K)."""
+        return self.in_micro_batches(self._cross_entropy, images, labels, w)
+
+    def _cross_entropy(self, images: Tensor, labels: Tensor, w: Tensor) -> tuple[Tensor, Tensor]:
+        logits = self.clip.logits(self.image_features(images), w)
         return cross_entropy(logits, labels), logits
+
+    def in_micro_batches(self, losses: Losses, images: Tensor, labels: Tensor, w: Tensor) -> tuple:
+        """`losses(images, labels, w)`, means over the images and then their logits, as memory allows.
+
+        A loss that is no mean over images, such as one of w alone, is added to what this returns
+        (clipfit/micro_batches.py).
+        """
+        trained = list(self.trained_parameters().values())
+        return mean_losses(losses, images, labels, w, trained, self.sizes.images, self.scaled)
 
     def forward_backward(self, batch):
         images, labels = self.parse_batch_train(batch)
+        summary = self.with_what_memory_allows(images, labels)
+        if self.rate_per_step or self.batch_idx + 1 == self.num_batches:
+            self.update_lr()
+        return summary
+
+    def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
+        """One optimizer step. Returns the summary of its batch."""
         with self.autocast():
             loss, logits = self.loss(images, labels)
         self.model_backward_and_update(loss)
-        if self.rate_per_step or self.batch_idx + 1 == self.num_batches:
-            self.update_lr()
         return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
+
+    def with_what_memory_allows(self, images: Tensor, labels: Tensor) -> dict[str, float]:
+        """:meth:`step`; if a GPU runs out of memory, again with half the budget for activations."""
+        while True:
+            self._updating = False
+            try:
+                return self.step(images, labels)
+            except torch.OutOfMemoryError:
+                if self._updating or self.memory_gb / 2 < memory.LEAST:  # it is not the activations
+                    raise
+            self.halve_memory()
+
+    def halve_memory(self) -> None:
+        """Go on with half of MODEL.MEMORY_GB, which is another start: bits are those of the new value."""
+        cfg, before = self.cfg, self.memory_gb
+        self.model_zero_grad()
+        torch.cuda.empty_cache()
+        cfg.defrost()
+        cfg.MODEL.MEMORY_GB = before / 2
+        cfg.freeze()
+        print(
+            f"Out of memory: MODEL.MEMORY_GB goes from {before:g} to {cfg.MODEL.MEMORY_GB:g}, at most "
+            f"{self.sizes.images:,} images and {self.sizes.rows:,} rows of text at a time"
+        )
+        self.note_new_start()
+
+    @property
+    def memory_gb(self) -> float:
+        """The budget for activations."""
+        return self.cfg.MODEL.MEMORY_GB or memory.default_budget(self.device)
+
+    @property
+    def sizes(self) -> memory.Sizes:
+        """How much goes through the towers at a time."""
+        return memory.sizes(self.clip, self.memory_gb)
 
     def model_backward(self, loss):
         self.detect_anomaly(loss)
         self.scaled(loss).backward()
 
     def model_update(self, names=None):
+        self._updating = True
         if self.scaler is None:
             super().model_update(names)
             return

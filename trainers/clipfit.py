@@ -12,7 +12,7 @@ from clipfit import groups
 from clipfit.clip import normalize
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import CLIPTrainer, cross_entropy, mean_distance
+from .base import CLIPTrainer, mean_distance
 
 
 @TRAINER_REGISTRY.register()
@@ -49,8 +49,8 @@ class CLIPFit(CLIPTrainer):
 
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         w = self.text_features()  # (K, D): one text pass serves both terms
-        logits = self.clip.logits(self.image_features(images), w)
-        return cross_entropy(logits, labels) + self.hp.BETA * self.regularizer(w), logits
+        entropy, logits = self.cross_entropy(images, labels, w)
+        return entropy + self.hp.BETA * self.regularizer(w), logits
 
     def regularizer(self, w: Tensor) -> Tensor | float:
         """R for unit text features w (K, D), in fp32."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import cross_entropy, mean_distance
+from .base import mean_distance
 from .coop import CoOp
 
 
@@ -33,5 +33,5 @@ class KgCoOp(CoOp):
 
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         w = self.text_features()  # (K, D): one text pass serves both terms
-        logits = self.clip.logits(self.image_features(images), w)
-        return cross_entropy(logits, labels) + self.hp.W * mean_distance(w, self.w0), logits
+        entropy, logits = self.cross_entropy(images, labels, w)
+        return entropy + self.hp.W * mean_distance(w, self.w0), logits

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from clipfit.context import ContextPrompts, embed_words
 from clipfit.tokenizer import encode
-from clipfit.vision import check_transformer, encode_with_prompts
+from clipfit.vision import check_transformer, encode_with_prompts, in_pieces
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import CLIPTrainer
@@ -80,7 +80,8 @@ class MaPLe(CLIPTrainer):
 
     def image_features(self, images: Tensor) -> Tensor:
         prompts = self.model.prompt_learner.for_images()
-        return encode_with_prompts(self.clip.image_encoder, images.type(self.clip.dtype), prompts)
+        images = images.type(self.clip.dtype)
+        return in_pieces(lambda some: encode_with_prompts(self.clip.image_encoder, some, prompts), images)
 
 
 class MultiModalPrompts(nn.Module):

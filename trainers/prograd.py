@@ -66,10 +66,10 @@ class ProGrad(CoOp):
         zeros = vectors.new_zeros(length - words, vectors.shape[1])
         return " ".join(["X"] * (length - words) + [phrase]), torch.cat([zeros, vectors])
 
-    def losses(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """a, b (scalars) and the logits (B, K) of a batch."""
+    def losses(self, images: Tensor, labels: Tensor, w: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """a, b (scalars) and the logits (B, K) of a batch, with text features w (K, D)."""
         features = self.image_features(images)
-        z = self.clip.logits(features, self.text_features())
+        z = self.clip.logits(features, w)
         with torch.no_grad():
             if self.teacher_images is not self.clip.image_encoder:
                 features = self.teacher_images(images.type(self.clip.dtype))
@@ -79,11 +79,8 @@ class ProGrad(CoOp):
         b = temperature**2 * F.cross_entropy(z.float() / temperature, target)
         return cross_entropy(z, labels), b, z
 
-    def forward_backward(self, batch):
-        images, labels = self.parse_batch_train(batch)
+    def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
         with self.autocast():
-            a, b, logits = self.losses(images, labels)
+            a, b, logits = self.in_micro_batches(self.losses, images, labels, self.text_features())
         self.prograd_backward_and_update(a, self.scaled(b), self.cfg.LOSS.LAMBDA)
-        if self.batch_idx + 1 == self.num_batches:
-            self.update_lr()
         return {"loss": a.item(), "kl_loss": b.item(), "acc": compute_accuracy(logits, labels)[0].item()}

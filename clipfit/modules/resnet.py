@@ -96,6 +96,18 @@ class ModifiedResNet(nn.Module):
         channels = EXPANSION * 8 * width
         self.attnpool = AttentionPool2d(input_resolution // STRIDE, channels, heads, output_dim)
 
+    @property
+    def kept_per_image(self) -> int:
+        """Numbers that the backward pass needs of one image, at most: what convolutions and norms give."""
+        side, width = self.input_resolution // 2, self.bn3.num_features
+        kept = 4 * width * side**2  # the stem
+        for stage in (self.layer1, self.layer2, self.layer3, self.layer4):
+            side //= 2
+            channels = stage[0].conv1.out_channels
+            kept += (4 + 3 * EXPANSION) * len(stage) * channels * side**2
+            kept += 3 * 4 * channels * side**2  # the first block's, before its stride
+        return kept
+
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) normalized pixels -> (B, D) features, not normalized."""
         x = images.type(self.conv1.weight.dtype)

@@ -1,6 +1,7 @@
 """The transformer of both towers, and the vision transformer.
 
-Shapes: B images or texts, L tokens, W width, D embedding width. Rows between the blocks are (L, B, W).
+Shapes: B images or texts, L tokens, W width, D embedding width. Rows between the blocks are (L, B, W); in
+memory those of one image follow each other, which attention reads without copies.
 """
 
 from __future__ import annotations
@@ -8,9 +9,14 @@ from __future__ import annotations
 from collections import OrderedDict
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 HEAD_WIDTH = 64  # of every CLIP that OpenAI published; the number of heads is in no file
+# Numbers per row and unit of width that a block keeps for its backward pass if every parameter trains: input
+# and output of both norms; query, key, value and result of attention; its sum over heads; both sides of the
+# activation.
+KEPT = 4 + 4 + 1 + 8
 
 
 class LayerNorm(nn.LayerNorm):
@@ -24,7 +30,27 @@ class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x), an approximation of GELU; OpenAI's weights are trained with it."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.is_grad_enabled() and x.requires_grad:
+            return _QuickGELU.apply(x)
         return x * torch.sigmoid(1.702 * x)
+
+
+class _QuickGELU(torch.autograd.Function):
+    """Keeps its input alone; automatic differentiation would keep the sigmoid too, and 1.702 x meanwhile."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return (1.702 * x).sigmoid_().mul_(x)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        """d/dx = s + 1.702 x s (1 - s), s = sigmoid(1.702 x): that of SiLU at 1.702 x."""
+        (x,) = ctx.saved_tensors
+        if torch.is_grad_enabled():  # for second derivatives, which the kernel below has not
+            s = torch.sigmoid(1.702 * x)
+            return gradient * s * (1 + 1.702 * x * (1 - s))
+        return torch.ops.aten.silu_backward(gradient, 1.702 * x)
 
 
 ACTIVATIONS = {"quick_gelu": QuickGELU, "gelu": nn.GELU}
@@ -45,11 +71,45 @@ class ResidualAttentionBlock(nn.Module):
         self.mlp = nn.Sequential(OrderedDict(layers))
         self.ln_2 = LayerNorm(width)
 
-    def forward(self, rows: Tensor, mask: Tensor | None = None) -> Tensor:
-        """(L, B, W) -> (L, B, W). `mask` (L, L) is added to the attention scores."""
-        seen = self.ln_1(rows)
-        rows = rows + self.attn(seen, seen, seen, need_weights=False, attn_mask=mask)[0]
-        return rows + self.mlp(self.ln_2(rows))
+    def forward(self, rows: Tensor, mask: Tensor | None = None, first: int | None = None) -> Tensor:
+        """(L, B, W) -> (L, B, W), or with `first` the rows before that one alone, which see all.
+
+        `mask` (L, L) is added to the attention scores.
+        """
+        rows = rows.transpose(0, 1)
+        seen, rows = self.ln_1(rows), rows[:, :first]
+        rows = rows + attention(self.attn, seen, mask, first)
+        rows = rows + self.mlp(self.ln_2(rows))
+        return rows.transpose(0, 1)
+
+
+def attention(
+    attn: nn.MultiheadAttention, rows: Tensor, mask: Tensor | None = None, first: int | None = None
+) -> Tensor:
+    """Self-attention of rows (B, L, W), or with `first` of those before that one to all of them.
+
+    Args:    attn, whose weights are used; mask (L, L), added to the scores
+    Returns: (B, L, W), or (B, first, W), output projection applied
+    """
+    weight, bias = attn.in_proj_weight, attn.in_proj_bias
+    if first is None:
+        query, key, value = split_heads(attn, F.linear(rows, weight, bias), 3)
+    else:
+        width = rows.shape[-1]
+        (query,) = split_heads(attn, F.linear(rows[:, :first], weight[:width], bias[:width]), 1)
+        key, value = split_heads(attn, F.linear(rows, weight[width:], bias[width:]), 2)
+        mask = None if mask is None else mask[:first]
+    return attn.out_proj(join_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=mask)))
+
+
+def split_heads(attn: nn.MultiheadAttention, rows: Tensor, parts: int) -> Tensor:
+    """(X, L, parts * W) -> (parts, X, heads, L, W / heads)."""
+    return rows.unflatten(-1, (parts, attn.num_heads, attn.head_dim)).permute(2, 0, 3, 1, 4)
+
+
+def join_heads(rows: Tensor) -> Tensor:
+    """(X, heads, L, W / heads) -> (X, L, W)."""
+    return rows.transpose(1, 2).flatten(2)
 
 
 class Transformer(nn.Module):
@@ -64,12 +124,18 @@ class Transformer(nn.Module):
             *(ResidualAttentionBlock(width, heads, activation) for _ in range(layers))
         )
 
-    def forward(self, rows: Tensor) -> Tensor:
-        """(L, B, W) -> (L, B, W)."""
+    @property
+    def kept_per_row(self) -> int:
+        """Numbers that the backward pass needs of one row, at most: as many as if every parameter trains."""
+        return KEPT * self.width * self.layers
+
+    def forward(self, rows: Tensor, first: int | None = None) -> Tensor:
+        """(L, B, W) -> (L, B, W), or with `first` the rows before that one alone."""
         mask = _causal_mask(rows) if self.causal else None
-        for block in self.resblocks:
+        *blocks, last = self.resblocks
+        for block in blocks:
             rows = block(rows, mask=mask)
-        return rows
+        return last(rows, mask=mask, first=first)
 
 
 class VisionTransformer(nn.Module):
@@ -96,13 +162,21 @@ class VisionTransformer(nn.Module):
         self.ln_post = LayerNorm(width)
         self.proj = nn.Parameter(width**-0.5 * torch.randn(width, output_dim))
 
+    @property
+    def kept_per_image(self) -> int:
+        """Numbers that the backward pass needs of one image, at most."""
+        return len(self.positional_embedding) * self.transformer.kept_per_row
+
     def forward(self, images: Tensor) -> Tensor:
-        """(B, 3, H, W) normalized pixels -> (B, D) features, not normalized."""
+        """(B, 3, H, W) normalized pixels -> (B, D) features, not normalized.
+
+        Only the class token's last state is read, so the last block computes no other.
+        """
         patches = self.conv1(images).flatten(2).transpose(1, 2)  # (B, patches, W)
         count = images.shape[0]  # len() would fix the number of images in an exported graph
         first = self.class_embedding.to(patches.dtype).expand(count, 1, -1)
         rows = torch.cat([first, patches], dim=1) + self.positional_embedding.to(patches.dtype)
-        rows = self.transformer(self.ln_pre(rows).transpose(0, 1))
+        rows = self.transformer(self.ln_pre(rows).transpose(0, 1), first=1)
         return self.ln_post(rows[0]) @ self.proj
 
 

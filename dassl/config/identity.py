@@ -6,13 +6,14 @@ import os
 
 from dassl.config import flatten, get_cfg_default
 
-# Where a run lies, how it is shown and how fast it goes: none of this changes what it computes. (THREADS may
-# change the last bits, as another processor does.)
+# Where a run lies, how it is shown and how fast it goes: none of this changes what it computes. (THREADS and
+# MODEL.MEMORY_GB may change the last bits, as another processor does.)
 NOT_PART_OF_THE_EXPERIMENT = {
     "DATALOADER.CACHE_GB",
     "DATALOADER.NUM_WORKERS",
     "DATASET.IMAGES",
     "DATASET.ROOT",
+    "MODEL.MEMORY_GB",
     "OUTPUT_DIR",
     "RESUME",
     "RUN.DIGEST_GB",

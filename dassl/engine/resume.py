@@ -57,6 +57,7 @@ def save_resume_point(trainer, folder: str, finished_epochs: int, position: dict
         "plugin": trainer.extra_state(),
         "record": trainer.recorder.state() if trainer.recorder is not None else None,
         "inputs": trainer.inputs,
+        "memory_gb": trainer.cfg.MODEL.MEMORY_GB,
     }
     save_whole(state, Path(folder) / RESUME_POINT)
 
@@ -75,7 +76,8 @@ def read_resume_point(trainer, folder: str) -> dict:
             f"{path} holds the models {list(state['models'])}, but this trainer registers "
             f"{list(trainer._models)}; choose another output folder or delete this one"
         )
-    return {"position": None, "skipped_steps": None, "inputs": None, "plugin": {}, "record": None, **state}
+    missing = {"position": None, "skipped_steps": None, "inputs": None, "memory_gb": None}
+    return {**missing, "plugin": {}, "record": None, **state}
 
 
 def _is_resume_point(state) -> bool:

@@ -40,11 +40,13 @@ from dassl.run_folder import (
     has_best,
     has_checkpoints,
     has_resume_point,
+    read_command,
     read_result,
     read_starts,
     remove_predictions,
     settle_records,
     take_over,
+    write_config,
     write_result,
     write_start,
 )
@@ -456,6 +458,13 @@ class SimpleTrainer(TrainerBase):
         past = read_starts(self.cfg.RESUME) if self.cfg.RESUME else []
         start = start_line(self.dm.dataset, self.cfg, self.device, self.inputs)
         self._starts = write_start(self.output_dir, start, before=past)
+
+    def note_new_start(self):
+        """Write down that the run goes on with the config as it is now, which counts as another start."""
+        mkdir_if_missing(self.output_dir)
+        write_config(self.output_dir, self.cfg, command=read_command(self.output_dir) or "")
+        self._starts = 0
+        self._write_start()
 
     def result(self) -> dict:
         """Everything a table needs to know about this run: unrounded percentages, None where unknown."""

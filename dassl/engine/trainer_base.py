@@ -157,6 +157,7 @@ class TrainerBase:
         if has_resume_point(directory):
             point = read_resume_point(self, directory)
             restore(self, point, directory)
+            self._keep_memory_budget(point["memory_gb"])
             self._resumed_from, self._position = directory, point["position"]
             part = f", and {self._position['steps']} steps of the next" if self._position else ""
             path = os.path.join(directory, RESUME_POINT)
@@ -177,6 +178,21 @@ class TrainerBase:
                 f"the models in {directory} stopped at different epochs {epochs}; remove the newer files"
             )
         return next(iter(epochs.values()))
+
+    def _keep_memory_budget(self, before: float | None):
+        """Go on with the MODEL.MEMORY_GB of a resume point, unless another is given; then say so."""
+        model = self.cfg.MODEL
+        if not before or before == model.MEMORY_GB:
+            return
+        if not model.MEMORY_GB:
+            self.cfg.defrost()
+            model.MEMORY_GB = before
+            self.cfg.freeze()
+            return
+        print(
+            f"Warning: this run was begun with MODEL.MEMORY_GB {before:g} and goes on with "
+            f"{model.MEMORY_GB:g}, so its last bits may differ from those of a run that was not interrupted"
+        )
 
     # State that only some plugins have --------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from clipfit.clip import CLIP
 from clipfit.prompts import fill, tokenize
 
 NAMES = ["cat", "red", "golden retriever", "very old map of a town", "dog", "x-ray", "2012 audi r8 coupe"]
+MANY = 10_000  # rows
 
 
 def prompts_and_context(clip, groups):
@@ -18,8 +19,8 @@ def prompts_and_context(clip, groups):
     return prompts.with_context(context), context
 
 
-def packed_rows(prompts):
-    return len(prompts.layout.positions) * (len(prompts.prefix) if prompts.prefix.dim() == 3 else 1)
+def packed_rows(prompts, part=None):
+    return len((part or prompts.layout).positions) * (len(prompts.prefix) if prompts.prefix.dim() == 3 else 1)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,7 @@ def test_gradients_reach_the_encoders_own_parameters_under_autocast(tiny_model):
     prompts, _ = prompts_and_context(clip, groups=3)
     bias = clip.text_encoder.transformer.resblocks[0].mlp.c_proj.bias
     gradients = []
-    for rows in (chunks.ROWS, 40):
+    for rows in (MANY, 40):
         with torch.autocast("cpu", torch.bfloat16):
             features = chunks.encode(clip.text_encoder, prompts, rows).float()
         gradients.append(torch.autograd.grad(features.square().sum(), bias)[0])
@@ -70,7 +71,7 @@ def test_chunks_keep_less_for_the_gradients(tiny_model):
     clip = CLIP(tiny_model)
     prompts, _ = prompts_and_context(clip, groups=6)
     kept = []
-    for rows in (chunks.ROWS, 60):
+    for rows in (MANY, 60):
         stored = {}
         with torch.autograd.graph.saved_tensors_hooks(
             lambda t, stored=stored: stored.setdefault(t.data_ptr(), t), lambda t: t
@@ -85,9 +86,17 @@ def test_without_gradients_and_in_one_chunk_nothing_is_computed_twice(tiny_model
     prompts, _ = prompts_and_context(clip, groups=4)
     passes = []
     hook = clip.text_encoder.register_forward_pre_hook(lambda *_: passes.append(1))
-    chunks.encode(clip.text_encoder, prompts).sum().backward()
+    chunks.encode(clip.text_encoder, prompts, MANY).sum().backward()
     assert len(passes) == 1
-    with torch.no_grad():
-        chunks.encode(clip.text_encoder, prompts, rows=100)
+    counts = []
+    for gradients in (True, False):
+        passes.clear()
+        with torch.set_grad_enabled(gradients):
+            features = chunks.encode(clip.text_encoder, prompts, rows=100)
+        if gradients:
+            counts.append(len(passes))
+            features.sum().backward()
+        counts.append(len(passes))
     hook.remove()
-    assert len(passes) == 1 + 2
+    forward, with_gradients, without = counts
+    assert forward > 1 and (with_gradients, without) == (2 * forward, forward)

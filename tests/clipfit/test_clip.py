@@ -72,3 +72,14 @@ def test_training_mode_changes_no_number_of_a_vit(tiny_model):
     images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(clip.train().encode_image(images), clip.eval().encode_image(images))
+
+
+def test_images_are_encoded_in_pieces_where_nothing_is_kept(tiny_model):
+    clip, sizes = CLIP(copy.deepcopy(tiny_model)), []
+    clip.image_encoder.register_forward_hook(lambda module, inputs, output: sizes.append(len(inputs[0])))
+    images = torch.randn(20, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    expected = clip.encode_image(images)
+    with torch.no_grad():
+        actual = clip.encode_image(images)
+    assert sizes == [20, 8, 8, 4]
+    torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)

@@ -144,6 +144,80 @@ def test_quick_gelu_is_its_formula():
     torch.testing.assert_close(QuickGELU()(x), x / (1 + torch.exp(-1.702 * x)))
 
 
+def formula(x):
+    return x * torch.sigmoid(1.702 * x)
+
+
+def test_quick_gelu_has_the_gradients_of_its_formula():
+    x = torch.linspace(-6, 6, 25, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(QuickGELU(), x) and torch.autograd.gradgradcheck(QuickGELU(), x)
+    weight = torch.linspace(-2, 2, 25, dtype=torch.float64)
+    (actual,), (expected,) = (
+        torch.autograd.grad((function(x) * weight).sum(), x) for function in (QuickGELU(), formula)
+    )
+    torch.testing.assert_close(actual, expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_quick_gelu_in_mixed_precision_is_its_formula(dtype):
+    torch.manual_seed(0)
+    layer, rows = nn.Linear(8, 16), torch.randn(5, 8, requires_grad=True)
+    found = []
+    for function in (QuickGELU(), formula):
+        with torch.autocast("cpu", dtype):
+            output = function(layer(rows))
+        assert output.dtype == dtype
+        found.append((output, torch.autograd.grad(output.float().sum(), rows)[0]))
+    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1], rtol=0.02, atol=0.01)
+
+
+@pytest.mark.parametrize("activation", [QuickGELU(), nn.GELU()])
+def test_activations_keep_their_input_alone(activation):
+    x, stored = torch.randn(50, requires_grad=True) * 2, []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: stored.append(t) or t, lambda t: t):
+        activation(x)
+    assert [tensor.data_ptr() for tensor in stored] == [x.data_ptr()]
+
+
+def test_without_gradients_quick_gelu_is_plain_operations():
+    x = torch.randn(50, requires_grad=True)
+    with torch.no_grad():
+        without = QuickGELU()(x)
+    assert torch.equal(without, QuickGELU()(x)) and QuickGELU()(x.detach()).grad_fn is None
+
+
+@pytest.mark.parametrize("activation", ["quick_gelu", "gelu"])
+def test_the_last_block_gives_what_is_read_of_all_rows(activation):
+    """Features, and the gradients of every parameter, of a tower that computes every row of every block."""
+    torch.manual_seed(0)
+    tower = OpenAIModel(*SIZES["ViT"], activation=activation).visual
+    images, weight = torch.randn(3, 3, 64, 64), torch.randn(3, 48)
+    rows = tower.conv1(images).flatten(2).transpose(1, 2)
+    rows = torch.cat([tower.class_embedding.expand(3, 1, -1), rows], dim=1) + tower.positional_embedding
+    rows = tower.ln_pre(rows).transpose(0, 1)
+    for block in tower.transformer.resblocks:
+        seen = block.ln_1(rows)
+        rows = rows + block.attn(seen, seen, seen, need_weights=False)[0]  # torch's own attention
+        rows = rows + block.mlp(block.ln_2(rows))
+    expected, actual = tower.ln_post(rows[0]) @ tower.proj, tower(images)
+    assert close(actual, expected)
+    parameters = list(tower.parameters())
+    gradients = [torch.autograd.grad((f * weight).sum(), parameters) for f in (actual, expected)]
+    for one, other in zip(*gradients, strict=True):
+        assert (one - other).norm() <= 3e-5 * other.norm()
+
+
+def test_the_last_block_computes_the_class_token_alone():
+    tower, computed = OpenAIModel(*SIZES["ViT"]).visual, []
+    for block in tower.transformer.resblocks:
+        block.mlp.c_fc.register_forward_hook(
+            lambda module, inputs, output: computed.append(output[..., 0].numel())
+        )
+    tower(torch.zeros(2, 3, 64, 64))
+    assert computed == [2 * 17, 2 * 17, 2]
+
+
 def test_a_text_may_be_cut_behind_its_end():
     torch.manual_seed(0)
     model = OpenAIModel(*SIZES["ViT"]).eval()

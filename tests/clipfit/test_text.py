@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from clipfit import text
 from clipfit.clip import CLIP
 from clipfit.modules import OpenAIModel, convert_weights
 from clipfit.prompts import fill, tokenize
@@ -57,6 +58,28 @@ def test_features_and_gradients_equal_the_plain_computation_over_77_tokens(tiny_
 
 def test_features_and_gradients_of_a_thousand_classes_equal_the_plain_computation(narrow_model):
     assert_equals_plain_computation(narrow_model, MANY, "a photo of a {}.")
+
+
+def test_features_and_gradients_are_the_same_in_buckets_of_like_length(tiny_model, monkeypatch):
+    monkeypatch.setattr(text, "BUCKET", 0)
+    names = [*RAGGED, *LONG, "dog cat"]  # in no order of length
+    clip = CLIP(tiny_model)
+    lengths = tokenize(fill("a photo of a {}.", names), names).argmax(dim=-1).unique()
+    layout = clip.embed_prompts(tokenize(fill("a photo of a {}.", names), names)).layout
+    assert len(layout.buckets) == len(lengths) and all(bucket.cells is None for bucket in layout.buckets)
+    assert_equals_plain_computation(tiny_model, names, "a photo of a {}.")
+
+
+def test_one_long_name_costs_only_itself(narrow_model):
+    clip = CLIP(narrow_model)
+
+    def cells(names):
+        layout = clip.embed_prompts(tokenize(fill("a photo of a {}.", names), names)).layout
+        assert len(layout.buckets) <= 8
+        return sum(bucket.grid[0] * bucket.grid[1] for bucket in layout.buckets)
+
+    short = MANY[:999]
+    assert cells([*short, " ".join(["dog"] * 25)]) <= 1.05 * cells([*short, "dog"])
 
 
 def assert_equals_plain_computation(model: OpenAIModel, names: list[str], template: str) -> None:
@@ -191,7 +214,7 @@ def test_prompts_moved_and_replaced_keep_their_meaning(tiny_model):
     clip = CLIP(tiny_model)
     prompts = clip.embed_prompts(tokens)
     moved = prompts.to("cpu")
-    assert moved.to("meta").layout.mask.device.type == "meta"
+    assert moved.to("meta").layout.buckets[0].mask.device.type == "meta"
     swapped = dataclasses.replace(moved, suffix=moved.suffix.flip(0), eot=moved.eot.flip(0))
     with torch.no_grad():
         assert_close(clip.text_encoder(swapped), clip.text_encoder(prompts).flip(0))

@@ -27,6 +27,7 @@ OURS = {
     "TEST.ACCEPT": [],
     "INPUT.RESIZE": "shortest",
     "DATALOADER.CACHE_GB": 2.0,
+    "MODEL.MEMORY_GB": 0.0,
     "THREADS": 0,
     "DETERMINISTIC": False,
     "RUN.PROTOCOL": "",

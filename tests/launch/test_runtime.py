@@ -3,8 +3,10 @@
 import pytest
 import torch
 
+from clipfit.memory import default_budget
 from dassl.config import get_cfg_default
-from launch.runtime import prepare
+from dassl.run_folder import write_config
+from launch.runtime import prepare, settle_memory
 
 BACKENDS = torch.backends
 
@@ -42,3 +44,31 @@ def test_float32_is_not_tf32_and_attention_is_not_cudnns(before):
     cuda = BACKENDS.cuda
     assert cuda.flash_sdp_enabled() and cuda.mem_efficient_sdp_enabled() and cuda.math_sdp_enabled()
     assert not cuda.cudnn_sdp_enabled()
+
+
+def settled(folder, given=0.0, begun=0.0, anew=False):
+    """MODEL.MEMORY_GB of a start in a folder in which a run has `begun` with such a budget."""
+    cfg = get_cfg_default()
+    cfg.OUTPUT_DIR, cfg.MODEL.MEMORY_GB = str(folder), begun
+    if begun:
+        write_config(folder, cfg, command="python train.py")
+        (folder / "resume.pt").touch()
+    cfg.MODEL.MEMORY_GB = given
+    settle_memory(cfg, anew)
+    return cfg.MODEL.MEMORY_GB
+
+
+def test_the_budget_for_activations_is_settled_at_the_first_start_and_kept(tmp_path):
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    default = default_budget(device)
+    assert settled(tmp_path) == default > 0
+    assert settled(tmp_path, given=0.5) == 0.5
+    assert settled(tmp_path, begun=0.125) == 0.125
+    assert settled(tmp_path, given=0.5, begun=0.125) == 0.5
+    assert settled(tmp_path, begun=0.125, anew=True) == default
+
+
+def test_a_run_of_a_version_without_budget_gets_one(tmp_path):
+    (tmp_path / "config.yaml").write_text("MODEL: {BACKBONE: {NAME: demo}}\n")
+    (tmp_path / "resume.pt").touch()
+    assert settled(tmp_path) > 0

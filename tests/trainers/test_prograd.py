@@ -118,7 +118,7 @@ def scaled_gradients(trainer, batch):
     """Gradients of both losses to the context under the scaler's factor, and that factor."""
     factor = trainer.scaler.scale(torch.ones(()))
     with trainer.autocast():
-        a, b, _ = trainer.losses(batch["img"], batch["label"])
+        a, b, _ = trainer.losses(batch["img"], batch["label"], trainer.text_features())
     gradients = (torch.autograd.grad(factor * x, trainer.model.ctx, retain_graph=True)[0] for x in (a, b))
     return *gradients, factor
 
@@ -188,7 +188,7 @@ def test_layernorm_updating_does_not_move_the_teacher(build, small_clip):
     plain.ctx = student.pop("ctx")
     plain.model.visual.load_state_dict({**plain.model.visual.state_dict(), **student})
     batch = next(iter(trainer.train_loader_x))
-    a, b, _ = trainer.losses(batch["img"], batch["label"])
+    a, b, _ = trainer.losses(batch["img"], batch["label"], trainer.text_features())
     expected_a, expected_b = plain.losses(batch["img"], batch["label"])
     assert a.item() == pytest.approx(expected_a.item(), rel=1e-5)
     assert b.item() == pytest.approx(expected_b.item(), rel=1e-5)

@@ -6,9 +6,16 @@ A group is `tower.kind` or `tower.kind[layers]`.
           ffn_bias        biases of both feed-forward layers of each block
           bias            every bias inside the blocks, their LayerNorms' included
           layernorm       gains and biases of every LayerNorm of the tower
+          block_layernorm those inside the blocks alone, without the ones before and behind them
+          module_bias     bias of every Linear and LayerNorm of the tower; that of attention's packed q, k, v,
+                          which belongs to no such module, is left out
+          attn_in         weight and bias of attention's packed q, k, v
+          attn_out        weight and bias of attention's output projection
+          proj            the matrix into the joint space of both towers; one layer
           all             every parameter of the tower; takes no layers
   layers  comma list of Python indices and ranges: [0], [-1], [0:3], [0,5,9:]. They count blocks, or with
-          `layernorm` the LayerNorms in forward order (image 0 is ln_pre; on 12 blocks 25 is ln_post)
+          `layernorm` the LayerNorms in forward order (image 0 is ln_pre; on 12 blocks 25 is ln_post) and with
+          `module_bias` its modules
 Parameters are found by the roles of their modules, not by their names.
 """
 
@@ -59,11 +66,11 @@ def _parameters(clip: CLIP, group: str) -> Iterator[nn.Parameter]:
             f"{group}: this image tower is a ResNet, which has no {words}; choose a ViT "
             f"backbone, or only from {', '.join(possible)}"
         )
-    for index in _indices(group, layers, len(modules), words):
+    for index in indices(group, layers, len(modules), words):
         yield from of_module(modules[index])
 
 
-def _indices(group: str, layers: list[dict[str, int]] | None, total: int, what: str) -> list[int]:
+def indices(group: str, layers: list[dict[str, int]] | None, total: int, what: str) -> list[int]:
     """Positions that a parsed layer list names, in its order and each once."""
     if layers is None:
         return list(range(total))
@@ -104,12 +111,36 @@ def _bias(block: nn.Module) -> Iterator[nn.Parameter]:
             yield module.bias
 
 
+def _block_layernorm(block: nn.Module) -> Iterator[nn.Parameter]:
+    for module in block.children():
+        if isinstance(module, nn.LayerNorm):
+            yield from _layernorm(module)
+
+
+def _module_bias(module: nn.Module) -> Iterator[nn.Parameter]:
+    yield module.bias
+
+
+def _attn_in(block: nn.Module) -> Iterator[nn.Parameter]:
+    yield block.attn.in_proj_weight
+    yield block.attn.in_proj_bias
+
+
+def _attn_out(block: nn.Module) -> Iterator[nn.Parameter]:
+    yield block.attn.out_proj.weight
+    yield block.attn.out_proj.bias
+
+
+def _proj(tower: nn.Module) -> Iterator[nn.Parameter]:
+    yield next(getattr(tower, name) for name in PROJECTIONS if hasattr(tower, name))
+
+
 def _layernorm(norm: nn.LayerNorm) -> Iterator[nn.Parameter]:
     yield norm.weight
     yield norm.bias
 
 
-def _is_block(module: nn.Module) -> bool:
+def is_block(module: nn.Module) -> bool:
     """A transformer block is what holds an attention and an MLP: ours, and that of the `clip` package."""
     return isinstance(getattr(module, "attn", None), nn.MultiheadAttention) and hasattr(module, "mlp")
 
@@ -118,10 +149,26 @@ def _is_layernorm(module: nn.Module) -> bool:
     return isinstance(module, nn.LayerNorm)
 
 
+def _has_bias(module: nn.Module) -> bool:
+    return isinstance(module, (nn.Linear, nn.LayerNorm)) and module.bias is not None
+
+
+def _is_projected(module: nn.Module) -> bool:
+    return any(isinstance(getattr(module, name, None), nn.Parameter) for name in PROJECTIONS)
+
+
+PROJECTIONS = ("proj", "text_projection")
+
+
 # kind -> what its layers count, in words; whether a module is one; the parameters of one
 KINDS: dict[str, tuple[str, Callable[[nn.Module], bool], Callable[[nn.Module], Iterator[nn.Parameter]]]] = {
-    "ffn_proj_bias": ("transformer blocks", _is_block, _ffn_proj_bias),
-    "ffn_bias": ("transformer blocks", _is_block, _ffn_bias),
-    "bias": ("transformer blocks", _is_block, _bias),
+    "ffn_proj_bias": ("transformer blocks", is_block, _ffn_proj_bias),
+    "ffn_bias": ("transformer blocks", is_block, _ffn_bias),
+    "bias": ("transformer blocks", is_block, _bias),
     "layernorm": ("LayerNorms", _is_layernorm, _layernorm),
+    "block_layernorm": ("transformer blocks", is_block, _block_layernorm),
+    "module_bias": ("modules with a bias", _has_bias, _module_bias),
+    "attn_in": ("transformer blocks", is_block, _attn_in),
+    "attn_out": ("transformer blocks", is_block, _attn_out),
+    "proj": ("projections into the joint space", _is_projected, _proj),
 }

@@ -34,6 +34,8 @@ OURS = {
     "RUN.LOAD_EPOCH": -1,
     "RUN.DIGEST_GB": 8.0,
     "TRAIN.RECORD": [],
+    "OPTIM.MAX_STEPS": 0,
+    "OPTIM.LR_MIN": 0.0,
 }
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from clipfit.modules.low_rank import draws
 from clipfit.text import Prompts, TextEncoder
 
 ROWS = 8192  # per chunk; in float32 and 12 blocks of width 512 their activations take about 4 GB
@@ -41,7 +42,8 @@ def _some_groups_at_a_time(text_encoder: TextEncoder, prompts: Prompts, rows: in
 def _recomputed(text_encoder: TextEncoder, prompts: Prompts) -> Tensor:
     if not torch.is_grad_enabled():
         return text_encoder(prompts)
-    return checkpoint(text_encoder, prompts, use_reentrant=False, preserve_rng_state=False)
+    # Where dropout acts, the second pass must draw what the first one drew.
+    return checkpoint(text_encoder, prompts, use_reentrant=False, preserve_rng_state=draws(text_encoder))
 
 
 def _split_classes(prompts: Prompts, rows: int) -> Iterator[Prompts]:

@@ -22,6 +22,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipfit.modules.low_rank import project
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -227,7 +229,7 @@ def causal_attention(attn: nn.MultiheadAttention, rows: Tensor, layout: Layout) 
     """
     groups, _, width = rows.shape
     classes, _ = layout.grid
-    packed = F.linear(rows, attn.in_proj_weight, attn.in_proj_bias)  # (G, P + N, 3W): query, key, value
+    packed = project(attn, rows)  # (G, P + N, 3W): query, key, value
     shared, own = packed[:, : layout.shared], layout.pad(packed[:, layout.shared :])  # own: (G, K, S, 3W)
 
     shared_out = F.scaled_dot_product_attention(*_split_heads(attn, shared, 3), is_causal=True)

@@ -8,8 +8,8 @@ import torch
 
 import clipfit
 from clipfit import backbones
-from clipfit.fit.files import CLASS_FEATURES, CLIP, Fit
-from clipfit.fit.names import is_of_clip, openai_name
+from clipfit.fit.files import CLASS_FEATURES, CLIP, Fit, delta_tensors, features_of
+from clipfit.fit.names import is_of_clip, openai_changes, openai_name
 from dassl.config.identity import config_digest
 
 
@@ -17,8 +17,9 @@ def fit_of(trainer) -> Fit:
     """The fit of a trainer whose final test is done."""
     tensors = {}
     if not trainer.needs_trainer:
-        trained = trainer.trained_parameters()  # learned words may be among them: the model is the CLIP
+        trained = trainer.ever_trained()  # learned words may be among them: the model is the CLIP
         tensors = {CLIP + openai_name(name): tensor for name, tensor in trained.items() if is_of_clip(name)}
+        tensors |= delta_tensors(openai_changes(trainer.clip))
         with torch.no_grad(), trainer.autocast():
             tensors[CLASS_FEATURES] = trainer.text_features().float()
     return Fit(facts_of(trainer), tensors)
@@ -26,6 +27,7 @@ def fit_of(trainer) -> Fit:
 
 def facts_of(trainer) -> dict:
     cfg, known = trainer.cfg, trainer.result()
+    own, classes = list(trainer.trained_classes), list(range(len(trainer.classnames)))
     name, took_part = cfg.MODEL.BACKBONE.NAME, trainer.trains and not cfg.RUN.NEW_CLASSES
     facts = {
         "method": cfg.TRAINER.NAME,
@@ -37,8 +39,8 @@ def facts_of(trainer) -> dict:
         },
         "classes": list(trainer.classnames),
         "template": trainer.fit_template,
-        "seen": list(range(len(trainer.classnames))) if took_part else [],
-        "features": "none" if trainer.needs_trainer else "text",
+        "seen": own or (classes if took_part else []),
+        "features": "none" if trainer.needs_trainer else features_of(own, classes),
         "open_vocabulary": not (trainer.learns_words or trainer.needs_trainer),
         "input": {
             "size": list(cfg.INPUT.SIZE),

@@ -81,9 +81,8 @@ def test_the_digests_are_those_of_the_described_lines(root):
     assert inputs["classes"] == sha256(b"0\tbanded\n1\tdotted\n2\twoven")
     assert inputs["backbone"] == sha256(DEMO_FILE.read_bytes())
     assert inputs["model"] is None
-    files = {
-        name: sha256((PROJECT / name).read_bytes()) for name in ("trainers/base.py", "trainers/clipfit.py")
-    }
+    code = [f"trainers/{name}.py" for name in ("base", "clipfit", "fit")]
+    files = {name: sha256((PROJECT / name).read_bytes()) for name in code}
     assert inputs["code"] == files
 
 

@@ -106,6 +106,16 @@ def test_dropout_acts_in_training_and_follows_from_seed_epoch_and_batch(lora, tm
     assert losses["drawn"][2] != losses["none"][2]
 
 
+@pytest.mark.slow
+def test_dropout_does_not_depend_on_the_number_of_workers(lora, tmp_path):
+    losses = []
+    for workers in (0, 1):
+        words = ("OPTIM.MAX_EPOCH", 1, "TEST.NO_TEST", True, "DATALOADER.NUM_WORKERS", workers)
+        trainer = lora(f"--output-dir={tmp_path / str(workers)}", *words)
+        losses.append([summary["loss"] for summary in record_training(trainer)[1]])
+    assert losses[0] == losses[1]
+
+
 def test_a_trained_model_merges_into_a_plain_clip(lora):
     trainer = lora("OPTIM.MAX_EPOCH", 2, "TEST.NO_TEST", True)
     trainer.train()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from clipfit.modules.low_rank import draws
 from clipfit.text import Layout, Prompts, TextEncoder
 
 CHUNKS = 4  # what does not fit is computed in chunks of a fourth of the rows that would, which costs no time
@@ -51,4 +52,5 @@ def _some_groups_at_a_time(text_encoder: TextEncoder, prompts: Prompts, part: La
 def _recomputed(text_encoder: nn.Module, *prompts: Prompts | Tensor | Layout) -> Tensor:
     if not torch.is_grad_enabled():
         return text_encoder(*prompts)
-    return checkpoint(text_encoder, *prompts, use_reentrant=False, preserve_rng_state=False)
+    # Where dropout acts, the second pass must draw what the first one drew.
+    return checkpoint(text_encoder, *prompts, use_reentrant=False, preserve_rng_state=draws(text_encoder))

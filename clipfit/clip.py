@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clipfit.modules import OpenAIModel, VisionTransformer
+from clipfit.modules.low_rank import train_dropout
 from clipfit.text import Prompts, TextEncoder
 from clipfit.tokenizer import CONTEXT_LENGTH
 from clipfit.vision import in_pieces
@@ -55,8 +56,13 @@ class CLIP(nn.Module):
         self.activation = activation
 
     def train(self, mode: bool = True) -> CLIP:
-        """Stay in eval mode: CLIP has no dropout, and a ResNet keeps its pre-trained BatchNorm statistics."""
-        return super().train(False)
+        """Stay in eval mode, but for the dropout of low-rank changes.
+
+        A ResNet keeps its pre-trained BatchNorm statistics.
+        """
+        super().train(False)
+        train_dropout(self, mode)
+        return self
 
     @property
     def dtype(self) -> torch.dtype:

@@ -7,9 +7,16 @@ A group is `tower.kind` or `tower.kind[layers]`.
           bias            every bias inside the blocks, their LayerNorms' included
           layernorm       gains and biases of every LayerNorm of the tower, those of its pooling too
           subnorm         of the LayerNorms inside attention or MLP, which `layernorm` leaves out (EVA-02)
+          block_layernorm of the blocks' own LayerNorms, without those before and behind the blocks
+          module_bias     bias of every Linear and LayerNorm of the tower; that of attention's packed q, k, v,
+                          which belongs to no such module, is left out
+          attn_in         weight and bias of attention's packed q, k, v
+          attn_out        weight and bias of attention's output projection
+          proj            the matrix into the joint space of both towers; one layer
           all             every parameter of the tower; takes no layers
   layers  comma list of Python indices and ranges: [0], [-1], [0:3], [0,5,9:]. They count blocks, or with
-          `layernorm` the LayerNorms in forward order (image 0 is ln_pre; on 12 blocks 25 is ln_post)
+          `layernorm` the LayerNorms in forward order (image 0 is ln_pre; on 12 blocks 25 is ln_post) and with
+          `module_bias` its modules
 Parameters are found by the roles of their modules, in our modules and in those of open_clip, timm and
 transformers. BatchNorm and RMSNorm are no LayerNorms.
 """
@@ -58,7 +65,7 @@ def _parameters(clip: CLIP, group: str) -> Iterator[nn.Parameter]:
     modules = [module for module in modules_of(tower) if any(True for _ in of_module(module))]
     if not modules:
         raise ValueError(_none_of(clip, group, words))
-    for index in _indices(group, layers, len(modules), words):
+    for index in indices(group, layers, len(modules), words):
         yield from of_module(modules[index])
 
 
@@ -79,11 +86,11 @@ def _none_of(clip: CLIP, group: str, words: str) -> str:
     return f"{group}: {reason}; {advice} {', '.join([*possible, 'text.all', 'image.all'])}"
 
 
-def _indices(group: str, layers: list[dict[str, int]] | None, total: int, what: str) -> list[int]:
+def indices(group: str, layers: list[dict[str, int]] | None, total: int, what: str) -> list[int]:
     """Positions that a parsed layer list names, in its order and each once."""
     if layers is None:
         return list(range(total))
-    indices: list[int] = []
+    chosen: list[int] = []
     for ends in layers:
         item = str(ends["index"]) if "index" in ends else f"{ends.get('first', '')}:{ends.get('last', '')}"
         highest = total - 1 if "index" in ends else total  # the end of a range is not in it
@@ -95,8 +102,8 @@ def _indices(group: str, layers: list[dict[str, int]] | None, total: int, what: 
             found = range(total)[ends.get("first") : ends.get("last")]
         if not found:
             raise ValueError(f"{group}: {item} names none of the {total} {what}")
-        indices += found
-    return list(dict.fromkeys(indices))
+        chosen += found
+    return list(dict.fromkeys(chosen))
 
 
 # Roles ----------------------------------------------------------------------------------------------
@@ -124,7 +131,7 @@ def _mlp(block: nn.Module) -> list[nn.Module]:
     return []
 
 
-def _blocks(tower: nn.Module) -> list[nn.Module]:
+def blocks(tower: nn.Module) -> list[nn.Module]:
     """The transformer blocks in forward order: what holds an attention and an MLP."""
     return [module for module in tower.modules() if _mlp(module)]
 
@@ -137,7 +144,7 @@ def _layernorms(tower: nn.Module) -> list[nn.Module]:
 def _subnorms(tower: nn.Module) -> list[nn.Module]:
     """The LayerNorms inside attention and MLP. BERT's blocks have none: those there are the blocks' own."""
     found = []
-    for block in _blocks(tower):
+    for block in blocks(tower):
         if _parts(block, ("mlp",)):
             parts = _parts(block, (*ATTENTION, "mlp"))
             found += [one for part in parts for one in part.modules() if isinstance(one, nn.LayerNorm)]
@@ -167,8 +174,48 @@ def _of_norm(norm: nn.LayerNorm) -> Iterator[nn.Parameter]:
     yield from _given((norm.weight, norm.bias))
 
 
+def _block_layernorms(block: nn.Module) -> Iterator[nn.Parameter]:
+    for module in block.children():
+        if isinstance(module, nn.LayerNorm):
+            yield from _of_norm(module)
+
+
+def _module_bias(module: nn.Module) -> Iterator[nn.Parameter]:
+    yield module.bias
+
+
+def _attn_in(block: nn.Module) -> Iterator[nn.Parameter]:
+    for attn in _parts(block, ATTENTION):
+        if isinstance(attn, nn.MultiheadAttention):
+            yield from _given((attn.in_proj_weight, attn.in_proj_bias))
+        else:
+            yield from (one for layer in _parts(attn, ("qkv",)) for one in layer.parameters())
+
+
+def _attn_out(block: nn.Module) -> Iterator[nn.Parameter]:
+    for attn in _parts(block, ATTENTION):
+        yield from (one for layer in _parts(attn, ("out_proj", "proj")) for one in layer.parameters())
+
+
+def _proj(tower: nn.Module) -> Iterator[nn.Parameter]:
+    yield next(one for name in PROJECTIONS if isinstance(one := getattr(tower, name, None), nn.Parameter))
+
+
+def _with_bias(tower: nn.Module) -> list[nn.Module]:
+    linear_or_norm = (one for one in tower.modules() if isinstance(one, (nn.Linear, nn.LayerNorm)))
+    return [one for one in linear_or_norm if one.bias is not None]
+
+
+def _projected(tower: nn.Module) -> list[nn.Module]:
+    found = (isinstance(getattr(tower, name, None), nn.Parameter) for name in PROJECTIONS)
+    return [tower] if any(found) else []
+
+
 def _given(parameters: Iterable[nn.Parameter | None]) -> Iterator[nn.Parameter]:
     yield from (one for one in parameters if one is not None)
+
+
+PROJECTIONS = ("proj", "text_projection")  # into the joint space, as plain matrices
 
 
 # kind -> what its layers count, in words; these modules of a tower; the parameters of one
@@ -176,9 +223,14 @@ KINDS: dict[
     str,
     tuple[str, Callable[[nn.Module], list[nn.Module]], Callable[[nn.Module], Iterator[nn.Parameter]]],
 ] = {
-    "ffn_proj_bias": ("transformer blocks", _blocks, _ffn_proj_bias),
-    "ffn_bias": ("transformer blocks", _blocks, _ffn_bias),
-    "bias": ("transformer blocks", _blocks, _bias),
+    "ffn_proj_bias": ("transformer blocks", blocks, _ffn_proj_bias),
+    "ffn_bias": ("transformer blocks", blocks, _ffn_bias),
+    "bias": ("transformer blocks", blocks, _bias),
     "layernorm": ("LayerNorms", _layernorms, _of_norm),
     "subnorm": ("LayerNorms inside attention or MLP", _subnorms, _of_norm),
+    "block_layernorm": ("transformer blocks", blocks, _block_layernorms),
+    "module_bias": ("modules with a bias", _with_bias, _module_bias),
+    "attn_in": ("transformer blocks", blocks, _attn_in),
+    "attn_out": ("transformer blocks", blocks, _attn_out),
+    "proj": ("projections into the joint space", _projected, _proj),
 }

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipfit.modules.low_rank import project
 from clipfit.modules.transformer import KEPT, join_heads, split_heads
 
 BUCKET = 256  # cells of padding that cost as much as another bucket
@@ -309,7 +310,7 @@ def causal_attention(attn: nn.MultiheadAttention, rows: Tensor, layout: Layout) 
     Returns: (G, P + N, W), output projection applied
     """
     width = rows.shape[-1]
-    packed = F.linear(rows, attn.in_proj_weight, attn.in_proj_bias)  # (G, P + N, 3W): query, key, value
+    packed = project(attn, rows)  # (G, P + N, 3W): query, key, value
     shared, rests = packed.split([layout.shared, len(layout.rows)], dim=1)
     outputs = [join_heads(F.scaled_dot_product_attention(*split_heads(attn, shared, 3), is_causal=True))]
     for bucket in layout.buckets:

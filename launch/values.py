@@ -31,6 +31,7 @@ SMALLEST = {  # the least that keys can be
     "OPTIM.ADAM_BETA1": 0,
     "OPTIM.ADAM_BETA2": 0,
     "OPTIM.GAMMA": 0,
+    "OPTIM.LR_MIN": 0,
     "OPTIM.BASE_LR_MULT": 0,
     "OPTIM.WARMUP_CONS_LR": 0,
     "OPTIM.WARMUP_MIN_LR": 0,

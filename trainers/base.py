@@ -20,7 +20,9 @@ from clipfit.fit.files import FOLDER, write_fit
 from clipfit.loading import load_clip
 from clipfit.micro_batches import Losses, mean_losses
 from clipfit.text import Prompts
+from dassl.data import build_data_loader
 from dassl.data.datasets import validates_on_test
+from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
@@ -47,8 +49,12 @@ class CLIPTrainer(TrainerX):
     template_column   which of a data set's templates it takes (dassl/config/facts.py)
     registered_name   folder of its checkpoints
     rebuilt           tensors in files of the family that depend on the classes and are made anew
-    also_saved        buffers of the model that checkpoints hold beside the trained tensors
+    also_saved        tensors of the model that checkpoints hold beside those that train now
     rate_per_step     the learning rate follows its schedule from step to step, not from epoch to epoch
+    keeps_last_batch  of an epoch, even if it is incomplete
+    inference         whence a class has its features: unified (one way for all), per-class (trained ones for
+                      some), decoupled (one way for base classes, another for new ones)
+    trained_classes   which of the run's classes have features that were trained, by number
     version           of its results: raised whenever the same config gives other numbers than before
     reads_template    DATASET.PROMPT_TEMPLATE means something to it
     shapes_the_model  keys of its node in which a test must equal the training of the model that it loads
@@ -67,6 +73,9 @@ class CLIPTrainer(TrainerX):
     rebuilt: tuple[str, ...] = ()
     also_saved: tuple[str, ...] = ()
     rate_per_step = False
+    keeps_last_batch = False
+    inference = "unified"
+    trained_classes: Sequence[int] = ()
     reads_template = True
     shapes_the_model: tuple[str, ...] = ()
     names_groups: tuple[str, ...] = ()
@@ -96,6 +105,27 @@ class CLIPTrainer(TrainerX):
             )
 
     # Building ---------------------------------------------------------------------------------------
+
+    def build_data_loader(self):
+        super().build_data_loader()
+        if self.keeps_last_batch:
+            items, sampler = self.dm.dataset.train_x, self.cfg.DATALOADER.TRAIN_X.SAMPLER
+            self.train_loader_x = self.loader("train_x", items, sampler, is_train=True)
+
+    def loader(self, stream: str, items: list, sampler: str = "SequentialSampler", is_train: bool = False):
+        """A loader whose passes leave no image out."""
+        loaders = self.cfg.DATALOADER
+        return build_data_loader(
+            self.cfg,
+            sampler,
+            items,
+            batch_size=(loaders.TRAIN_X if is_train else loaders.TEST).BATCH_SIZE,
+            n_ins=loaders.TRAIN_X.N_INS,
+            tfm=build_transform(self.cfg, is_train=is_train),
+            is_train=is_train,
+            stream=stream,
+            drop_last=False,
+        )
 
     def build_model(self):
         cfg = self.cfg
@@ -178,6 +208,10 @@ class CLIPTrainer(TrainerX):
     def trained_parameters(self) -> dict[str, torch.nn.Parameter]:
         """Name -> parameter of everything that trains, in the model's order."""
         return {name: p for name, p in self.model.named_parameters() if p.requires_grad}
+
+    def ever_trained(self) -> dict[str, torch.nn.Parameter]:
+        """Likewise of everything that trains at any time, which is less than all in a stage of a training."""
+        return self.trained_parameters()
 
     def tokenize(self, template: str) -> Tensor:
         """Token ids (K, L) of the run's classes in a template such as ``a photo of a {}.``.
@@ -340,7 +374,8 @@ class CLIPTrainer(TrainerX):
 
     def saved_tensors(self) -> dict[str, Tensor]:
         """Name -> tensor of what checkpoints hold."""
-        return self.trained_parameters() | {key: self.model.get_buffer(key) for key in self.also_saved}
+        every = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
+        return self.trained_parameters() | {key: every[key] for key in self.also_saved}
 
     def load_model_state(self, name, state):
         """Load the trained tensors; frozen CLIP tensors in a file of the family are left alone.
@@ -380,6 +415,7 @@ class CLIPTrainer(TrainerX):
             "template": self.template,
             "extras": self.extras(),
             "tuned_for_backbone": self.tuned_for_backbone,
+            "inference": self.inference,
         }
 
     @property

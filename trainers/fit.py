@@ -7,8 +7,9 @@ import torch
 
 import clipfit
 from clipfit import backbones
-from clipfit.fit.files import CLASS_FEATURES, CLIP, Fit
-from clipfit.fit.names import is_of_clip, openai_name
+from clipfit.fit.files import CLASS_FEATURES, CLIP, Fit, delta_tensors, features_of
+from clipfit.fit.names import is_of_clip, openai_changes, openai_name
+from clipfit.low_rank import INSIDE
 from dassl.config.identity import config_digest
 
 PARTS = ("image_features", "model_inference")  # of a trainer: what a fit computes as plain CLIP does
@@ -21,11 +22,13 @@ def fit_of(trainer, plain: type) -> Fit:
     """
     alone, tensors = not _needs_trainer(trainer, plain), {}
     if alone:
-        trained = trainer.trained_parameters()  # learned words may be among them: the model is the CLIP
+        trained = trainer.ever_trained()  # learned words may be among them: the model is the CLIP
         tensors = {CLIP + openai_name(name): tensor for name, tensor in trained.items() if is_of_clip(name)}
+        tensors |= delta_tensors(openai_changes(trainer.clip))
         with torch.no_grad(), trainer.autocast():
             tensors[CLASS_FEATURES] = trainer.text_features().float()
-    facts = {**_facts_of(trainer), "features": "text" if alone else "none"}
+    features = features_of(trainer.trained_classes, trainer.classnames) if alone else "none"
+    facts = {**_facts_of(trainer), "features": features}
     facts["open_vocabulary"] = alone and _has_words_for_classes(trainer, plain)
     return Fit(facts if alone else {**facts, "needs_trainer": True}, tensors)
 
@@ -36,13 +39,21 @@ def _needs_trainer(trainer, plain: type) -> bool:
 
 
 def _has_words_for_classes(trainer, plain: type) -> bool:
-    """Whether classes are words in hand-written prompts and nothing but CLIP's own tensors was trained."""
+    """Whether any class can be named in a hand-written prompt, because only CLIP itself was changed."""
+    if trainer.inference != "unified":  # trained features for some classes, the text tower's for all others
+        return True
     hand_written = type(trainer).text_features is plain.text_features or hasattr(trainer, "templates")
-    return hand_written and all(map(is_of_clip, trainer.saved_tensors()))
+    return hand_written and all(map(_is_in_clip, trainer.ever_trained()))
+
+
+def _is_in_clip(name: str) -> bool:
+    """Whether a trained tensor is CLIP's own or a low-rank change of one."""
+    return is_of_clip(name) or INSIDE in name
 
 
 def _facts_of(trainer) -> dict:
     cfg, known = trainer.cfg, trainer.result()
+    own, classes = list(trainer.trained_classes), list(range(len(trainer.classnames)))
     name, took_part = cfg.MODEL.BACKBONE.NAME, trainer.trains and not cfg.RUN.NEW_CLASSES
     templates = getattr(trainer, "templates", trainer.template)  # several for an ensemble
     facts = {
@@ -55,7 +66,7 @@ def _facts_of(trainer) -> dict:
         },
         "classes": list(trainer.classnames),
         "template": templates if trainer.reads_template else None,
-        "seen": list(range(len(trainer.classnames))) if took_part else [],
+        "seen": own or (classes if took_part else []),
         "input": {
             "size": list(cfg.INPUT.SIZE),
             "mean": list(cfg.INPUT.PIXEL_MEAN) if "normalize" in cfg.INPUT.TRANSFORMS else None,

@@ -17,8 +17,6 @@ from torch.optim.lr_scheduler import LambdaLR
 from clipfit.cache import KeyValueCache, as_names
 from clipfit.clip import normalize
 from clipfit.prompts import ENSEMBLE
-from dassl.data import build_data_loader
-from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_optimizer
 
@@ -42,6 +40,7 @@ class TipAdapter(CLIPTrainer):
 
     registered_name = "tip_adapter"
     rate_per_step = True
+    keeps_last_batch = True
     shapes_the_model = ("FINETUNE",)
     new_classes = False
     contract = {
@@ -134,21 +133,6 @@ class TipAdapter(CLIPTrainer):
         loader = self.loader("train_x", items, is_train=True)
         self.cache.keys.copy_(normalize(sum(self.encode(loader)[0].float() for _ in range(views))))
 
-    def loader(self, stream: str, items: list, sampler: str = "SequentialSampler", is_train: bool = False):
-        """A loader whose passes leave no image out."""
-        loaders = self.cfg.DATALOADER
-        return build_data_loader(
-            self.cfg,
-            sampler,
-            items,
-            batch_size=(loaders.TRAIN_X if is_train else loaders.TEST).BATCH_SIZE,
-            n_ins=loaders.TRAIN_X.N_INS,
-            tfm=build_transform(self.cfg, is_train=is_train),
-            is_train=is_train,
-            stream=stream,
-            drop_last=False,
-        )
-
     @torch.no_grad()
     def encode(self, loader) -> tuple[Tensor, Tensor]:
         """Features (N, D), not normalized, and labels (N,) of all images of a loader."""
@@ -157,11 +141,6 @@ class TipAdapter(CLIPTrainer):
         return features, torch.cat([labels for _, labels in batches])
 
     # Training ---------------------------------------------------------------------------------------
-
-    def build_data_loader(self):
-        super().build_data_loader()
-        items, sampler = self.dm.dataset.train_x, self.cfg.DATALOADER.TRAIN_X.SAMPLER
-        self.train_loader_x = self.loader("train_x", items, sampler, is_train=True)
 
     def optimizer_and_schedule(self, parameters):
         """The rate falls from step to step along half a cosine, to zero after the last."""

@@ -24,18 +24,18 @@ class Change(NamedTuple):
 
 
 def changes(folder: str | os.PathLike, backbone: str = "") -> list[Change]:
-    """Every replaced tensor, what changed most first.
+    """Every replaced or changed tensor, what changed most first.
 
     Raises: as clipfit.fit.model.load; ValueError for a fit that replaces nothing
     """
     place = fit_folder(folder)
     fit = read_fit(place)
-    if not fit.replaced:
+    if not fit.replaced and not fit.deltas:
         raise ValueError(f"{place} of {fit.facts['method']} changes no tensor of CLIP")
     name = backbone or fit.facts["backbone"]["name"]
-    before = parameters_by_name(load_clip(name, activation=activation_of(fit.facts)))
+    before = parameters_by_name(load_clip(name, activation=activation_of(fit.facts)).requires_grad_(False))
     found = []
-    for name, tensor in fit.replaced.items():
+    for name, tensor in fit.changed(before).items():
         difference = (tensor.float() - before[name].detach().float()).abs()
         found.append(Change(name, difference.square().mean().item(), difference.max().item()))
     return sorted(found, key=lambda change: -change.mean_square)
@@ -51,7 +51,8 @@ def average(folders: list[str], target: str | os.PathLike, backbone: str = "") -
     fits = [read_fit(place) for place in places]
     first = fits[0]
     for place, fit in zip(places, fits, strict=True):
-        if not fit.facts["open_vocabulary"] or not fit.replaced:
+        whole = fit.replaced and not fit.deltas and not fit.trained_rows
+        if not fit.facts["open_vocabulary"] or not whole:
             raise ValueError(
                 f"{place} is of {fit.facts['method']}, which is more than changed tensors of CLIP, so an "
                 "average of such fits is no model; average fits of CLIPFit and its like"

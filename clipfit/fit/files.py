@@ -2,12 +2,18 @@
 
 fit.json            what the model is; REQUIRED lists what must be there, further keys are kept
 model.safetensors   clip.<name>      tensors that take the place of the backbone's, under OpenAI's names
-                    class_features   (K, D) unit rows, the text features of the classes
+                    delta.<name>.down, .up, .scale
+                                     low-rank changes: scale * up down is added to that tensor; for a third of
+                                     attention's packed projection <name> ends in in_proj_weight.q, .k or .v
+                    class_features   (K, D) unit rows, the features of the classes: of the text tower, or
+                                     trained (`features`; if mixed, those of the classes that `seen` lists)
 """
 
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,9 +23,13 @@ from clipfit.io.files import atomic_write, read_json, write_json
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from clipfit.low_rank import LowRankChange
+
 FORMAT = 1
 FOLDER, FACTS, TENSORS = "fit", "fit.json", "model.safetensors"
-CLIP, CLASS_FEATURES = "clip.", "class_features"
+CLIP, DELTA, CLASS_FEATURES = "clip.", "delta.", "class_features"
+FACTORS = ("down", "up", "scale")  # of a low-rank change
+PACKED = re.compile(r"(?P<name>.*in_proj_weight)\.(?P<part>[qkv])")
 
 REQUIRED: dict[str, type | tuple[type, ...]] = {
     "method": str,
@@ -55,6 +65,62 @@ class Fit:
         return {
             name.removeprefix(CLIP): tensor for name, tensor in self.tensors.items() if name.startswith(CLIP)
         }
+
+    @property
+    def deltas(self) -> list[LowRankChange]:
+        """Low-rank changes of CLIP's tensors, under OpenAI's names.
+
+        Raises: ValueError naming a change of which a part is missing or is none
+        """
+        from clipfit.low_rank import LowRankChange
+
+        found = []
+        for key in dict.fromkeys(name.rpartition(".")[0] for name in self.tensors if name.startswith(DELTA)):
+            down, up, scale = (self.tensors.get(f"{key}.{factor}") for factor in FACTORS)
+            if down is None or up is None or scale is None or scale.numel() != 1:
+                raise ValueError(f"{key} needs down, up and one scale")
+            name = key.removeprefix(DELTA)
+            packed = PACKED.fullmatch(name)
+            name, part = (packed["name"], packed["part"]) if packed else (name, "")
+            found.append(LowRankChange(name, part, down, up, scale.item()))
+        return found
+
+    def changed(self, before: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """CLIP's tensors that are other than `before`, OpenAI's name -> tensor: replaced, or merged.
+
+        Raises: ValueError naming a low-rank change that does not fit
+        """
+        tensors = self.replaced
+        for change in self.deltas:
+            if change.name not in before:
+                raise ValueError(f"the backbone has no {change.name} to add a low-rank change to")
+            tensors[change.name] = change.added_to(tensors.get(change.name, before[change.name]))
+        return tensors
+
+    @property
+    def trained_rows(self) -> dict[str, int]:
+        """Class -> row of its features, of the classes whose features were trained."""
+        if self.facts["features"] not in ("trained", "mixed"):
+            return {}
+        return {self.classes[row]: row for row in self.facts.get("seen", ())}
+
+
+def features_of(trained: Sequence[int], classes: Sequence) -> str:
+    """What fit.json calls features of `classes` of which some are trained."""
+    if not trained:
+        return "text"
+    return "trained" if len(trained) == len(classes) else "mixed"
+
+
+def delta_tensors(changes: Iterable[LowRankChange]) -> dict[str, Tensor]:
+    """Low-rank changes, under OpenAI's names, as a fit holds them."""
+    import torch
+
+    found = {}
+    for name, part, down, up, scale in changes:
+        key = f"{DELTA}{name}.{part}" if part else f"{DELTA}{name}"
+        found |= {f"{key}.down": down, f"{key}.up": up, f"{key}.scale": torch.tensor(float(scale))}
+    return found
 
 
 def write_fit(folder: str | os.PathLike, fit: Fit) -> None:
@@ -121,7 +187,8 @@ def read_fit(folder: str | os.PathLike) -> Fit:
     facts = read_facts(folder)
     tensors = load_safetensors(folder / TENSORS)
     for name in tensors:
-        if not name.startswith(CLIP) and name != CLASS_FEATURES:
+        is_delta = name.startswith(DELTA) and name.rpartition(".")[2] in FACTORS
+        if not name.startswith(CLIP) and not is_delta and name != CLASS_FEATURES:
             raise ValueError(f"{folder / TENSORS}: {name!r} is no tensor of a fit")
     features = tensors.get(CLASS_FEATURES)
     if features is None and not facts.get("needs_trainer"):

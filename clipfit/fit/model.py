@@ -19,7 +19,7 @@ from torch import Tensor
 from clipfit import backbones
 from clipfit.clip import CLIP, normalize
 from clipfit.families.facts import AUTO
-from clipfit.fit.files import CLASS_FEATURES, Fit, fit_folder, read_fit
+from clipfit.fit.files import CLASS_FEATURES, Fit, features_of, fit_folder, read_fit
 from clipfit.fit.names import parameters_by_name
 from clipfit.io.pictures import evaluation_transform, read_image
 from clipfit.loading import load_clip
@@ -176,6 +176,7 @@ class FittedModel(Predictor):
     def with_classes(self, classes: Sequence[str], template: str | None = None) -> FittedModel:
         """The same towers with other classes, by their names: what base-to-new measures.
 
+        A class whose features were trained keeps them, whatever the template.
         Args:   template, such as "a photo of a {}."; default: that of the fit
         Raises: ValueError for a fit whose prompts were learned, for no class, for a prompt over 77 tokens
         """
@@ -192,9 +193,13 @@ class FittedModel(Predictor):
         features = normalize(
             sum(self._encode_text(text, list(classes)) for text in templates) / len(templates)
         )
+        own = self._fit.trained_rows
+        known = [number for number, name in enumerate(classes) if name in own]
+        features[known] = self._w[[own[classes[number]] for number in known]]
+        which = {"seen": known, "features": features_of(known, classes)}
         fit = replace(
             self._fit,
-            facts={**facts, "classes": list(classes), "seen": [], "template": chosen},
+            facts={**facts, "classes": list(classes), "template": chosen, **which},
             tensors={**self._fit.tensors, CLASS_FEATURES: features},
         )
         return FittedModel(self._clip, fit, self._source)
@@ -247,7 +252,11 @@ def activation_of(facts: dict) -> str:
 
 def _replace_tensors(clip: CLIP, fit: Fit, place) -> None:
     parameters = parameters_by_name(clip)
-    for name, tensor in fit.replaced.items():
+    try:
+        changed = fit.changed(parameters)
+    except ValueError as error:
+        raise ValueError(f"{place}: {error}; another backbone?") from error
+    for name, tensor in changed.items():
         if name not in parameters or parameters[name].shape != tensor.shape:
             wanted = tuple(parameters[name].shape) if name in parameters else "none of that name"
             raise ValueError(

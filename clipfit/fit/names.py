@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from torch import nn
 
 from clipfit.clip import CLIP
+from clipfit.low_rank import INSIDE, LowRankChange, changes
 
 IMAGE, TEXT = ("image_encoder.", "visual."), ("text_encoder.", "")  # here, OpenAI's
 OUTSIDE = ("token_embedding.weight", "logit_scale")  # of the towers
@@ -12,7 +15,8 @@ OUTSIDE = ("token_embedding.weight", "logit_scale")  # of the towers
 
 def is_of_clip(name: str) -> bool:
     """Whether a tensor of a model is CLIP's own, and nothing that a method has added."""
-    return name.startswith((IMAGE[0], TEXT[0])) or name in OUTSIDE
+    in_a_tower = name.startswith((IMAGE[0], TEXT[0])) and INSIDE not in name
+    return in_a_tower or name in OUTSIDE
 
 
 def openai_name(name: str) -> str:
@@ -26,3 +30,9 @@ def openai_name(name: str) -> str:
 def parameters_by_name(clip: CLIP) -> dict[str, nn.Parameter]:
     """OpenAI's name -> parameter."""
     return {openai_name(name): parameter for name, parameter in clip.named_parameters()}
+
+
+def openai_changes(clip: CLIP) -> Iterator[LowRankChange]:
+    """The low-rank changes of a CLIP: name of the weight, part (q, k, v or ""), down, up, scale."""
+    for change in changes(clip):
+        yield change._replace(name=openai_name(change.name))

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipfit.modules.low_rank import project
+
 HEAD_WIDTH = 64  # of every CLIP that OpenAI published; the number of heads is in no file
 # Numbers per row and unit of width that a block keeps for its backward pass if every parameter trains: input
 # and output of both norms; query, key, value and result of attention; its sum over heads; both sides of the
@@ -91,13 +93,11 @@ def attention(
     Args:    attn, whose weights are used; mask (L, L), added to the scores
     Returns: (B, L, W), or (B, first, W), output projection applied
     """
-    weight, bias = attn.in_proj_weight, attn.in_proj_bias
     if first is None:
-        query, key, value = split_heads(attn, F.linear(rows, weight, bias), 3)
+        query, key, value = split_heads(attn, project(attn, rows), 3)
     else:
-        width = rows.shape[-1]
-        (query,) = split_heads(attn, F.linear(rows[:, :first], weight[:width], bias[:width]), 1)
-        key, value = split_heads(attn, F.linear(rows, weight[width:], bias[width:]), 2)
+        (query,) = split_heads(attn, project(attn, rows[:, :first], ("q",)), 1)
+        key, value = split_heads(attn, project(attn, rows, ("k", "v")), 2)
         mask = None if mask is None else mask[:first]
     return attn.out_proj(join_heads(F.scaled_dot_product_attention(query, key, value, attn_mask=mask)))
 

@@ -109,6 +109,7 @@ def engine_defaults() -> CfgNode:
     cfg.OPTIM.LR_SCHEDULER = "single_step"  # single_step, multi_step or cosine
     cfg.OPTIM.STEPSIZE = (-1,)  # single_step: period (-1: MAX_EPOCH); multi_step: milestones [epochs]
     cfg.OPTIM.GAMMA = 0.1  # factor of a step
+    cfg.OPTIM.LR_MIN = 0.0  # cosine: learning rate that it falls to
     cfg.OPTIM.MAX_EPOCH = 10
     cfg.OPTIM.MAX_STEPS = 0  # length of training in steps, over which the schedule of MAX_EPOCH is stretched
     cfg.OPTIM.WARMUP_EPOCH = (

@@ -14,6 +14,7 @@ import torch
 from dassl.run_folder import RECORD_FILES
 
 from .run_files import StepLog
+from .stages import StagedOptimizer
 
 
 def check_kinds(kinds: Iterable[str]) -> None:
@@ -26,22 +27,25 @@ def check_kinds(kinds: Iterable[str]) -> None:
 class Recorder:
     """Watches the trained tensors of registered models and writes a line per iteration and kind.
 
-    Args: models and optims by registered name; only torch optimizers are watched
+    Args: models and optims by registered name; only torch optimizers are watched, of stages (stages.py) all
     """
 
     def __init__(self, models: dict, optims: dict, folder: str | Path, kinds: Iterable[str]):
+        staged = [o for o in optims.values() if isinstance(o, StagedOptimizer)]
+        later = {id(parameter) for one in staged for parameter in one.of_all_stages()}
         trained = {
             f"{model}/{name}": parameter
             for model, module in models.items()
             for name, parameter in module.named_parameters()
-            if parameter.requires_grad
+            if parameter.requires_grad or id(parameter) in later
         }
         self.names, self._parameters = list(trained), list(trained.values())
         self._logs = {kind: StepLog(Path(folder, RECORD_FILES[kind])) for kind in kinds}
         self._gradient = [0.0] * len(self.names)  # of this iteration: numbers, then 0-d tensors
         self._from_scratch = True
         self._take_start()
-        optimizers = {id(o): o for o in optims.values() if isinstance(o, torch.optim.Optimizer)}
+        every = [*optims.values(), *(stage.optimizer for one in staged for stage in one.stages.all)]
+        optimizers = {id(o): o for o in every if isinstance(o, torch.optim.Optimizer)}
         self._hooks = [o.register_step_pre_hook(self._before_step) for o in optimizers.values()]
 
     @torch.no_grad()

@@ -25,7 +25,8 @@ WARMUPS = ("linear", "constant")
 def build_lr_scheduler(optimizer: torch.optim.Optimizer, optim_cfg: Any) -> "EpochScheduler":
     """Build the schedule `optim_cfg.LR_SCHEDULER`, delayed by WARMUP_EPOCH epochs of warm-up.
 
-    Raises: ValueError for an unknown schedule or warm-up type; TypeError for a STEPSIZE that does not fit
+    Raises: ValueError for an unknown schedule or warm-up type, or an LR_MIN above LR; TypeError for a
+            STEPSIZE that does not fit
     """
     factor = _main_schedule(optim_cfg)
     warmup_epochs = max(optim_cfg.WARMUP_EPOCH, 0)
@@ -95,8 +96,15 @@ def _main_schedule(optim_cfg: Any) -> Callable[[float], float]:
         milestones = _milestones(optim_cfg)
         return lambda epoch: gamma ** bisect.bisect_right(milestones, epoch)
     if name == "cosine":
-        length = max(optim_cfg.MAX_EPOCH, 1)
-        return lambda epoch: (1 + math.cos(math.pi * epoch / length)) / 2
+        length, lowest = max(optim_cfg.MAX_EPOCH, 1), optim_cfg.get("LR_MIN", 0.0)  # a key of ours
+        if not lowest:
+            return lambda epoch: (1 + math.cos(math.pi * epoch / length)) / 2
+        if lowest > optim_cfg.LR:
+            raise ValueError(
+                f"OPTIM.LR_MIN is {lowest}, above OPTIM.LR, {optim_cfg.LR}; a cosine falls: choose less"
+            )
+        share = lowest / optim_cfg.LR
+        return lambda epoch: share + (1 - share) * (1 + math.cos(math.pi * epoch / length)) / 2
     raise ValueError(unknown_name("schedule (OPTIM.LR_SCHEDULER)", name, SCHEDULES))
 
 

@@ -22,6 +22,13 @@ def names(clip, group):
         (["text.ffn_proj_bias", "image.layernorm"], 46_080),
         (["text.layernorm"], 25 * 2 * 512),
         (["image.layernorm[-6:]"], 9_216),
+        (["text.layernorm", "image.layernorm"], 65_536),
+        (["text.block_layernorm", "image.block_layernorm"], 61_440),
+        (["text.module_bias", "image.module_bias"], 124_928),
+        (["image.attn_in"], 12 * (3 * 768 * 768 + 3 * 768)),
+        (["text.attn_out"], 12 * (512 * 512 + 512)),
+        (["image.proj"], 768 * 512),
+        (["text.proj"], 512 * 512),
         (["image.all"], 86_192_640),
         (["text.all"], 124_323_840 - 86_192_640),
     ],
@@ -52,6 +59,17 @@ def test_block_biases_leave_out_the_tower_s_own_norms(vit_b16):
     assert len(names(vit_b16, "text.bias")) == 12 * 6
     assert "text_encoder.ln_final.bias" not in names(vit_b16, "text.bias")
     assert "text_encoder.ln_final.bias" in names(vit_b16, "text.layernorm")
+
+
+def test_block_layernorms_leave_out_the_tower_s_own_and_module_biases_the_packed_one(vit_b16):
+    outer = {f"image_encoder.ln_{which}.{kind}" for which in ("pre", "post") for kind in ("weight", "bias")}
+    assert set(names(vit_b16, "image.layernorm")) - set(names(vit_b16, "image.block_layernorm")) == outer
+    biases = {name for name, _ in vit_b16.image_encoder.named_parameters() if name.endswith("bias")}
+    packed = {f"transformer.resblocks.{block}.attn.in_proj_bias" for block in BLOCKS}
+    left = {f"image_encoder.{name}" for name in biases - packed}
+    assert set(names(vit_b16, "image.module_bias")) == left
+    assert names(vit_b16, "image.proj") == ["image_encoder.proj"]
+    assert names(vit_b16, "text.proj") == ["text_encoder.text_projection"]
 
 
 @pytest.mark.parametrize(
@@ -97,7 +115,7 @@ def test_a_parameter_of_two_groups_appears_in_the_first(vit_b16):
 @pytest.mark.parametrize(
     "group, message",
     [
-        ("text.ffn", "ffn_proj_bias, ffn_bias, bias, layernorm, subnorm or all"),
+        ("text.ffn", "ffn_proj_bias, ffn_bias, bias, layernorm, subnorm, block_layernorm, .*proj or all"),
         ("audio.bias", "tower text or image"),
         ("text", "tower.kind"),
         ("text.bias[12]", "12 is out of range; there are 12 transformer blocks"),
@@ -118,7 +136,7 @@ def test_wrong_groups_say_what_is_possible(vit_b16, group, message):
     assert group in str(error.value)
 
 
-@pytest.mark.parametrize("group", ["image.layernorm", "image.bias", "image.ffn_proj_bias"])
+@pytest.mark.parametrize("group", ["image.layernorm", "image.bias", "image.attn_in", "image.proj"])
 def test_a_resnet_has_no_image_layernorm_and_the_error_offers_the_rest(rn50, group):
     with pytest.raises(ValueError, match="ResNet.*choose a ViT backbone.*text.ffn_proj_bias.*image.all"):
         select(rn50, [group])

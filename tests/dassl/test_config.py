@@ -40,6 +40,7 @@ OURS = {
     "RUN.LOAD_EPOCH": -1,
     "RUN.DIGEST_GB": 8.0,
     "TRAIN.RECORD": [],
+    "OPTIM.LR_MIN": 0.0,
 }
 
 

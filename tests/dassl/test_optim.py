@@ -100,6 +100,15 @@ def test_a_schedule_pickled_by_dassl_resumes_at_the_finished_epoch(tmp_path):
     assert run(optimizer, scheduler, 6) == whole[4:]
 
 
+def test_a_cosine_falls_to_its_lowest_rate_epoch_by_epoch_and_step_by_step():
+    for keys in ({"MAX_EPOCH": 9}, {"MAX_EPOCH": 100, "MAX_STEPS": 9}):
+        found = run(*build(optim_cfg(LR_SCHEDULER="cosine", LR_MIN=1e-4, **keys)), epochs=10)
+        optimizer = torch.optim.SGD(nn.Linear(2, 1).parameters(), lr=0.002)
+        other = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 9, eta_min=1e-4)
+        assert found == pytest.approx(run(optimizer, other, epochs=10), rel=1e-9)
+        assert found[-1] == pytest.approx(1e-4)
+
+
 def test_other_entries_in_a_loaded_state_are_left_aside():
     optimizer, scheduler = build(optim_cfg(LR_SCHEDULER="cosine"))
     scheduler.load_state_dict({"last_epoch": 5, "main": safe_unpickle.Placeholder(), "_step_count": 6})
@@ -110,6 +119,7 @@ def test_other_entries_in_a_loaded_state_are_left_aside():
 @pytest.mark.parametrize(
     ("keys", "error", "message"),
     [
+        ({"LR_SCHEDULER": "cosine", "LR_MIN": 0.1}, ValueError, "LR_MIN is 0.1, above OPTIM.LR, 0.002"),
         ({"LR_SCHEDULER": "cosin"}, ValueError, "did you mean 'cosine'"),
         ({"WARMUP_EPOCH": 1, "WARMUP_TYPE": "linaer"}, ValueError, "did you mean 'linear'"),
         ({"STEPSIZE": (1.5,)}, TypeError, "whole number of epochs"),

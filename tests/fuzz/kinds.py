@@ -27,13 +27,14 @@ from unittest import mock
 import numpy as np
 import torch
 import yaml
-from clipfit.openai import VOCABULARY_SIZE, OpenAIModel
 from PIL import Image
 from torch import nn
 
 from clipfit.io.digests import DATABASE, Digests
 from clipfit.io.pictures import FORMATS, image_size, read_image
 from clipfit.loading import build
+from clipfit.modules import OpenAIModel
+from clipfit.tokenizer import VOCABULARY_SIZE
 from clipfit.weights import read_checkpoint
 from dassl import run_folder
 from dassl.config import get_cfg_default, load_yaml

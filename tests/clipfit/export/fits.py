@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from clipfit.backbones import input_size, weights_digest
+from clipfit.backbones import input_of, weights_digest
 from clipfit.clip import normalize
 from clipfit.fit.files import CLASS_FEATURES, CLIP, Fit, write_fit
 from clipfit.fit.model import FittedModel
@@ -41,7 +41,7 @@ def make_fit(folder: Path, kind: str, backbone: str = "") -> Path:
         for name, parameter in group.items():
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
             trained[CLIP + openai_name(name)] = parameter.clone()
-    side = input_size(backbone)
+    side = input_of(backbone).size
     facts = {
         "method": kind,
         "backbone": {"name": backbone, "sha256": weights_digest(backbone), "activation": "quick_gelu"},

@@ -13,11 +13,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from clipfit.architectures import ARCHITECTURES, architecture_arguments
 from clipfit.export import openai
 from clipfit.export.merged import MergedFit
 from clipfit.io.checkpoints import save_whole
 from clipfit.io.files import write_json
-from clipfit.loading import ARCHITECTURES, architecture_arguments
 
 CLASSES, TEMPLATES = "classnames.json", "templates.json"
 DATASET = "custom"  # where nobody says another name

@@ -30,9 +30,9 @@ import yaml
 from PIL import Image
 from torch import nn
 
+from clipfit.architectures import build
 from clipfit.io.digests import DATABASE, Digests
 from clipfit.io.pictures import FORMATS, image_size, read_image
-from clipfit.loading import build
 from clipfit.modules import OpenAIModel
 from clipfit.tokenizer import VOCABULARY_SIZE
 from clipfit.weights import read_checkpoint

@@ -7,10 +7,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from clipfit.backbones import DEMO_FILE
 from clipfit.cli import main
 from clipfit.export.ecosystems import ECOSYSTEMS
 from clipfit.export.merged import read_merged
+from clipfit.families.openai import DEMO_FILE
 from clipfit.fit.files import read_facts, read_fit, write_fit
 from clipfit.io.files import read_json, write_json
 

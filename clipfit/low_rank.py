@@ -106,7 +106,7 @@ def _places(clip: nn.Module, name: str) -> list[_Place]:
     tower_name, kind, layers = parse(name, MAPS)
     tower = {"text": clip.text_encoder, "image": clip.image_encoder}[tower_name]
     found = blocks(tower)
-    if not blocks:
+    if not found:
         raise ValueError(
             f"{name}: this image tower is a ResNet, which has no transformer blocks; choose a ViT backbone, "
             f"or only from {', '.join(f'text.{known}' for known in MAPS)}"

@@ -18,7 +18,7 @@ from clipfit.clip import CLIP
 from clipfit.export.ecosystems import ECOSYSTEMS
 from clipfit.fit.files import CLASS_FEATURES, fit_folder, read_facts, read_fit
 from clipfit.fit.model import FittedModel, load
-from clipfit.fit.names import openai_name
+from clipfit.fit.names import openai_name, parameters_by_name
 from clipfit.loading import load_clip
 from clipfit.weights import architecture_of
 
@@ -34,7 +34,7 @@ class MergedFit:
     path: Path  # of the fit
     facts: dict[str, Any]
     clip: CLIP  # with the tensors of the fit
-    replaced: dict[str, Tensor]  # of the fit, under OpenAI's names
+    replaced: dict[str, Tensor]  # of the fit, under OpenAI's names, low-rank changes added
     class_features: Tensor  # (K, D) unit rows
     options: dict[str, Any]  # of the command line, for single ecosystems
 
@@ -80,11 +80,13 @@ def read_merged(
     model = load(place, backbone=backbone)
     if ECOSYSTEMS[to].names_classes:
         _check_words(model, place, to)
+    fit, merged = read_fit(place), parameters_by_name(model.clip)
+    changed = {*fit.replaced, *(change.name for change in fit.deltas)}
     return MergedFit(
         path=place,
         facts=facts,
         clip=model.clip,
-        replaced=read_fit(place).replaced,
+        replaced={name: merged[name].detach() for name in sorted(changed)},
         class_features=model.class_features,
         options={"backbone": backbone, **(options or {})},
     )

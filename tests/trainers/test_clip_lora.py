@@ -54,6 +54,19 @@ class PlainAttention(torch.nn.Module):
         return self.attn.out_proj(mixed.reshape(length, count, width)), None
 
 
+class PlainBlock(torch.nn.Module):
+    """A block with another attention; where the first rows are asked for, it computes all."""
+
+    def __init__(self, block, attn):
+        super().__init__()
+        self.block, self.attn = block, attn
+
+    def forward(self, rows, mask=None, first=None):
+        seen = self.block.ln_1(rows)
+        rows = rows + self.attn(seen, seen, seen, attn_mask=mask)[0]
+        return (rows + self.block.mlp(self.block.ln_2(rows)))[:first]
+
+
 def plain_lora(path, trainer):
     """The whole model with the trainer's first factors, and these."""
     model, factors = plain_clip(path), []
@@ -62,9 +75,11 @@ def plain_lora(path, trainer):
         (model.visual.transformer, trainer.clip.image_encoder.transformer),
     )
     for tower, ours in towers:
-        for block, other in zip(tower.resblocks, ours.resblocks, strict=True):
-            block.attn = PlainAttention(block.attn, other.attn.low_rank)
-            factors += [factor for pair in block.attn.factors.values() for factor in pair]
+        for number, other in enumerate(ours.resblocks):
+            block = tower.resblocks[number]
+            attn = PlainAttention(block.attn, other.attn.low_rank)
+            tower.resblocks[number] = PlainBlock(block, attn)
+            factors += [factor for pair in attn.factors.values() for factor in pair]
     return model, factors
 
 

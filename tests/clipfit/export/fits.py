@@ -8,11 +8,12 @@ import torch
 
 from clipfit.backbones import input_of, weights_digest
 from clipfit.clip import normalize
-from clipfit.fit.files import CLASS_FEATURES, CLIP, Fit, write_fit
+from clipfit.fit.files import CLASS_FEATURES, CLIP, Fit, delta_tensors, write_fit
 from clipfit.fit.model import FittedModel
-from clipfit.fit.names import openai_name
+from clipfit.fit.names import openai_changes, openai_name
 from clipfit.groups import select
 from clipfit.loading import load_clip
+from clipfit.low_rank import add_low_rank
 from tests.clipfit.fit.zero_shot import INPUT, TEMPLATE
 
 CLASSES = ["striped_red_star", "dotted blue fish", "wavy blue fish"]  # prompts have no underscores
@@ -25,6 +26,7 @@ TRAINED = {  # kind -> groups of parameters that it changes
     "CoOp+UL": ["image.layernorm"],
     "RN50": ["text.ffn_proj_bias"],
     "zero-shot": [],
+    "low-rank": ["image.layernorm[0]"],
     "ensemble": ["text.ffn_proj_bias"],
 }
 WORDS = ("CLIPFit", "text.bias", "image.layernorm[0:3]", "ensemble")  # whose classes are words in a template
@@ -41,6 +43,11 @@ def make_fit(folder: Path, kind: str, backbone: str = "") -> Path:
         for name, parameter in group.items():
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
             trained[CLIP + openai_name(name)] = parameter.clone()
+    if kind == "low-rank":
+        for changes in add_low_rank(clip, ["text.q", "image.v"], rank=2, scale=0.5).values():
+            for change in changes:
+                change.up.data.normal_(std=0.05, generator=generator)
+        trained |= delta_tensors(openai_changes(clip))
     side = input_of(backbone).size
     facts = {
         "method": kind,

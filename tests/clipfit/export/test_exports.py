@@ -43,7 +43,7 @@ def check_towers(fit, check, encode_text, encode_image, scale):
 # openai ---------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [*WORDS, RESNET])
+@pytest.mark.parametrize("kind", [*WORDS, "low-rank", RESNET])
 def test_openai_file_is_a_backbone_here(kind, fit_of, check, tmp_path):
     fit = fit_of(kind)
     assert main(["export", str(fit), "--to", "openai", str(tmp_path / "a")]) == 0

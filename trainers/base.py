@@ -17,6 +17,7 @@ from clipfit.clip import normalize
 from clipfit.fit.files import FOLDER, write_fit
 from clipfit.loading import load_clip
 from clipfit.text import Prompts
+from dassl.data.data_manager import send_as_bytes
 from dassl.data.datasets import validates_on_test
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
@@ -95,6 +96,10 @@ class CLIPTrainer(TrainerX):
             )
 
     # Building ---------------------------------------------------------------------------------------
+
+    def build_data_loader(self):
+        super().build_data_loader()
+        send_as_bytes(self.device, self.train_loader_x, self.val_loader, self.test_loader)
 
     def build_model(self):
         cfg = self.cfg

@@ -18,6 +18,7 @@ from clipfit.cache import KeyValueCache, as_names
 from clipfit.clip import normalize
 from clipfit.prompts import ENSEMBLE
 from dassl.data import build_data_loader
+from dassl.data.data_manager import send_as_bytes
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_optimizer
@@ -138,7 +139,7 @@ class TipAdapter(CLIPTrainer):
     def loader(self, stream: str, items: list, sampler: str = "SequentialSampler", is_train: bool = False):
         """A loader whose passes leave no image out."""
         loaders = self.cfg.DATALOADER
-        return build_data_loader(
+        loader = build_data_loader(
             self.cfg,
             sampler,
             items,
@@ -149,6 +150,8 @@ class TipAdapter(CLIPTrainer):
             stream=stream,
             drop_last=False,
         )
+        send_as_bytes(self.device, loader)
+        return loader
 
     @torch.no_grad()
     def encode(self, loader) -> tuple[Tensor, Tensor]:

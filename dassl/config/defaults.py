@@ -67,6 +67,7 @@ def engine_defaults() -> CfgNode:
     cfg.DATALOADER.K_TRANSFORMS = 1  # augmented versions of a training image per batch
     cfg.DATALOADER.RETURN_IMG0 = False  # add the resized, not augmented image as "img0"
     cfg.DATALOADER.CACHE_GB = 2.0  # memory for decoded training images; 0: none are kept [GB]
+    cfg.DATALOADER.TEST_CACHE_GB = 8.0  # disk for resized test pictures, of all runs; 0: none are kept [GB]
     cfg.DATALOADER.TRAIN_X = CfgNode()
     cfg.DATALOADER.TRAIN_X.SAMPLER = "RandomSampler"  # or another name in dassl/data/samplers.py
     cfg.DATALOADER.TRAIN_X.BATCH_SIZE = 32  # images per training step

@@ -11,6 +11,7 @@ from dassl.config import flatten, get_cfg_default
 NOT_PART_OF_THE_EXPERIMENT = {
     "DATALOADER.CACHE_GB",
     "DATALOADER.NUM_WORKERS",
+    "DATALOADER.TEST_CACHE_GB",
     "DATASET.ROOT",
     "OUTPUT_DIR",
     "RESUME",

@@ -63,7 +63,7 @@ def engine_defaults() -> CfgNode:
     cfg.DATASET.FEWSHOT_LIST = ""  # file that lists the images to train on; "": they are sampled
 
     cfg.DATALOADER = CfgNode()
-    cfg.DATALOADER.NUM_WORKERS = 4  # processes that read images; 0: the training process itself
+    cfg.DATALOADER.NUM_WORKERS = 4  # processes that read images; 0: the run's own; -1: as many as pay
     cfg.DATALOADER.K_TRANSFORMS = 1  # augmented versions of a training image per batch
     cfg.DATALOADER.RETURN_IMG0 = False  # add the resized, not augmented image as "img0"
     cfg.DATALOADER.CACHE_GB = 2.0  # memory for decoded training images; 0: none are kept [GB]

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import os
 import random
 import sys
@@ -29,6 +30,9 @@ from dassl.utils import available_cores, read_image, stop_signals
 # moving its default away from fork; elsewhere than on Linux forking is missing or unsafe, and the platform's
 # default holds.
 START_METHOD = "fork" if sys.platform == "linux" else None
+MOST_WORKERS = 8
+# Starting a worker takes as long as decoding and resizing some 30 photos (python -m benchmarks.loader).
+IMAGES_OF_A_WORKER = 100
 MANY = 2_000  # images: opening so many takes long enough for a progress bar
 
 
@@ -324,7 +328,11 @@ def build_data_loader(
     seed = derive_seed(seed, int(torch.randint(2**62, ())) if stream is None else stream)
     if drop_last is None:
         drop_last = is_train and len(data_source) >= batch_size
-    workers = usable_workers(cfg.DATALOADER.NUM_WORKERS)
+    workers = cfg.DATALOADER.NUM_WORKERS
+    if workers < 0:
+        passes = max(1, cfg.OPTIM.MAX_EPOCH) if is_train else 1
+        workers = worthwhile_workers(len(data_source), batch_size, passes)
+    workers = usable_workers(workers)
     wrapper = dataset_wrapper or DatasetWrapper
     loader = PersistentLoader(
         wrapper(cfg, data_source, transform=tfm, is_train=is_train),
@@ -356,6 +364,16 @@ def usable_workers(requested: int) -> int:
             f"DATALOADER.NUM_WORKERS is {requested}, but {cores} cores are available: using {cores} workers"
         )
     return min(requested, cores)
+
+
+def worthwhile_workers(images: int, batch_size: int, passes: int) -> int:
+    """Loader workers that pay for their start: what `DATALOADER.NUM_WORKERS` -1 means.
+
+    None on a single core, none without a batch to read, at most `MOST_WORKERS`.
+    """
+    cores = available_cores()
+    batches = math.ceil(images / batch_size)
+    return 0 if cores == 1 else min(cores, MOST_WORKERS, batches, images * passes // IMAGES_OF_A_WORKER)
 
 
 class DataManager:

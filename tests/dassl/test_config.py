@@ -22,6 +22,7 @@ OURS = {
     "TEST.PREDICTIONS": True,
     "TEST.ACCEPT": [],
     "DATALOADER.CACHE_GB": 2.0,
+    "DATALOADER.TEST_CACHE_GB": 8.0,
     "THREADS": 0,
     "DETERMINISTIC": False,
     "RUN.PROTOCOL": "",

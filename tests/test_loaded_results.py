@@ -38,6 +38,5 @@ def test_kept_pictures_and_bytes_change_no_result(trainer, written, tmp_path, mo
     monkeypatch.setattr("dassl.data.kept_pictures.KeptPictures.put", None)  # all are found
     assert written(trainer, "kept") == without
 
-    for module in ("trainers.base", "trainers.tip_adapter"):
-        monkeypatch.setattr(f"{module}.send_as_bytes", lambda device, *loaders: None)
+    monkeypatch.setattr("trainers.base.CLIPTrainer.send_as_bytes", lambda self, *loaders: None)
     assert written(trainer, "floats", "DATALOADER.TEST_CACHE_GB", 0) == without

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from clipfit import chunks, groups, prompts
 from clipfit.clip import normalize
 from clipfit.fit.files import FOLDER, write_fit
+from clipfit.frozen_features import FrozenFeatures
 from clipfit.loading import load_clip
 from clipfit.text import Prompts
 from dassl.data.data_manager import send_as_bytes
@@ -99,7 +100,11 @@ class CLIPTrainer(TrainerX):
 
     def build_data_loader(self):
         super().build_data_loader()
-        send_as_bytes(self.device, self.train_loader_x, self.val_loader, self.test_loader)
+        self.send_as_bytes(self.train_loader_x, self.val_loader, self.test_loader)
+
+    def send_as_bytes(self, *loaders) -> None:
+        """Let images travel as bytes to the device, with a digest where their features may be stored."""
+        send_as_bytes(self.device, *loaders, digests=bool(self.cfg.FEATURES.STORE))
 
     def build_model(self):
         cfg = self.cfg
@@ -117,6 +122,9 @@ class CLIPTrainer(TrainerX):
             print(f"Note: {cfg.TRAINER.NAME} learns its prompts and does not read DATASET.PROMPT_TEMPLATE")
         self.scaler = None
         self._test_features = None
+        precision = f"{self.precision} {cfg.TRAINER.AMP_DTYPE if self.precision == 'amp' else ''}"
+        store = cfg.FEATURES.STORE, cfg.FEATURES.STORE_GB * 1e9
+        self.frozen_features = FrozenFeatures(self.clip.image_encoder, self.device, precision, *store)
 
         self.model = self.clip
         self.setup()
@@ -205,7 +213,7 @@ class CLIPTrainer(TrainerX):
 
     def image_features(self, images: Tensor) -> Tensor:
         """Image features (B, D) of images (B, 3, H, W), normalized or not."""
-        return self.clip.encode_image(images)
+        return self.frozen_features.of(images, self.clip.encode_image)
 
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (scalar) and logits (B, K) of a batch (B, 3, H, W), (B,)."""
@@ -243,8 +251,15 @@ class CLIPTrainer(TrainerX):
         return torch.autocast(self.device.type, AMP_DTYPES[self.cfg.TRAINER.AMP_DTYPE])
 
     def parse_batch_train(self, batch):
-        images, labels = batch["img"], batch["label"]
-        return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        return self._images_and_labels(batch)
+
+    def parse_batch_test(self, batch):
+        return self._images_and_labels(batch)
+
+    def _images_and_labels(self, batch):
+        images, labels = super().parse_batch_test(batch)
+        self.frozen_features.note(images, batch.get("pixels"))
+        return images, labels
 
     # Testing ----------------------------------------------------------------------------------------
 
@@ -306,6 +321,7 @@ class CLIPTrainer(TrainerX):
         return None if self.learns_words else getattr(self, "templates", self.template)
 
     def save_result(self):
+        self.frozen_features.close()
         write_fit(os.path.join(self.output_dir, FOLDER), fit_of(self))
         super().save_result()
 

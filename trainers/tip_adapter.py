@@ -18,7 +18,6 @@ from clipfit.cache import KeyValueCache, as_names
 from clipfit.clip import normalize
 from clipfit.prompts import ENSEMBLE
 from dassl.data import build_data_loader
-from dassl.data.data_manager import send_as_bytes
 from dassl.data.transforms import build_transform
 from dassl.engine import TRAINER_REGISTRY
 from dassl.optim import build_optimizer
@@ -150,15 +149,15 @@ class TipAdapter(CLIPTrainer):
             stream=stream,
             drop_last=False,
         )
-        send_as_bytes(self.device, loader)
+        self.send_as_bytes(loader)
         return loader
 
     @torch.no_grad()
     def encode(self, loader) -> tuple[Tensor, Tensor]:
         """Features (N, D), not normalized, and labels (N,) of all images of a loader."""
-        batches = [self.parse_batch_test(batch) for batch in loader]
-        features = torch.cat([self.image_features(images) for images, _ in batches])
-        return features, torch.cat([labels for _, labels in batches])
+        batches = (self.parse_batch_test(batch) for batch in loader)
+        features, labels = zip(*((self.image_features(x), labels) for x, labels in batches), strict=True)
+        return torch.cat(features), torch.cat(labels)
 
     # Training ---------------------------------------------------------------------------------------
 

@@ -132,6 +132,10 @@ def engine_defaults() -> CfgNode:
         "last_step"  # last_step, or best_val: the epoch that was best on the validation set
     )
 
+    cfg.FEATURES = CfgNode()  # of image towers that do not train, for trainers that keep them
+    cfg.FEATURES.STORE = False  # find features again that any run has computed: True, or a folder for them
+    cfg.FEATURES.STORE_GB = 20.0  # disk for them, of all runs [GB]
+
     cfg.TRAINER = CfgNode()
     cfg.TRAINER.NAME = ""  # registered name of the trainer; its own keys stand in a node beside this one
     return cfg

@@ -178,6 +178,7 @@ class PersistentLoader(DataLoader):
     """
 
     device: torch.device | None = None
+    digests = False  # whether a batch then holds the digest of its images, `pixels`
 
     def __iter__(self):
         self._open_caches()  # before the workers fork, and not at all if the loader is never read
@@ -202,6 +203,8 @@ class PersistentLoader(DataLoader):
     def _on_device(self, batches, transform: BytesTransform):
         for batch in batches:
             if batch["img"].dtype == torch.uint8:  # not if a plugin exchanged the transform in this pass
+                if self.digests:
+                    batch["pixels"] = transform.digest(batch["img"])
                 batch["img"] = transform.floats(batch["img"], self.device)
             yield batch
 
@@ -237,11 +240,14 @@ class _Batches:
         return len(self.batches)
 
 
-def send_as_bytes(device: torch.device, *loaders) -> None:
-    """Let the images of these loaders become floats on a device; those that are not ours stay as they are."""
+def send_as_bytes(device: torch.device, *loaders, digests: bool = False) -> None:
+    """Let the images of these loaders become floats on a device; those that are not ours stay as they are.
+
+    Args: digests, whether a batch holds `pixels`, the digest of its images, where they travel as bytes
+    """
     for loader in loaders:
         if isinstance(loader, PersistentLoader):
-            loader.device = device
+            loader.device, loader.digests = device, digests
 
 
 def open_images(loader, items, limit: float) -> None:

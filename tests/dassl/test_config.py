@@ -23,6 +23,8 @@ OURS = {
     "TEST.ACCEPT": [],
     "DATALOADER.CACHE_GB": 2.0,
     "DATALOADER.TEST_CACHE_GB": 8.0,
+    "FEATURES.STORE": False,
+    "FEATURES.STORE_GB": 20.0,
     "THREADS": 0,
     "DETERMINISTIC": False,
     "RUN.PROTOCOL": "",

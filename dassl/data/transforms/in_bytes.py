@@ -5,6 +5,7 @@ Bytes are a quarter of the floats to send from a worker and to a GPU. The floats
 """
 
 import functools
+import hashlib
 from typing import NamedTuple
 
 import numpy as np
@@ -63,6 +64,12 @@ class BytesTransform(NamedTuple):
                 image = step(image)
         channels = [np.frombuffer(channel.tobytes(), np.uint8) for channel in image.split()]
         return torch.from_numpy(np.stack(channels)).view(3, image.height, image.width)
+
+    def digest(self, images: Tensor) -> str:
+        """SHA-256 (hex) of all that decides the floats of uint8 (B, 3, H, W), bit for bit."""
+        digest = hashlib.sha256(repr((tuple(images.shape), self.mean, self.std)).encode())
+        digest.update(images.contiguous().numpy())
+        return digest.hexdigest()
 
     def floats(self, images: Tensor, device: torch.device | str = "cpu") -> Tensor:
         """float32 (B, 3, H, W) on the device of uint8 (B, 3, H, W)."""

@@ -102,6 +102,13 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
         "--prec", default="", choices=["", "auto", "fp32", "amp", "fp16"], help="precision of every run"
     )
     where.add_argument("--threads", type=int, default=0, help="CPU threads of every run")
+    where.add_argument(
+        "--feature-store",
+        type=PATH,
+        default="",
+        metavar="DIR",
+        help="keep features of frozen image towers there, computed once for all runs (FEATURES.STORE)",
+    )
 
 
 def _add_formats(command: argparse.ArgumentParser) -> None:
@@ -252,6 +259,7 @@ def write_jobs(args, runs: list[Planned]) -> None:
 
 def _words_of_jobs(args) -> list[str]:
     flags = {"--prec": args.prec, "--threads": args.threads, "--jobs": args.jobs}
+    flags |= {"--feature-store": args.feature_store}
     given = [word for flag, value in flags.items() if value for word in (flag, str(value))]
     return ["--output", args.output, *given, "--per-gpu", str(args.per_gpu)]
 
@@ -333,7 +341,15 @@ def select(args) -> tuple[list, Selection]:
 def runs_of(what: list, args, selection: Selection, verify: bool = False) -> dict:
     """Spec -> planned run of everything that these tables and figures need."""
     wanted = [run for definition in what for run in definition.specs(selection)]
-    return plan(wanted, args.output, args.root, prec=args.prec, threads=args.threads, verify=verify)
+    return plan(
+        wanted,
+        args.output,
+        args.root,
+        prec=args.prec,
+        threads=args.threads,
+        verify=verify,
+        store=args.feature_store,
+    )
 
 
 def write_report(args, what: list, selection: Selection, planned: dict) -> None:

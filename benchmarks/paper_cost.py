@@ -5,12 +5,11 @@
 
 Nothing is run and no picture is read; the numbers of pictures and classes are those of datasets/*.yaml, and a
 class always has as many images as shots. ViT-B/16: 35.1 GFLOP an image. A step through frozen weights costs
-another pass backward, to what trains. A text pass is counted in full, with the tokens of its prompt
-(--tokens, beside a learned context): what prompts share is not taken off. So text is counted high and the
-share that the store saves is counted low.
+another pass backward, to what trains. Of a prompt the tokens count that classes do not share (--tokens: those
+of the name, the period, the end): the others, a learned context among them, are computed once for all.
 
-An image pass is saved where a run before it has encoded the same batch: a test of the same list, or a batch
-of the same views, which depend on data set, classes, shots, seed, epoch and batch size. Hours are at --tflops
+An image pass is saved where a run before it has encoded the same piece of 32 images: of a test of the same
+list, or of the same views, which depend on data set, classes, shots, seed and epoch. Hours are at --tflops
 (10^12 operations a second), as somebody has measured them on the card in question.
 """
 
@@ -19,6 +18,8 @@ import math
 from dataclasses import dataclass, field
 
 import reproduce
+from clipfit.frozen_features import PIECE
+from dassl.config.facts import Facts
 from grid.plan import Planned
 from launch.registered import data_sets
 
@@ -29,12 +30,12 @@ def main() -> None:
     """Count and print."""
     parser = argparse.ArgumentParser(description="Operations behind the paper's tables.")
     parser.add_argument("what", nargs="*", help="tables and figures; default: all tables")
-    parser.add_argument("--tokens", type=int, default=10, help="of a prompt, its context aside (default 10)")
+    parser.add_argument("--tokens", type=int, default=6, help="of a class in its prompt (default 6)")
     parser.add_argument("--tflops", type=float, default=0.0, help="measured rate, for hours")
     args = parser.parse_args()
     asked = reproduce.parse_args(["plan", *args.what])
     what, selection = reproduce.select(asked)
-    what = what if args.what else [one for one in what if hasattr(one, "rows")]  # no figures
+    what = what if args.what else [one for one in what if not one.id.startswith("figure")]
     planned = reproduce.runs_of(what, asked, selection)
     facts = {one.stem: one.facts for one in data_sets()}
 
@@ -86,13 +87,13 @@ def cost_of(runs: list[Planned], facts: dict, tokens: int) -> Cost:
     return cost
 
 
-def add_run(cost: Cost, run: Planned, facts: dict, tokens: int) -> None:
+def add_run(cost: Cost, run: Planned, facts: Facts, tokens: int) -> None:
     """Training, if the run trains, and the test behind it."""
     cfg, spec = run.family, run.spec
-    part, classes = cfg.DATASET.SUBSAMPLE_CLASSES, facts["classes"]
+    part, classes = cfg.DATASET.SUBSAMPLE_CLASSES, facts.classes
     taken = {"all": classes, "base": math.ceil(classes / 2), "new": classes // 2}[part]
     conditional, trained = spec.trainer == "CoCoOp", not trains_nothing(spec.trainer)
-    prompt = text_flop(tokens + learned_context(cfg, spec.trainer))
+    prompt = text_flop(tokens)
     is_frozen = not trains_images(cfg, spec.trainer)
     data = spec.dataset, part, run.backbone
 
@@ -101,16 +102,17 @@ def add_run(cost: Cost, run: Planned, facts: dict, tokens: int) -> None:
         images = taken * spec.shots
         steps = max(1, images // batch) * epochs
         passes = steps * min(batch, images)
-        views = *data, spec.shots, spec.seed, batch, str(cfg.INPUT.TRANSFORMS), str(cfg.INPUT.RRCROP_SCALE)
+        pieces = 0 if batch % PIECE == 0 else batch  # batches that begin at other images share none
+        views = *data, spec.shots, spec.seed, pieces, *sorted(cfg.INPUT.TRANSFORMS), *cfg.INPUT.RRCROP_SCALE
         cost.add(("views", *views) if is_frozen else None, passes, 2 * image_flop())
         if spec.trainer == "TipAdapter":
             cost.add(("cache", *views), images * cfg.TRAINER.TIPADAPTER.AUGMENT_EPOCH)
-            cost.add(("val", *data), facts.get("val", 0))
+            cost.add(("val", *data), facts.val or 0)
         if spec.trainer not in ("TipAdapter", "CLIPAdapter"):
             prompts = passes * taken if conditional else steps * taken
             cost.flop += 2 * prompts * prompt * (2 if spec.trainer == "ProGrad" else 1)
 
-    tested = facts["test"] * taken / classes
+    tested = facts.test * taken / classes
     cost.add(("test", *data) if is_frozen else None, tested, image_flop())
     cost.flop += (tested * taken if conditional else taken) * prompt
 
@@ -123,12 +125,6 @@ def trains_images(cfg, trainer: str) -> bool:
     """Whether the image tower is another one than the backbone's."""
     groups = cfg.TRAINER.CLIPFIT.UNFREEZE if trainer == "CLIPFit" else []
     return trainer == "MaPLe" or cfg.TRAINER.UPDATE_LAYERNORM or any("image." in name for name in groups)
-
-
-def learned_context(cfg, trainer: str) -> int:
-    """Tokens of the learned context."""
-    node = {"CoOp": "COOP", "KgCoOp": "COOP", "ProGrad": "COOP", "CoCoOp": "COCOOP", "MaPLe": "MAPLE"}
-    return cfg.TRAINER[node[trainer]].N_CTX if trainer in node else 0
 
 
 def image_flop() -> float:

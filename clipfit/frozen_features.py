@@ -2,6 +2,7 @@
 
 import hashlib
 import platform
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -17,11 +18,15 @@ from clipfit.io.feature_store import FeatureStore
 CODE = ("clip.py", "modules/model.py", "modules/resnet.py", "modules/transformer.py")
 
 
-class FrozenFeatures:
-    """Image features of batches whose pixels have a digest, from the store where they are there.
+PIECE = 32  # images that go through a frozen tower together: a batch of any size is made of such
 
-    A batch is encoded whole, with the store and without, so the bits are the same. Nothing is kept or taken
-    while the tower trains, or counts statistics of batches.
+
+class FrozenFeatures:
+    """Image features of batches, from the store where they are there.
+
+    A frozen tower encodes a batch in pieces of one size, with the store and without, so the bits are the
+    same, and methods with batches of 32 and of 128 find each other's views. Nothing is kept or taken while
+    the tower trains, or counts statistics of batches.
 
     Args: tower, of the trainer; device; precision, the trainer's words for it; where, folder of the store, or
           whether the user's cache is one; limit, of the store [bytes]
@@ -32,23 +37,29 @@ class FrozenFeatures:
     ):
         self._tower, self._device, self._precision = tower, device, precision
         self._where, self._limit = where, limit
-        self._batch = None, None  # the images that were seen last, and their digest
+        self._batch = None, None  # the images that were seen last, and the digests of their pieces
         self._store = None
 
-    def note(self, images: Tensor, digest: str | None) -> None:
-        """Remember the digest of the images that a trainer is about to encode."""
-        self._batch = images, digest
+    def note(self, images: Tensor, digests: list[str] | None) -> None:
+        """Remember the digests of the pieces of images that a trainer is about to encode."""
+        self._batch = images, digests
 
-    def of(self, images: Tensor, encode) -> Tensor:
+    def of(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
         """Features (B, D) of images (B, 3, H, W)."""
-        seen, digest = self._batch
-        if not self._where or seen is not images or digest is None or not self._is_frozen():
+        if not self._is_frozen():
             return encode(images)
+        seen, digests = self._batch
+        pieces = images.split(PIECE)
+        if not self._where or seen is not images or digests is None:
+            return torch.cat([encode(piece) for piece in pieces])
         if self._store is None:
             self._store = self._open()
+        return torch.cat([self._of(*one, encode) for one in zip(pieces, digests, strict=True)])
+
+    def _of(self, piece: Tensor, digest: str, encode: Callable[[Tensor], Tensor]) -> Tensor:
         features = self._store.get(digest, self._device)
         if features is None:
-            features = encode(images)
+            features = encode(piece)
             self._store.put(digest, features)
         return features
 

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from clipfit import chunks, groups, prompts
 from clipfit.clip import normalize
 from clipfit.fit.files import FOLDER, write_fit
-from clipfit.frozen_features import FrozenFeatures
+from clipfit.frozen_features import PIECE, FrozenFeatures
 from clipfit.loading import load_clip
 from clipfit.text import Prompts
 from dassl.data.data_manager import send_as_bytes
@@ -103,8 +103,8 @@ class CLIPTrainer(TrainerX):
         self.send_as_bytes(self.train_loader_x, self.val_loader, self.test_loader)
 
     def send_as_bytes(self, *loaders) -> None:
-        """Let images travel as bytes to the device, with a digest where their features may be stored."""
-        send_as_bytes(self.device, *loaders, digests=bool(self.cfg.FEATURES.STORE))
+        """Let images travel as bytes to the device, with digests where their features may be stored."""
+        send_as_bytes(self.device, *loaders, digests=PIECE if self.cfg.FEATURES.STORE else 0)
 
     def build_model(self):
         cfg = self.cfg

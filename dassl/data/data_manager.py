@@ -178,7 +178,7 @@ class PersistentLoader(DataLoader):
     """
 
     device: torch.device | None = None
-    digests = False  # whether a batch then holds the digest of its images, `pixels`
+    digests = 0  # of so many images each a batch then holds the digests, `pixels`; 0: of none
 
     def __iter__(self):
         self._open_caches()  # before the workers fork, and not at all if the loader is never read
@@ -204,7 +204,7 @@ class PersistentLoader(DataLoader):
         for batch in batches:
             if batch["img"].dtype == torch.uint8:  # not if a plugin exchanged the transform in this pass
                 if self.digests:
-                    batch["pixels"] = transform.digest(batch["img"])
+                    batch["pixels"] = list(map(transform.digest, batch["img"].split(self.digests)))
                 batch["img"] = transform.floats(batch["img"], self.device)
             yield batch
 
@@ -240,10 +240,11 @@ class _Batches:
         return len(self.batches)
 
 
-def send_as_bytes(device: torch.device, *loaders, digests: bool = False) -> None:
+def send_as_bytes(device: torch.device, *loaders, digests: int = 0) -> None:
     """Let the images of these loaders become floats on a device; those that are not ours stay as they are.
 
-    Args: digests, whether a batch holds `pixels`, the digest of its images, where they travel as bytes
+    Args: digests, of how many images each a batch holds the digests (`pixels`), where images travel as bytes;
+          0: of none
     """
     for loader in loaders:
         if isinstance(loader, PersistentLoader):

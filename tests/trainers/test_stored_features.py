@@ -90,7 +90,10 @@ def test_what_differs_shares_no_entry(run, run_train, tmp_path):
     assert adds("precision", "TRAINER.ZEROSHOT.PREC", "amp")
     assert adds("bf16", "TRAINER.ZEROSHOT.PREC", "amp", "TRAINER.AMP_DTYPE", "bf16")
     assert adds("other data", words=["--dataset-config-file", DATASETS / "demo_sketch.yaml"])
-    assert adds("new", "DATASET.SUBSAMPLE_CLASSES", "new")
+    new = "DATASET.SUBSAMPLE_CLASSES", "new"
+    assert not adds("new", *new)  # three of the six batches of all classes, picture by picture
+    assert adds("all in 63", "DATALOADER.TEST.BATCH_SIZE", 63)
+    assert adds("new in 63", "DATALOADER.TEST.BATCH_SIZE", 63, *new)  # begins within a batch of all
 
 
 def test_two_transforms_of_one_picture_have_two_digests():
@@ -126,19 +129,37 @@ class Tower(torch.nn.Module):
 def test_another_tower_and_another_precision_find_nothing(tmp_path):
     images = torch.ones(2, 3)
 
-    def encoded(scale, precision, digest="batch", train=False):
+    def encoded(scale, precision, digests=("batch",), train=False):
         calls = []
         tower = Tower(scale).train(train).requires_grad_(False)
         features = FrozenFeatures(tower, torch.device("cpu"), precision, str(tmp_path), 1e9)
-        features.note(images, digest)
+        features.note(images, digests)
         result = features.of(images, lambda x: calls.append(x) or x * scale)
         assert torch.equal(result, images * scale)
         return bool(calls)
 
     assert encoded(2.0, "fp32") and not encoded(2.0, "fp32")
-    assert encoded(3.0, "fp32") and encoded(2.0, "amp fp16") and encoded(2.0, "fp32", digest="other")
-    assert encoded(2.0, "fp32", digest=None)
+    assert encoded(3.0, "fp32") and encoded(2.0, "amp fp16") and encoded(2.0, "fp32", digests=("other",))
+    assert encoded(2.0, "fp32", digests=None)
     assert encoded(2.0, "fp32", train=True)  # counts statistics of batches
+
+
+def test_batches_of_any_size_are_made_of_the_same_pieces(tmp_path):
+    images, sizes = torch.randn(80, 3), []
+
+    def encode(piece):
+        sizes.append(len(piece))
+        return piece * 2
+
+    features = FrozenFeatures(
+        Tower(1.0).eval().requires_grad_(False), torch.device("cpu"), "fp32", str(tmp_path), 1e9
+    )
+    features.note(images, ["first", "second", "third"])
+    assert torch.equal(features.of(images, encode), images * 2) and sizes == [32, 32, 16]
+    smaller = images[:32].clone()
+    features.note(smaller, ["first"])
+    assert torch.equal(features.of(smaller, encode), images[:32] * 2) and len(sizes) == 3
+    assert torch.equal(features.of(images, encode), images * 2) and sizes[3:] == [32, 32, 16]  # not noted
 
 
 def test_images_other_than_the_noted_ones_are_encoded(tmp_path):
@@ -146,7 +167,7 @@ def test_images_other_than_the_noted_ones_are_encoded(tmp_path):
         Tower(1.0).eval().requires_grad_(False), torch.device("cpu"), "fp32", str(tmp_path), 1e9
     )
     images = torch.ones(2, 3)
-    features.note(images, "batch")
+    features.note(images, ["batch"])
     features.of(images, lambda x: x)
     assert torch.equal(features.of(images * 2, lambda x: x), images * 2)  # a plugin changed them
 

@@ -341,15 +341,8 @@ def select(args) -> tuple[list, Selection]:
 def runs_of(what: list, args, selection: Selection, verify: bool = False) -> dict:
     """Spec -> planned run of everything that these tables and figures need."""
     wanted = [run for definition in what for run in definition.specs(selection)]
-    return plan(
-        wanted,
-        args.output,
-        args.root,
-        prec=args.prec,
-        threads=args.threads,
-        verify=verify,
-        store=args.feature_store,
-    )
+    how = {"prec": args.prec, "threads": args.threads, "store": args.feature_store}
+    return plan(wanted, args.output, args.root, verify=verify, **how)
 
 
 def write_report(args, what: list, selection: Selection, planned: dict) -> None:

@@ -36,7 +36,7 @@ class FeatureStore:
     """
 
     def __init__(self, folder: str | os.PathLike | None, limit: float, context: str):
-        self.path = Path(folder or user_cache()) / DATABASE
+        self.path = Path(folder or user_cache()).expanduser() / DATABASE
         self._limit, self._context = limit, context
         self.found = self.computed = 0  # images
         self._connection = None

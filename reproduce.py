@@ -112,6 +112,13 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
         "--backbone", default="", type=PATH, help="of every run; default: its data set's, else ViT-B/16"
     )
     where.add_argument("--threads", type=int, default=0, help="CPU threads of every run")
+    where.add_argument(
+        "--feature-store",
+        type=PATH,
+        default="",
+        metavar="DIR",
+        help="keep features of frozen image towers there, computed once for all runs (FEATURES.STORE)",
+    )
 
 
 def _add_formats(command: argparse.ArgumentParser) -> None:
@@ -262,6 +269,7 @@ def write_jobs(args, runs: list[Planned]) -> None:
 
 def _words_of_jobs(args) -> list[str]:
     flags = {"--prec": args.prec, "--threads": args.threads, "--jobs": args.jobs}
+    flags |= {"--feature-store": args.feature_store}
     given = [word for flag, value in flags.items() if value for word in (flag, str(value))]
     return ["--output", args.output, *given, "--per-gpu", str(args.per_gpu)]
 
@@ -348,6 +356,7 @@ def runs_of(what: list, args, selection: Selection, verify: bool = False) -> dic
     """Spec -> planned run of everything that these tables and figures need."""
     wanted = [run for definition in what for run in definition.specs(selection)]
     settings = {"prec": args.prec, "threads": args.threads, "backbone": args.backbone}
+    settings["store"] = args.feature_store
     return plan(wanted, args.output, args.root, verify=verify, **settings)
 
 

@@ -93,18 +93,19 @@ def plan(
     threads: int = 0,
     verify: bool = False,
     backbone: str = "",
+    store: str = "",
 ) -> dict[Spec, Planned]:
     """Every wanted run, and the training runs that wanted tests load, each before its tests.
 
     Args: wanted, specs with what is to be recorded in their training; root, folder of the data sets;
           prec, TRAINER.<NODE>.PREC of every run ("" or "auto": leave it); threads, CPU threads of every run
           (0: leave it); verify, make results anew that do not say what their runs have read; backbone of
-          every run ("": that of its data set)
+          every run ("": that of its data set); store, folder of image features that runs share ("": none)
     Returns: a run by every spec that asked for it: specs that lead to one folder share one run, and so do
              trainings that differ in the protocol's name only
     Raises: what launch.resolve.resolve raises for a spec that is no valid run
     """
-    planner = _Planner(Path(output), root, prec, threads, verify, backbone)
+    planner = _Planner(Path(output), root, prec, threads, verify, backbone, store)
     for spec, record in wanted:
         planner.add(spec, frozenset(record))
     for planned in dict.fromkeys(planner.runs.values()):
@@ -128,9 +129,11 @@ class _Resolved:
 
 
 class _Planner:
-    def __init__(self, output: Path, root: str, prec: str, threads: int, verify: bool, backbone: str):
+    def __init__(
+        self, output: Path, root: str, prec: str, threads: int, verify: bool, backbone: str, store: str
+    ):
         self.output, self.root, self.prec, self.threads = output, root, prec, threads
-        self.verify, self.current = verify, Current(root)
+        self.verify, self.store, self.current = verify, store, Current(root)
         self.backbone = ["MODEL.BACKBONE.NAME", backbone] if backbone else []
         self.runs: dict[Spec, Planned] = {}
         self._by_name: dict[str, Planned] = {}
@@ -233,6 +236,8 @@ class _Planner:
             pairs += ["TRAIN.RECORD", str(sorted(planned.record))]
         if self.threads:
             pairs += ["THREADS", str(self.threads)]
+        if self.store:
+            pairs += ["FEATURES.STORE", str(self.store)]
         return arguments(
             planned.spec,
             self.root,

@@ -17,10 +17,12 @@ from clipfit import chunks, groups, memory, prompts
 from clipfit.clip import CLIP, normalize
 from clipfit.families.facts import AUTO
 from clipfit.fit.files import FOLDER, write_fit
+from clipfit.frozen_features import PIECE, FrozenFeatures
 from clipfit.loading import load_clip
 from clipfit.micro_batches import Losses, mean_losses
 from clipfit.text import Prompts
 from dassl.data import build_data_loader
+from dassl.data.data_manager import send_as_bytes
 from dassl.data.datasets import validates_on_test
 from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
@@ -108,14 +110,21 @@ class CLIPTrainer(TrainerX):
 
     def build_data_loader(self):
         super().build_data_loader()
+        self.send_as_bytes(self.val_loader, self.test_loader)
         if self.keeps_last_batch:
             items, sampler = self.dm.dataset.train_x, self.cfg.DATALOADER.TRAIN_X.SAMPLER
             self.train_loader_x = self.loader("train_x", items, sampler, is_train=True)
+        else:
+            self.send_as_bytes(self.train_loader_x)
+
+    def send_as_bytes(self, *loaders) -> None:
+        """Let images travel as bytes to the device, with digests where their features may be stored."""
+        send_as_bytes(self.device, *loaders, digests=PIECE if self.cfg.FEATURES.STORE else 0)
 
     def loader(self, stream: str, items: list, sampler: str = "SequentialSampler", is_train: bool = False):
         """A loader whose passes leave no image out."""
         loaders = self.cfg.DATALOADER
-        return build_data_loader(
+        loader = build_data_loader(
             self.cfg,
             sampler,
             items,
@@ -126,6 +135,8 @@ class CLIPTrainer(TrainerX):
             stream=stream,
             drop_last=False,
         )
+        self.send_as_bytes(loader)
+        return loader
 
     def build_model(self):
         cfg = self.cfg
@@ -145,6 +156,9 @@ class CLIPTrainer(TrainerX):
             print(f"Note: {cfg.TRAINER.NAME} learns its prompts and does not read DATASET.PROMPT_TEMPLATE")
         self.scaler = None
         self._test_features = None
+        precision = f"{self.precision} {cfg.TRAINER.AMP_DTYPE if self.precision == 'amp' else ''}"
+        store = cfg.FEATURES.STORE, cfg.FEATURES.STORE_GB * 1e9
+        self.frozen_features = FrozenFeatures(self.clip.image_encoder, self.device, precision, *store)
 
         self.model = self.clip
         self.setup()
@@ -252,7 +266,7 @@ class CLIPTrainer(TrainerX):
 
     def image_features(self, images: Tensor) -> Tensor:
         """Image features (B, D) of images (B, 3, H, W), normalized or not; each of its image alone."""
-        return self.clip.encode_image(images)
+        return self.frozen_features.of(images, self.clip.encode_image)
 
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Loss (scalar) and logits (B, K) of a batch (B, 3, H, W), (B,)."""
@@ -273,7 +287,13 @@ class CLIPTrainer(TrainerX):
         (clipfit/micro_batches.py).
         """
         trained = list(self.trained_parameters().values())
-        return mean_losses(losses, images, labels, w, trained, self.sizes.images, self.scaled)
+        most = self.sizes.images if self.image_tower_learns else len(images)
+        return mean_losses(losses, images, labels, w, trained, most, self.scaled)
+
+    @property
+    def image_tower_learns(self) -> bool:
+        """Whether a backward pass goes through the image tower; if not, it keeps nothing of its images."""
+        return any(parameter.requires_grad for parameter in self.clip.image_encoder.parameters())
 
     def forward_backward(self, batch):
         images, labels = self.parse_batch_train(batch)
@@ -347,8 +367,15 @@ class CLIPTrainer(TrainerX):
         return torch.autocast(self.device.type, AMP_DTYPES[self.cfg.TRAINER.AMP_DTYPE])
 
     def parse_batch_train(self, batch):
-        images, labels = batch["img"], batch["label"]
-        return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
+        return self._images_and_labels(batch)
+
+    def parse_batch_test(self, batch):
+        return self._images_and_labels(batch)
+
+    def _images_and_labels(self, batch):
+        images, labels = super().parse_batch_test(batch)
+        self.frozen_features.note(images, batch.get("pixels"))
+        return images, labels
 
     # Testing ----------------------------------------------------------------------------------------
 
@@ -406,6 +433,7 @@ class CLIPTrainer(TrainerX):
         print(f"  {len(trained)} trained tensors taken, {groups.count(trained.values()):,} parameters{left}")
 
     def save_result(self):
+        self.frozen_features.close()
         write_fit(os.path.join(self.output_dir, FOLDER), fit_of(self, CLIPTrainer))
         super().save_result()
 

@@ -71,6 +71,10 @@ class MaPLe(CLIPTrainer):
         width = self.clip.text_encoder.text_projection.shape[0]
         return " ".join(["X"] * length), (0.02 * torch.randn(length, width)).to(self.clip.dtype)
 
+    @property
+    def image_tower_learns(self) -> bool:
+        return True  # the tokens in it do
+
     def text_features(self) -> Tensor:
         learner = self.model.prompt_learner
         prompts = self.context_prompts.fill(learner.ctx)

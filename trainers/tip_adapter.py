@@ -136,9 +136,9 @@ class TipAdapter(CLIPTrainer):
     @torch.no_grad()
     def encode(self, loader) -> tuple[Tensor, Tensor]:
         """Features (N, D), not normalized, and labels (N,) of all images of a loader."""
-        batches = [self.parse_batch_test(batch) for batch in loader]
-        features = torch.cat([self.image_features(images) for images, _ in batches])
-        return features, torch.cat([labels for _, labels in batches])
+        batches = (self.parse_batch_test(batch) for batch in loader)
+        features, labels = zip(*((self.image_features(x), labels) for x, labels in batches), strict=True)
+        return torch.cat(features), torch.cat(labels)
 
     # Training ---------------------------------------------------------------------------------------
 

@@ -66,10 +66,11 @@ def engine_defaults() -> CfgNode:
     cfg.DATASET.FEWSHOT_LIST = ""  # file that lists the images to train on; "": they are sampled
 
     cfg.DATALOADER = CfgNode()
-    cfg.DATALOADER.NUM_WORKERS = 4  # processes that read images; 0: the training process itself
+    cfg.DATALOADER.NUM_WORKERS = 4  # processes that read images; 0: the run's own; -1: as many as pay
     cfg.DATALOADER.K_TRANSFORMS = 1  # augmented versions of a training image per batch
     cfg.DATALOADER.RETURN_IMG0 = False  # add the resized, not augmented image as "img0"
     cfg.DATALOADER.CACHE_GB = 2.0  # memory for decoded training images; 0: none are kept [GB]
+    cfg.DATALOADER.TEST_CACHE_GB = 8.0  # disk for resized test pictures, of all runs; 0: none are kept [GB]
     cfg.DATALOADER.TRAIN_X = CfgNode()
     cfg.DATALOADER.TRAIN_X.SAMPLER = "RandomSampler"  # or another name in dassl/data/samplers.py
     cfg.DATALOADER.TRAIN_X.BATCH_SIZE = 32  # images per training step
@@ -136,6 +137,10 @@ def engine_defaults() -> CfgNode:
     cfg.TEST.FINAL_MODEL = (
         "last_step"  # last_step, or best_val: the epoch that was best on the validation set
     )
+
+    cfg.FEATURES = CfgNode()  # of image towers that do not train, for trainers that keep them
+    cfg.FEATURES.STORE = False  # find features again that any run has computed: True, or a folder for them
+    cfg.FEATURES.STORE_GB = 20.0  # disk for them, of all runs [GB]
 
     cfg.TRAINER = CfgNode()
     cfg.TRAINER.NAME = ""  # registered name of the trainer; its own keys stand in a node beside this one

@@ -11,8 +11,11 @@ from dassl.config import flatten, get_cfg_default
 NOT_PART_OF_THE_EXPERIMENT = {
     "DATALOADER.CACHE_GB",
     "DATALOADER.NUM_WORKERS",
+    "DATALOADER.TEST_CACHE_GB",
     "DATASET.IMAGES",
     "DATASET.ROOT",
+    "FEATURES.STORE",
+    "FEATURES.STORE_GB",
     "MODEL.MEMORY_GB",
     "OUTPUT_DIR",
     "RESUME",

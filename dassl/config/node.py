@@ -15,7 +15,10 @@ from dassl.utils.registry import nearest
 LEAF_TYPES = (bool, int, float, str, list, tuple, type(None))
 
 # Keys, by their last part, whose values may have one of several types whatever the default's is.
-SEVERAL_TYPES = {"CTX_INIT": (str, bool)}  # a phrase, or whether to start from the method's own phrase
+SEVERAL_TYPES = {
+    "CTX_INIT": (str, bool),  # a phrase, or whether to start from the method's own phrase
+    "STORE": (str, bool),  # a folder, or whether to use the user's cache
+}
 
 
 SAME_NAME = 0.75  # two names whose difflib ratio exceeds this are one name, misspelt

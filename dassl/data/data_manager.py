@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 import os
 import random
 import sys
@@ -9,7 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms import Compose, Normalize, Resize, ToTensor
 from tqdm import tqdm
 
@@ -17,15 +19,20 @@ from dassl.config import completed
 from dassl.data.datasets import build_dataset
 from dassl.data.datasets.build import stands_upright
 from dassl.data.image_cache import ImageCache
+from dassl.data.kept_pictures import file_state, keep_pictures
 from dassl.data.samplers import build_sampler
 from dassl.data.seeding import SampleIndex, derive_seed, seeded
 from dassl.data.transforms import build_transform, interpolation_mode
+from dassl.data.transforms.in_bytes import BytesTransform, in_two_parts
 from dassl.utils import available_cores, read_image, stop_signals
 
 # Forked workers inherit the image cache and need not pickle what plugins define. Named, because Python is
 # moving its default away from fork; elsewhere than on Linux forking is missing or unsafe, and the platform's
 # default holds.
 START_METHOD = "fork" if sys.platform == "linux" else None
+MOST_WORKERS = 8
+# Starting a worker takes as long as decoding and resizing some 30 photos (python -m benchmarks.loader).
+IMAGES_OF_A_WORKER = 100
 MANY = 2_000  # images: opening so many takes long enough for a progress bar
 
 
@@ -39,6 +46,8 @@ class DatasetWrapper(Dataset):
     In training, a `SampleIndex`, as our samplers yield it, decides everything that is drawn at random for the
     item; a plain int leaves that to the global generators.
 
+    Images are floats, but those of a batch that our loader asks for as `InBytes`.
+
     Raises: ValueError for K > 1 without a transform. Items: FileNotFoundError or OSError naming the image.
     """
 
@@ -50,6 +59,8 @@ class DatasetWrapper(Dataset):
         self.k_tfm = cfg.DATALOADER.K_TRANSFORMS if is_train else 1
         self.return_img0 = cfg.DATALOADER.RETURN_IMG0
         self.cache = None
+        self.kept = None  # test pictures as they come out of the transform's steps
+        self._asked_for = None  # which steps, when it was last opened
         self.upright = stands_upright(cfg.DATASET.NAME)
         if self.k_tfm > 1 and transform is None:
             raise ValueError(
@@ -65,12 +76,21 @@ class DatasetWrapper(Dataset):
         return len(self.data_source)
 
     def __getitem__(self, idx: int) -> dict:
+        return self._seeded_item(idx)
+
+    def __getitems__(self, indices: list[int]) -> list[dict]:
+        """Items of a batch, as torch's loaders ask for them."""
+        if isinstance(indices, InBytes):
+            return [self._seeded_item(idx, in_bytes=True) for idx in indices]
+        return [self[idx] for idx in indices]
+
+    def _seeded_item(self, idx: int, in_bytes: bool = False) -> dict:
         if self.is_train and isinstance(idx, SampleIndex):
             with seeded(idx.seed):
-                return self._item(int(idx))
-        return self._item(int(idx))
+                return self._item(int(idx), in_bytes)
+        return self._item(int(idx), in_bytes)
 
-    def _item(self, idx: int) -> dict:
+    def _item(self, idx: int, in_bytes: bool) -> dict:
         datum = self.data_source[idx]
         item = {
             "label": datum.label,
@@ -78,6 +98,10 @@ class DatasetWrapper(Dataset):
             "impath": datum.impath,
             "index": idx,
         }
+        if (in_bytes or self.kept is not None) and (parts := self.parts) is not None:
+            pixels = self._pixels(idx, datum.impath, parts)
+            item["img"] = pixels if in_bytes else parts.floats(pixels[None])[0]
+            return item
         image = self._read(datum.impath)
         if self.transform is None:
             item["img"] = image
@@ -90,6 +114,22 @@ class DatasetWrapper(Dataset):
             item["img0"] = self.to_tensor(image)
         return item
 
+    @property
+    def parts(self) -> BytesTransform | None:
+        """The transform in two parts; None where an item is more than one image, or it cannot be divided."""
+        return None if self.k_tfm > 1 or self.return_img0 else in_two_parts(self.transform)
+
+    def _pixels(self, idx: int, path: str, parts: BytesTransform) -> Tensor:
+        """uint8 (3, H, W) of an image, kept ones of test pictures where there are some."""
+        kept = self.kept if self.kept is not None and self.kept.are_of(parts) else None
+        if kept is not None and (pixels := kept.get(idx, path)) is not None:
+            return pixels
+        before = kept and file_state(path)
+        pixels = parts.bytes_of(self._read(path))
+        if kept is not None:
+            kept.put(idx, path, pixels, before)
+        return pixels
+
     def _transform_image(self, transform, image: Image.Image):
         results = [transform(image) for _ in range(self.k_tfm)]
         return results[0] if self.k_tfm == 1 else results
@@ -101,6 +141,17 @@ class DatasetWrapper(Dataset):
             if self.cache is not None:
                 self.cache.put(path, image)
         return image
+
+    def open_kept(self) -> None:
+        """Open the file of kept test pictures (`DATALOADER.TEST_CACHE_GB`), once for a transform."""
+        limit, parts = self.cfg.DATALOADER.TEST_CACHE_GB, self.parts
+        if self.is_train or limit <= 0 or parts is None or self._asked_for == parts.steps_as_text:
+            return
+        self._asked_for = parts.steps_as_text
+        paths = [datum.impath for datum in self.data_source]
+        self.kept, line = keep_pictures(paths, parts, self.upright, limit * 1e9)
+        if line:
+            print(line)
 
     def open_cache(self) -> None:
         """Make room for decoded training images, up to `DATALOADER.CACHE_GB`; once."""
@@ -115,11 +166,22 @@ class DatasetWrapper(Dataset):
         )
 
 
+class InBytes(list):
+    """The indices of a batch whose images shall come as bytes (dassl/data/transforms/in_bytes.py)."""
+
+
 class PersistentLoader(DataLoader):
-    """A DataLoader whose workers live as long as it does, and which can be copied while they live."""
+    """A DataLoader whose workers live as long as it does, and which can be copied while they live.
+
+    Batches are those of torch's loader, unless `device` is set: then `batch["img"]` travels as bytes, where
+    the data set and its transform are ours, and becomes floats on the device, the same ones bit for bit.
+    """
+
+    device: torch.device | None = None
+    digests = 0  # of so many images each a batch then holds the digests, `pixels`; 0: of none
 
     def __iter__(self):
-        self._open_cache()  # before the workers fork, and not at all if the loader is never read
+        self._open_caches()  # before the workers fork, and not at all if the loader is never read
 
         # Living workers hold a copy of the data set as it was at their start; a changed one takes new ones.
         parts = _parts(self.dataset)
@@ -127,17 +189,66 @@ class PersistentLoader(DataLoader):
             self._iterator = None
         self._workers_parts = parts
         takes_over = self.worker_init_fn is stop_signals.ignore_in_worker  # what is held until it runs
+        bytes_transform = self.bytes_transform()
         with stop_signals.held() if takes_over else contextlib.nullcontext():
-            return super().__iter__()
+            batches = super().__iter__()
+        return batches if bytes_transform is None else self._on_device(batches, bytes_transform)
+
+    def bytes_transform(self) -> BytesTransform | None:
+        """The transform of images that travel as bytes; None where a batch comes as the data set makes it."""
+        # A plugin's own wrapper, and its own way to make batches, see floats.
+        ours = type(self.dataset) is DatasetWrapper and self.collate_fn is default_collate
+        return self.dataset.parts if ours and self.device is not None else None
+
+    def _on_device(self, batches, transform: BytesTransform):
+        for batch in batches:
+            if batch["img"].dtype == torch.uint8:  # not if a plugin exchanged the transform in this pass
+                if self.digests:
+                    batch["pixels"] = list(map(transform.digest, batch["img"].split(self.digests)))
+                batch["img"] = transform.floats(batch["img"], self.device)
+            yield batch
+
+    @property
+    def _index_sampler(self):
+        """What torch's loader takes the indices of a batch from: they say how its images shall come."""
+        return _Batches(self, super()._index_sampler)
 
     def __getstate__(self) -> dict:
         """What a copy gets: everything but the living workers. It starts its own, and shares the cache."""
-        self._open_cache()
+        self._open_caches()
         return self.__dict__ | {"_iterator": None}
 
-    def _open_cache(self) -> None:
-        if isinstance(self.dataset, DatasetWrapper) and (self.num_workers == 0 or START_METHOD == "fork"):
+    def _open_caches(self) -> None:
+        if not isinstance(self.dataset, DatasetWrapper):
+            return
+        self.dataset.open_kept()
+        if self.num_workers == 0 or START_METHOD == "fork":
             self.dataset.open_cache()
+
+
+class _Batches:
+    """The batches of indices of a loader."""
+
+    def __init__(self, loader: PersistentLoader, batches):
+        self.loader, self.batches = loader, batches
+
+    def __iter__(self):
+        in_bytes = self.loader.bytes_transform() is not None
+        return map(InBytes, self.batches) if in_bytes else iter(self.batches)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
+def send_as_bytes(device: torch.device, *loaders, digests: int = 0) -> None:
+    """Let the images of these loaders become floats on a device; those that are not ours stay as they are.
+
+    Args: digests, of how many images each a batch holds the digests (`pixels`), where images travel as bytes;
+          0: of none
+    """
+    for loader in loaders:
+        if isinstance(loader, PersistentLoader):
+            loader.device, loader.digests = device, digests
 
 
 def open_images(loader, items, limit: float) -> None:
@@ -151,7 +262,7 @@ def open_images(loader, items, limit: float) -> None:
     """
     read = read_image
     if isinstance(loader, PersistentLoader) and isinstance(loader.dataset, DatasetWrapper):
-        loader._open_cache()
+        loader._open_caches()
         read = loader.dataset._read
     paths = _up_to(limit, dict.fromkeys(item.impath for item in items))
 
@@ -224,7 +335,11 @@ def build_data_loader(
     seed = derive_seed(seed, int(torch.randint(2**62, ())) if stream is None else stream)
     if drop_last is None:
         drop_last = is_train and len(data_source) >= batch_size
-    workers = usable_workers(cfg.DATALOADER.NUM_WORKERS)
+    workers = cfg.DATALOADER.NUM_WORKERS
+    if workers < 0:
+        passes = max(1, cfg.OPTIM.MAX_EPOCH) if is_train else 1
+        workers = worthwhile_workers(len(data_source), batch_size, passes)
+    workers = usable_workers(workers)
     wrapper = dataset_wrapper or DatasetWrapper
     loader = PersistentLoader(
         wrapper(cfg, data_source, transform=tfm, is_train=is_train),
@@ -256,6 +371,16 @@ def usable_workers(requested: int) -> int:
             f"DATALOADER.NUM_WORKERS is {requested}, but {cores} cores are available: using {cores} workers"
         )
     return min(requested, cores)
+
+
+def worthwhile_workers(images: int, batch_size: int, passes: int) -> int:
+    """Loader workers that pay for their start: what `DATALOADER.NUM_WORKERS` -1 means.
+
+    None on a single core, none without a batch to read, at most `MOST_WORKERS`.
+    """
+    cores = available_cores()
+    batches = math.ceil(images / batch_size)
+    return 0 if cores == 1 else min(cores, MOST_WORKERS, batches, images * passes // IMAGES_OF_A_WORKER)
 
 
 class DataManager:

@@ -439,7 +439,8 @@ class SimpleTrainer(TrainerBase):
         return self.model(input)
 
     def parse_batch_test(self, batch):
-        return batch["img"].to(self.device), batch["label"].to(self.device)
+        images, labels = batch["img"], batch["label"]
+        return images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
     # Files of the run -------------------------------------------------------------------------------
 

@@ -174,6 +174,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", type=PATH, default="output")
     parser.add_argument("--prec", default="")
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--feature-store", default="")
     parser.add_argument("--jobs", type=int, default=0)
     parser.add_argument("--per-gpu", type=int, default=1)
     args = parser.parse_args(argv)
@@ -188,7 +189,8 @@ def _work(args) -> int:
     failed, interrupted = [], False
     try:
         wanted = read_job(args.runs, args.job)
-        planned = plan(wanted, args.output, default_root(), prec=args.prec, threads=args.threads)
+        how = {"prec": args.prec, "threads": args.threads, "store": args.feature_store}
+        planned = plan(wanted, args.output, default_root(), **how)
         executor = LocalExecutor(args.jobs, args.per_gpu, patience=PATIENCE)
         summary = scheduler.run(planned.values(), executor, Display())
         failed, interrupted = summary.failed, summary.interrupted

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dassl.config import get_cfg_default
 from dassl.data import DataManager, DatasetWrapper, build_data_loader
-from dassl.data.data_manager import usable_workers
+from dassl.data.data_manager import usable_workers, worthwhile_workers
 from dassl.data.datasets import DATASET_REGISTRY, DatasetBase, Datum
 from dassl.data.transforms import build_transform
 from dassl.utils import read_image
@@ -274,6 +274,31 @@ def test_few_shot_picks_of_plugins_come_from_the_global_generator():
     assert DatasetBase.generate_fewshot_dataset(None, items, items) == (items, items)
     assert len(DatasetBase.generate_fewshot_dataset(None, items, num_shots=8)) == 10
     assert len(DatasetBase.generate_fewshot_dataset(None, items, num_shots=8, repeat=True)) == 16
+
+
+@pytest.mark.parametrize(
+    "cores, images, batch_size, passes, workers",
+    [
+        (16, 99, 10, 1, 0),  # a start would cost more than it brings
+        (16, 100, 10, 1, 1),
+        (16, 20, 10, 10, 2),  # workers live as long as the run, so epochs count; two batches, two workers
+        (16, 50_000, 100, 1, 8),
+        (2, 50_000, 100, 1, 2),
+        (1, 50_000, 100, 1, 0),
+    ],
+)
+def test_the_default_starts_only_workers_that_pay(cores, images, batch_size, passes, workers, monkeypatch):
+    monkeypatch.setattr("dassl.data.data_manager.available_cores", lambda: cores)
+    assert worthwhile_workers(images, batch_size, passes) == workers
+
+
+def test_few_images_are_read_by_the_run_itself_unless_workers_are_asked_for(cfg, monkeypatch, forking):
+    monkeypatch.setattr("dassl.data.data_manager.available_cores", lambda: 8)
+    cfg.DATALOADER.NUM_WORKERS, cfg.OPTIM.MAX_EPOCH = -1, 30
+    manager = DataManager(cfg)
+    assert manager.test_loader.num_workers == 0 and manager.train_loader_x.num_workers == 3
+    cfg.DATALOADER.NUM_WORKERS = 2
+    assert DataManager(cfg).test_loader.num_workers == 2
 
 
 def test_no_more_workers_than_cores(capsys):

@@ -298,6 +298,15 @@ def test_commands_work_from_any_folder(tmp_path, monkeypatch):
     assert planned.folder == run_folder(resolve(parse_args(planned.command[2:])))
 
 
+def test_a_store_of_features_is_passed_on_and_makes_no_other_run(look, tmp_path):
+    planned = look(store=str(tmp_path / "store"))
+    cfg = config_of(planned)
+    assert str(tmp_path / "store") == cfg.FEATURES.STORE and config_of(look()).FEATURES.STORE is False
+    assert planned.name == look().name
+    finish(planned)
+    assert look().state == look(store="elsewhere").state == "done"
+
+
 def test_precision_and_threads_are_passed_on(look):
     planned = look(prec="fp16", threads=3)
     cfg = config_of(planned)

@@ -286,7 +286,10 @@ SAME = {
     "the backbone moved": (move_backbone, []),
     "a file beside the lists": (lambda p: shutil.copy(p.image("banded/train_0"), p.image("banded/new")), []),
     "a key declared since": (forget_keys, []),
-    "other workers and threads": (lambda p: None, ["DATALOADER.NUM_WORKERS", 0, "DATALOADER.CACHE_GB", 0]),
+    "other workers and threads": (
+        lambda p: None,
+        [*("DATALOADER.NUM_WORKERS", 0, "DATALOADER.CACHE_GB", 0), "DATALOADER.TEST_CACHE_GB", 0],
+    ),
     "other checkpoints and lines": (lambda p: None, ["TRAIN.CHECKPOINT_FREQ", 3, "TRAIN.PRINT_FREQ", 2]),
     "a list of what was sampled": (lambda p: None, ["DATASET.FEWSHOT_LIST", "{all}"]),
 }

@@ -32,7 +32,7 @@ class QuickGELU(nn.Module):
     """x * sigmoid(1.702 x), an approximation of GELU; OpenAI's weights are trained with it."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled() and x.requires_grad:
+        if torch.is_grad_enabled() and x.requires_grad and not torch.jit.is_tracing():
             return _QuickGELU.apply(x)
         return x * torch.sigmoid(1.702 * x)
 

@@ -167,6 +167,8 @@ def _restore_engine(trainer, state: dict) -> None:
     trainer.seconds_train = _number(state["seconds_train"])
     skipped = state["skipped_steps"]  # None: of a version that did not count them
     trainer.skipped_steps = None if skipped is None else _number(skipped)
+    if state.get("memory_gb") is not None:
+        _number(state["memory_gb"])  # taken over by the trainer, who may be given another
     if trainer.recorder is not None:
         trainer.recorder.load_state(state["record"])
     if state["position"]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import NoneType
+from types import NoneType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -182,6 +182,7 @@ class SmallTrainer:
         self.scaler = self.recorder = self.inputs = None
         self.best_result, self.seconds_train, self.skipped_steps = 0.0, 1.5, 0
         self.device = torch.device("cpu")
+        self.cfg = SimpleNamespace(MODEL=SimpleNamespace(MEMORY_GB=1.0))
 
     def model_state(self, name: str) -> dict:
         return self._models[name].state_dict()

@@ -238,6 +238,7 @@ def test_a_resume_point_without_a_tensor_is_named_with_its_cure(folder, build, i
         {"best_result": "high"},
         {"seconds_train": None},
         {"skipped_steps": ""},
+        {"memory_gb": "much"},
         {"optimizers": {"unknown": {}}},
         {"scaler": {"scale": 1.0}},
         {"random": {"python": 1}},

@@ -43,7 +43,7 @@ def open_clip_name(fit: MergedFit) -> str:
     """
     known = fit.architecture()
     for name in ARCHITECTURES:
-        if architecture_arguments(name) == known:
+        if all(known.get(key) == value for key, value in architecture_arguments(name).items()):
             return name.removesuffix("px").replace("/", "-").replace("@", "-") + "-quickgelu"
     raise ValueError(
         f"--to clip_benchmark: CLIP_benchmark takes architectures by their name in open_clip, and that of "

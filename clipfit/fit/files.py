@@ -176,6 +176,14 @@ def read_facts(folder: str | os.PathLike) -> dict[str, Any]:
     return facts
 
 
+def tensor_names(folder: str | os.PathLike) -> list[str]:
+    """Names of the tensors of a fit, from the head of the file alone and without torch."""
+    from safetensors import safe_open
+
+    with safe_open(fit_folder(folder) / TENSORS, framework="numpy") as file:
+        return list(file.keys())
+
+
 def read_fit(folder: str | os.PathLike) -> Fit:
     """A fit with its tensors, on the CPU.
 

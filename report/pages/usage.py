@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipfit.fit.files import FACTS
+from clipfit.fit.files import CLIP, DELTA, FACTS, tensor_names
 from clipfit.fit.files import FOLDER as FIT
 from clipfit.io.commands import pasted
 from dassl.config import flatten
@@ -33,7 +33,8 @@ def uses(folder: Path) -> Iterator[Use]:
             "Files, folders or patterns; --into DIR copies them into class folders. Corrected, out.csv is a "
             "list to train on: train.py --images out.csv.",
         )
-        yield Use("See which tensors training changed most", pasted(["clipfit", "diff", fit]))
+        if any(name.startswith((CLIP, DELTA)) for name in tensor_names(fit)):
+            yield Use("See which tensors training changed most", pasted(["clipfit", "diff", fit]))
     if command := command_to_test_again(folder):
         loaded = f"It loads {', '.join(map(str, models.values()))}. " if models else ""
         remark = f"{loaded}With another --dataset, it is tested on that data set."

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,6 +19,8 @@ from clipfit.io.pictures import evaluation_transform
 from clipfit.loading import load_clip
 from clipfit.prompts import fill, tokenize
 from tests.clipfit.fit.zero_shot import CLASSES, INPUT, TEMPLATE
+
+PROJECT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -196,3 +199,14 @@ def test_what_is_no_fit_is_said(tmp_path, fit):
         clipfit.load(fit).with_classes("zebra")
     with pytest.raises(ValueError, match="at most 77"):
         clipfit.load(fit).with_classes(["x " * 90])
+
+
+@pytest.mark.parametrize(
+    "folder", sorted((PROJECT / "tests/fixtures/fits").iterdir()), ids=lambda path: path.name
+)
+def test_the_fits_of_all_formats_load_for_ever(folder, pictures):
+    """The kept features of the classes are those that its text tower still gives to their names."""
+    model = clipfit.load(folder)
+    again = model.with_classes(model.classes)
+    torch.testing.assert_close(again.class_features, model.class_features, rtol=0, atol=1e-5)
+    assert all(one.label in model.classes for one in model.predict(pictures))

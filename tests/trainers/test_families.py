@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import clipfit
+from clipfit.cli import main as export
 from clipfit.fit.files import read_facts
 from dassl.run_folder import read_result
 from tests.clipfit.families.conftest import (  # noqa: F401 - a fixture
@@ -133,7 +134,15 @@ def test_a_run_on_siglip_reads_pictures_as_the_backbone_does_and_its_fit_predict
     torch.testing.assert_close(torch.tensor([one.score for one in found]), expected, rtol=0, atol=1e-5)
     again = model.with_classes(model.classes)
     torch.testing.assert_close(again.class_features, model.class_features, rtol=0, atol=1e-5)
+
+    assert export(["export", "run", "--to", "torch", "exported"]) == 0  # a classifier needs no layout
+    (file,) = (tmp_path / "exported").glob("*.pt2")
+    pixels = model.pixels([f"{root}/{line['image']}" for line in some[:3]])
+    logits = torch.export.load(file).module()(pixels)
+    torch.testing.assert_close(logits.softmax(dim=1), model.probabilities(pixels), rtol=0, atol=1e-5)
     capsys.readouterr()
+    assert export(["export", "run", "--to", "open_clip", "refused"]) == 1
+    assert "whose tensors have no place in OpenAI's layout" in capsys.readouterr().err
     assert run_train(*words) is None
     assert "finished" in capsys.readouterr().out
 

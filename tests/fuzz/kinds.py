@@ -31,6 +31,7 @@ from PIL import Image
 from torch import nn
 
 from clipfit.architectures import build
+from clipfit.io.checkpoints import load_safetensors
 from clipfit.io.digests import DATABASE, Digests
 from clipfit.io.pictures import FORMATS, image_size, read_image
 from clipfit.modules import OpenAIModel
@@ -679,6 +680,33 @@ def picture_right(content: bytes, found: Any, good: Any) -> bool:
     return found == ("RGB", image.size, image.tobytes(), "RGB", True, True)
 
 
+# safetensors ----------------------------------------------------------------------------------------
+
+
+def safetensors_file(rng: random.Random) -> bytes:
+    from safetensors.torch import save
+
+    numbers = torch.arange(rng.randrange(2, 40), dtype=torch.float32)
+    return save({"a": numbers, "b.weight": numbers.half()[:2].reshape(2, 1)}, metadata={"format": "pt"})
+
+
+def safetensors_right(content: bytes, found: Any, good: Any) -> bool:
+    """The format written out: the length of the head, the head as JSON, the bytes of the tensors.
+
+    It has no check sum, so what its head and bytes say is what it holds.
+    """
+    length = int.from_bytes(content[:8], "little")
+    head, data = json.loads(content[8 : 8 + length]), content[8 + length :]
+    head.pop("__metadata__", None)
+    if head.keys() != found.keys():
+        return False
+    for name, facts in head.items():
+        first, last = facts["data_offsets"]
+        if list(found[name].shape) != facts["shape"] or _bytes(found[name]) != data[first:last]:
+            return False
+    return True
+
+
 # Annotations of MATLAB ------------------------------------------------------------------------------
 
 
@@ -743,6 +771,9 @@ KINDS = {
         vouched_for(is_checkpoint),
         mutations.BYTES,
         100,
+    ),
+    "safetensors": Kind(
+        "model.safetensors", safetensors_file, load_safetensors, safetensors_right, mutations.BYTES, 100
     ),
     "initial weights": Kind(
         "init.pt", checkpoint, initial_weights, of_the_file_or_untouched, mutations.TENSORS, 80

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
 from clipfit.fit.files import CLASS_FEATURES, CLIP, Fit, fit_folder, read_fit, write_fit
-from clipfit.fit.model import activation_of, load
+from clipfit.fit.model import backbone_of, model_of
 from clipfit.fit.names import parameters_by_name
-from clipfit.loading import load_clip
 
 SAME = ("method", "backbone", "classes", "template", "input")  # in fits that are averaged
 
@@ -32,8 +32,7 @@ def changes(folder: str | os.PathLike, backbone: str = "") -> list[Change]:
     fit = read_fit(place)
     if not fit.replaced and not fit.deltas:
         raise ValueError(f"{place} of {fit.facts['method']} changes no tensor of CLIP")
-    name = backbone or fit.facts["backbone"]["name"]
-    before = parameters_by_name(load_clip(name, activation=activation_of(fit.facts)).requires_grad_(False))
+    before = parameters_by_name(backbone_of(fit, place, backbone=backbone))
     found = []
     for name, tensor in fit.changed(before).items():
         difference = (tensor.float() - before[name].detach().float()).abs()
@@ -75,6 +74,6 @@ def average(folders: list[str], target: str | os.PathLike, backbone: str = "") -
         key: value for key, value in first.facts.items() if key not in ("accuracy", "identity", "format")
     }
     facts["averaged"] = [str(place) for place in places]
-    write_fit(target, Fit(facts, {**mean, CLASS_FEATURES: first.tensors[CLASS_FEATURES]}))
-    model = load(target, backbone=backbone).with_classes(first.classes)
+    averaged = Fit(facts, {**mean, CLASS_FEATURES: first.tensors[CLASS_FEATURES]})
+    model = model_of(averaged, Path(target), backbone=backbone).with_classes(first.classes)
     write_fit(target, Fit(facts, {**mean, CLASS_FEATURES: model.class_features}))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
@@ -26,9 +27,10 @@ from clipfit.loading import load_clip
 from clipfit.prompts import fill, tokenize_for
 
 if TYPE_CHECKING:
-    pass
+    from PIL.Image import Image
 
-Picture = "str | os.PathLike | Image"
+    Picture = str | os.PathLike | Image
+
 BATCH = 32  # pictures encoded at a time
 DECODERS = 4  # threads that read files; most of the work leaves Python's lock
 
@@ -220,12 +222,27 @@ def load(
             a higher format, another backbone, and for a model that needs its trainer
     """
     place = fit_folder(folder)
-    fit = read_fit(place)
+    return model_of(read_fit(place), place, device, backbone)
+
+
+def model_of(
+    fit: Fit, place: Path, device: torch.device | str = "cpu", backbone: str | os.PathLike = ""
+) -> FittedModel:
+    """As `load`, of a fit that was read, or is about to be written, at a place."""
     if fit.needs_trainer:
         raise ValueError(
             f"{place} is of {fit.facts['method']}, whose result is more than CLIP's tensors and class "
             f"features: predict from the clone that trained it, by: clipfit predict {place.parent} PICTURES"
         )
+    clip = backbone_of(fit, place, device, backbone)
+    _replace_tensors(clip, fit, place)
+    return FittedModel(clip, fit, str(place))
+
+
+def backbone_of(
+    fit: Fit, place: Path, device: torch.device | str = "cpu", backbone: str | os.PathLike = ""
+) -> CLIP:
+    """The CLIP that a fit was trained on, as it was before. Raises: as `load` for a backbone"""
     name, expected = str(backbone) or fit.facts["backbone"]["name"], fit.facts["backbone"].get("sha256")
     try:
         backbones.fetch(name)
@@ -240,9 +257,7 @@ def load(
             f"{place} was trained on a backbone with SHA256 {expected}; that of {name} is {digest}: it is "
             "another file"
         )
-    clip = load_clip(name, device=device, activation=activation_of(fit.facts)).requires_grad_(False)
-    _replace_tensors(clip, fit, place)
-    return FittedModel(clip, fit, str(place))
+    return load_clip(name, device=device, activation=activation_of(fit.facts)).requires_grad_(False)
 
 
 def activation_of(facts: dict) -> str:
@@ -250,7 +265,7 @@ def activation_of(facts: dict) -> str:
     return facts["backbone"].get("activation") or AUTO
 
 
-def _replace_tensors(clip: CLIP, fit: Fit, place) -> None:
+def _replace_tensors(clip: CLIP, fit: Fit, place: Path) -> None:
     parameters = parameters_by_name(clip)
     try:
         changed = fit.changed(parameters)

@@ -14,6 +14,7 @@ from pathlib import Path
 from clipfit import __version__
 from clipfit.export import command as export
 from clipfit.fit import files, predict
+from clipfit.fit.arguments import add_backbone, add_fit
 from clipfit.io.commands import PATH, Parser
 
 CLONE = Path(__file__).parents[1]  # of the project, where this is no installed wheel
@@ -28,14 +29,15 @@ def main(argv: list[str] | None = None) -> int:
     predict.add_arguments(commands.add_parser("predict", help="say what pictures show"))
     export.add_arguments(commands.add_parser("export", help="a fit as files that other libraries load"))
     for name, says in (("info", "what a fit is"), ("diff", "which tensors training changed most")):
-        _with_fit(commands.add_parser(name, help=says))
+        command = commands.add_parser(name, help=says)
+        add_fit(command)
+        add_backbone(command)
     averaging = commands.add_parser("average", help="the mean of several fits, as a new one")
     averaging.add_argument("fits", nargs="+", type=PATH, help="folders of fits or of their runs")
     averaging.add_argument("--to", required=True, type=PATH, help="folder of the new fit")
-    averaging.add_argument(
-        "--backbone", type=PATH, default="", help="where the file of the backbone lies now"
-    )
-    args = parser.parse_args(argv)
+    add_backbone(averaging)
+    words = sys.argv[1:] if argv is None else argv
+    args = parser.parse_args(words, argparse.Namespace(words=words))
     if args.command is None:
         parser.print_help()
         return 0
@@ -53,29 +55,23 @@ def main(argv: list[str] | None = None) -> int:
         return 1
 
 
-def _with_fit(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("fit", type=PATH, help="the folder fit of a run, or the run's folder")
-    parser.add_argument("--backbone", type=PATH, default="", help="where the file of the backbone lies now")
-
-
 def run_predict(args: argparse.Namespace) -> int:
     predict.check_arguments(args)
     if files.read_facts(args.fit).get("needs_trainer"):
-        return _predict_in_clone()
+        return _predict_in_clone(args.words[1:])
     from clipfit.fit.model import load
 
     return predict.run(args, load(args.fit, "cuda" if args.cuda else "cpu", args.backbone))
 
 
-def _predict_in_clone() -> int:
-    """The same command line, run by the clone whose trainers know the method. Raises: FileNotFoundError"""
+def _predict_in_clone(words: list[str]) -> int:
+    """`clipfit predict` with these words, run by the clone whose trainers know the method. Raises: FileNotFoundError"""
     clone = next((folder for folder in (Path.cwd(), CLONE) if (folder / PREDICTS).is_file()), None)
     if clone is None:
         raise FileNotFoundError(
             "this model needs the trainer of its method: run the command in the clone that trained it"
         )
     module = PREDICTS.removesuffix(".py").replace("/", ".")
-    words = sys.argv[sys.argv.index("predict") + 1 :]
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(clone), os.environ.get("PYTHONPATH", "")]),

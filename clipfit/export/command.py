@@ -7,6 +7,7 @@ import importlib
 from pathlib import Path
 
 from clipfit.export.ecosystems import ECOSYSTEMS, missing
+from clipfit.fit.arguments import add_backbone, add_fit
 from clipfit.fit.files import fit_folder, read_facts
 from clipfit.io.commands import PATH, pasted
 
@@ -21,12 +22,12 @@ INSTALL = ("python", "-m", "pip", "install")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("fit", type=PATH, help="the folder fit of a run, or the run's folder")
+    add_fit(parser)
     known = "; ".join(f"{name}: {ecosystem.says}" for name, ecosystem in ECOSYSTEMS.items())
     parser.add_argument("--to", required=True, choices=ECOSYSTEMS, help=known)
     parser.add_argument("folder", metavar="DIR", type=PATH, help="the new folder")
     parser.add_argument("--force", action="store_true", help="write into a folder that has files")
-    parser.add_argument("--backbone", type=PATH, default="", help="where the file of the backbone lies now")
+    add_backbone(parser)
     parser.add_argument(
         "--safetensors", action="store_true", help="openai: model.safetensors instead of model.pt"
     )

@@ -14,6 +14,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from clipfit.fit.arguments import add_backbone, add_fit
 from clipfit.io.commands import PATH
 from clipfit.io.files import atomic_write
 from clipfit.io.pictures import is_picture
@@ -35,7 +36,7 @@ class Model(Protocol):
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("fit", type=PATH, help="the folder fit of a run, or the run's folder")
+    add_fit(parser)
     parser.add_argument(
         "pictures",
         nargs="+",
@@ -49,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--threshold", type=float, default=0.0, help="probability under which no class is named (default 0)"
     )
-    parser.add_argument("--backbone", type=PATH, default="", help="where the file of the backbone lies now")
+    add_backbone(parser)
     parser.add_argument("--cuda", action="store_true", help="run on the GPU")
 
 

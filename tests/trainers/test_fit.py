@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import clipfit
+from clipfit.cli import main
 from clipfit.fit.files import fit_folder, read_fit
 from dassl.engine import TRAINER_REGISTRY
 from dassl.predictions import read_predictions
@@ -123,3 +124,13 @@ def test_a_method_that_adds_to_the_image_features_is_not_mistaken_for_a_clip(tra
     assert json.loads((run / "fit/fit.json").read_text())["needs_trainer"]
     with pytest.raises(ValueError, match="more than CLIP's tensors"):
         clipfit.load(run)
+
+
+@pytest.mark.slow
+def test_the_command_predicts_by_the_trainer_where_it_is_called_from_python(trained, tmp_path, capfd):
+    run = trained("CLIPAdapter")
+    pictures, expected = said_of(run)
+    assert main(["predict", str(run), *pictures[:3], "--jsonl", str(tmp_path / "out.jsonl")]) == 0
+    lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
+    assert [line["p"][0] for line in lines] == pytest.approx(expected[:3].tolist(), abs=1e-5)
+    assert "3 pictures" in capfd.readouterr().err

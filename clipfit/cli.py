@@ -65,7 +65,10 @@ def run_predict(args: argparse.Namespace) -> int:
 
 
 def _predict_in_clone(words: list[str]) -> int:
-    """`clipfit predict` with these words, run by the clone whose trainers know the method. Raises: FileNotFoundError"""
+    """`clipfit predict` with these words, run by the clone whose trainers know the method.
+
+    Raises: FileNotFoundError if there is none
+    """
     clone = next((folder for folder in (Path.cwd(), CLONE) if (folder / PREDICTS).is_file()), None)
     if clone is None:
         raise FileNotFoundError(

@@ -11,6 +11,7 @@ import pytest
 
 import train
 from dassl.utils import close_logger
+from tests.web import Server
 
 PROJECT = Path(__file__).parent.parent
 
@@ -30,19 +31,13 @@ def demo_root(tmp_path_factory):
 
 
 @pytest.fixture
-def run_train(demo_root, tmp_path, monkeypatch):
+def command_line(tmp_path, monkeypatch):
     """Run one train.py command line in ``tmp_path`` and return the exit message, None for success."""
     monkeypatch.chdir(tmp_path)
 
-    def run(*words, dataset="demo"):
-        argv = [
-            "--root",
-            str(demo_root),
-            "--dataset-config-file",
-            str(PROJECT / f"configs/datasets/{dataset}.yaml"),
-        ]
+    def run(*words):
         try:
-            train.main([*argv, *map(str, words)])
+            train.main(list(map(str, words)))
         except SystemExit as stop:
             return stop.code
         finally:
@@ -53,6 +48,33 @@ def run_train(demo_root, tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def run_train(demo_root, command_line):
+    """As ``command_line``, on a data set whose pictures are drawn once per session."""
+
+    def run(*words, dataset="demo"):
+        config = PROJECT / f"configs/datasets/{dataset}.yaml"
+        return command_line("--root", demo_root, "--dataset-config-file", config, *words)
+
+    return run
+
+
+@pytest.fixture
 def result():
     """Read the result.json of a run folder."""
     return lambda folder: json.loads(Path(folder, "result.json").read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def server():
+    """A server on this machine that plays faults (tests/web.py)."""
+    server = Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def tls():
+    """A server whose certificate nobody has signed."""
+    server = Server(tls=True)
+    yield server
+    server.close()

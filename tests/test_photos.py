@@ -13,10 +13,8 @@ import numpy as np
 import pytest
 
 import reproduce
-import train
 from clipfit.cli import main as clipfit
 from dassl.data.datasets.build import stands_upright
-from dassl.utils import close_logger
 from datasets.drawing.picture import draw
 from launch.arguments import parse_args
 from launch.registered import class_fact, methods, name_of_images
@@ -45,18 +43,11 @@ def photos(drawn, tmp_path):
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
+def run(command_line):
     """Run train.py on pictures in ``tmp_path``; returns the exit message, None for success."""
-    monkeypatch.chdir(tmp_path)
 
     def run(*words, trainer="CLIPFit", quick=QUICK):
-        try:
-            train.main(["--trainer", trainer, "--backbone", "demo", *map(str, words), *quick])
-        except SystemExit as stop:
-            return stop.code
-        finally:
-            close_logger()
-        return None
+        return command_line("--trainer", trainer, "--backbone", "demo", *words, *quick)
 
     return run
 

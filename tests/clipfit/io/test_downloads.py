@@ -11,27 +11,13 @@ import pytest
 from clipfit.io.downloads import DownloadError, NoRoomError, Patience, download, part_of
 from clipfit.io.heads import ask
 from clipfit.io.places import FilePlace, verify
-from tests.web import EAGER, Server, patience_for
+from tests.web import EAGER, patience_for
 
 CONTENT = bytes(range(256)) * 400  # 100 KiB
 
 
 def sha256(content):
     return hashlib.sha256(content).hexdigest()
-
-
-@pytest.fixture
-def server():
-    server = Server()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def tls():
-    server = Server(tls=True)
-    yield server
-    server.close()
 
 
 @pytest.fixture

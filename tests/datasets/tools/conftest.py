@@ -6,23 +6,14 @@ import pytest
 
 from clipfit.io import downloads
 from datasets.tools import known
-from tests.web import EAGER, Server
+from tests.web import EAGER
 
 
 @pytest.fixture
-def server(monkeypatch):
+def server(server, monkeypatch):
+    """One whose faults nobody waits for."""
     monkeypatch.setattr(downloads, "PATIENCE", EAGER)
-    server = Server()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def tls():
-    """A server whose certificate nobody has signed."""
-    server = Server(tls=True)
-    yield server
-    server.close()
+    return server
 
 
 @pytest.fixture

@@ -183,9 +183,7 @@ def test_the_example_of_contributing_ships_a_data_set(copy, tmp_path):
     paths = ("datasets/birds.py", "datasets/birds.yaml", "configs/datasets/birds.yaml")
     test = "tests/datasets/test_birds.py"
     assert re.findall(r"`([\w/]+/birds\.\w+|\S+test_birds\.py)`", section) == [*paths, test]
-    for name in ("tests/conftest.py", "tests/datasets/conftest.py", "tests/datasets/test_datasets_md.py"):
-        (copy.project / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(PROJECT / name, copy.project / name)
+    shutil.copytree(PROJECT / "tests", copy.project / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     for path, block in zip((*paths, test), blocks, strict=False):
         (copy.project / path).write_text(block, encoding="utf-8")
     row, template, described = blocks[4:]

@@ -56,7 +56,8 @@ def main() -> None:
     os.environ["XDG_CACHE_HOME"] = str(folder / "cache")
     keeping.SETTLED = 0  # the pictures are new, and nobody changes them
     try:
-        pictures = draw(folder, max([args.pictures, *args.small]))
+        count = max([args.pictures, *args.small])
+        pictures = [Datum(str(draw(folder, number))) for number in range(count)]
         compare(pictures[: args.pictures], args.size, args.repeat)
         for count in args.small:
             first_passes(pictures[:count], args.size, args.repeat)
@@ -147,18 +148,15 @@ def digest(loader: DataLoader) -> str:
     return hashlib.sha256(b"".join(batch["img"].numpy().tobytes() for batch in loader)).hexdigest()
 
 
-def draw(folder: Path, count: int) -> list[Datum]:
-    """JPEGs with the detail of a photo: smooth shapes and some noise (about 60 kB each)."""
-    pictures = []
-    for number in range(count):
-        random = np.random.RandomState(number)
-        coarse = Image.fromarray(random.randint(0, 256, (24, 32, 3), dtype=np.uint8))
-        smooth = np.asarray(coarse.resize((500, 375), Image.Resampling.BICUBIC), np.int16)
-        noisy = np.clip(smooth + random.randint(-12, 13, smooth.shape), 0, 255).astype(np.uint8)
-        path = folder / f"{number}.jpg"
-        Image.fromarray(noisy).save(path, quality=90)
-        pictures.append(Datum(str(path)))
-    return pictures
+def draw(folder: Path, number: int, size: tuple[int, int] = (500, 375)) -> Path:
+    """A JPEG with the detail of a photo: smooth shapes and some noise (at 500 x 375 about 60 kB)."""
+    random = np.random.RandomState(number)
+    coarse = Image.fromarray(random.randint(0, 256, (24, 32, 3), dtype=np.uint8))
+    smooth = np.asarray(coarse.resize(size, Image.Resampling.BICUBIC), np.int16)
+    noisy = np.clip(smooth + random.randint(-12, 13, smooth.shape), 0, 255).astype(np.uint8)
+    path = folder / f"{number}.jpg"
+    Image.fromarray(noisy).save(path, quality=90)
+    return path
 
 
 if __name__ == "__main__":

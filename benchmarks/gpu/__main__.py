@@ -1,4 +1,4 @@
-"""Runs all checks: python -m benchmarks.gpu --quick"""
+"""Checks, and what is measured: python -m benchmarks.gpu [--quick | --full]"""
 
 from __future__ import annotations
 
@@ -16,14 +16,17 @@ from pathlib import Path
 
 from benchmarks.gpu.context import Context
 from benchmarks.gpu.harness import Check, dump, run
+from benchmarks.gpu.tables import markdown
 from clipfit.io.commands import PATH
 from dassl.utils import atomic_write, available_cores
 
 FORMAT = 1
-LIMITS = {True: 170, False: 3600}  # seconds for everything, with and without --quick
+LIMITS = {"quick": 170, "rates": 350, "full": 3600}  # seconds for everything
 MACHINE = Check("machine", "benchmarks.gpu.machine:look")  # first, since it says what can run
 
-TRAINING, STEP, SHARING = (f"benchmarks.gpu.{name}" for name in ("training", "step", "sharing"))
+TRAINING, STEP, SHARING, RATES = (
+    f"benchmarks.gpu.{name}" for name in ("training", "step", "sharing", "rates")
+)
 CHECKS = (
     Check("methods", f"{TRAINING}:methods", cores=8),
     Check("no_compiler", f"{TRAINING}:no_compiler", needs_gpu=True),
@@ -37,21 +40,30 @@ CHECKS = (
     Check("half_precision", f"{TRAINING}:half_precision", cores=2),
     MACHINE,
 )
+MEASUREMENTS = (
+    Check("graphs", f"{TRAINING}:graphs", cores=8, needs_gpu=True),
+    Check("steps", f"{RATES}:steps", alone=True),
+    Check("tests", f"{RATES}:tests", alone=True),
+    Check("runs_at_once", f"{SHARING}:many_runs", needs_gpu=True, alone=True),
+    MACHINE,
+)
+PARTS = {"quick": CHECKS, "rates": MEASUREMENTS, "full": (*CHECKS[:-1], *MEASUREMENTS)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run, print and write; returns the exit status: 0 if no check failed."""
     args = parse_arguments(argv)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the checks' processes end too
-    report = ReportFile(Path(args.out), quick=args.quick)
+    report = ReportFile(Path(args.out), args.part)
     folder = Path(tempfile.mkdtemp(prefix="clipfit-gpu-"))
-    settings = Context(args.device, args.quick, available_cores(), folder, folder / "data", folder / "none")
+    quick = args.part != "full"
+    settings = Context(args.device, quick, available_cores(), folder, folder / "data", folder / "none")
     until = time.monotonic() + args.limit
     try:
         run([MACHINE], settings, args.limit / 2, until, report.take_machine)
         settings.device = settings.device or ("cuda" if report.has_gpu else "cpu")
         report.begin(settings.device)
-        others = [check for check in CHECKS if check != MACHINE]
+        others = [check for check in PARTS[args.part] if check != MACHINE]
         run(others, settings, args.limit / 2, until, report.take)
         return report.end()
     finally:
@@ -59,20 +71,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description="Checks what needs a GPU.")
-    parser.add_argument("--quick", action="store_true", help="shortened recipes, under three minutes")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description="How fast is this GPU? Under six minutes."
+    )
+    parts = parser.add_mutually_exclusive_group()
+    quick, full = "does it work? shortened recipes, under three minutes", "both, recipes in full: an hour"
+    parts.add_argument("--quick", dest="part", action="store_const", const="quick", help=quick)
+    parts.add_argument("--full", dest="part", action="store_const", const="full", help=full)
     parser.add_argument("--out", type=PATH, default="output/gpu.json", help="(default output/gpu.json)")
     parser.add_argument("--limit", type=float, help="seconds for everything; a check gets half of them")
     parser.add_argument("--device", default="", choices=["cuda", "cpu"], help="default: a GPU, if any")
+    parser.set_defaults(part="rates")
     args = parser.parse_args(argv)
-    args.limit = args.limit or LIMITS[args.quick]
+    args.limit = args.limit or LIMITS[args.part]
     return args
 
 
 class ReportFile:
-    """The JSON file, whole after every check, and the summary on standard output."""
+    """The JSON file and its tables beside it, whole after every check, and the summary on standard output."""
 
-    def __init__(self, path: Path, quick: bool):
+    def __init__(self, path: Path, part: str):
+        self._order = [check.name for check in PARTS[part]]
         self._path, self._begun = path, time.monotonic()
         self._entries: dict[str, dict] = {}
         self._content = {
@@ -80,7 +99,8 @@ class ReportFile:
             "benchmark": "gpu",
             "date": datetime.now().astimezone().isoformat(timespec="seconds"),
             "command": ["python", "-m", "benchmarks.gpu", *sys.argv[1:]],
-            "quick": quick,
+            "quick": part == "quick",
+            "part": part,
             "cores": available_cores(),
             "finished": False,
         }
@@ -121,11 +141,13 @@ class ReportFile:
         print(line.rstrip(), flush=True)
 
     def _write(self) -> None:
-        order = [check.name for check in CHECKS]
-        checks = sorted(self._entries.values(), key=lambda entry: order.index(entry["name"]))
-        seconds = round(time.monotonic() - self._begun, 1)
+        checks = sorted(self._entries.values(), key=lambda entry: self._order.index(entry["name"]))
+        content = {**self._content, "seconds": round(time.monotonic() - self._begun, 1), "checks": checks}
         with atomic_write(self._path) as file:
-            file.write(dump({**self._content, "seconds": seconds, "checks": checks}))
+            file.write(dump(content))
+        if tables := markdown(content):
+            with atomic_write(self._path.with_suffix(".md")) as file:
+                file.write(tables)
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ LOG_LINES = 5
 
 
 class TrainRun:
-    """One command line of train.py with its folder.
+    """One command line of train.py with its folder, on the base classes of ``demo``.
 
     Args: name, of its folder; pairs, KEY VALUE words; flags, words before them; environment, variables that
-          differ (None: removed)
+          differ (None: removed); images, a list of own pictures instead of ``demo``
     """
 
     def __init__(
@@ -33,11 +33,13 @@ class TrainRun:
         *pairs: object,
         flags: Iterable[str] = (),
         environment: Mapping[str, str | None] | None = None,
+        images: Path | None = None,
     ):
         self.trainer, self.folder = trainer, context.folder / name
+        demo = str(PROJECT / "configs/datasets/demo.yaml")
+        data = ("--protocol", "base2new", "--root", str(context.root), "--dataset-config-file", demo)
         self.words = [
-            *("--trainer", trainer, "--protocol", "base2new", "--seed", "1", "--root", str(context.root)),
-            *("--dataset-config-file", str(PROJECT / "configs/datasets/demo.yaml")),
+            *("--trainer", trainer, "--seed", "1", *(("--images", str(images)) if images else data)),
             *("--output-dir", str(self.folder), *flags, "VERBOSE", "False"),
             *([] if context.on_gpu else ["USE_CUDA", "False"]),
             *map(str, pairs),

@@ -16,6 +16,8 @@ from benchmarks.gpu.runs import TrainRun
 from grid.gpus import CONTEXT_MB, USABLE, visible_gpus
 
 PLUGIN = Path(__file__).with_name("device_assert.py")
+AT_ONCE = (1, 2, 4, 8)
+BATCH = 32  # pictures of a step
 NOT_CODE = ("tests", "docs", "output", "data")
 
 
@@ -57,6 +59,32 @@ def two_runs(context: Context) -> str:
     if measured > predicted / USABLE:
         context.problem(f"more than the grid sets aside, {predicted / USABLE:,.0f} MiB")
     return said
+
+
+def many_runs(context: Context) -> str:
+    """Small runs at once on one GPU: what each and all of them train in a second, and the memory in use."""
+    gpus = visible_gpus()
+    if not gpus:
+        raise Skipped("nvidia-smi names no GPU")
+    rows = context.numbers["rows"] = []
+    for count in AT_ONCE:
+        before = most = _used_mb(gpus[0].name)
+        pairs = ("OPTIM.MAX_EPOCH", 20, "OPTIM.WARMUP_EPOCH", 0, "DATALOADER.NUM_WORKERS", 0, "THREADS", 1)
+        flags = ("--backbone", "random:ViT-B/16")
+        names = [f"{count}/run{number}" for number in range(count)]
+        runs = [TrainRun(context, name, "CLIPFit", *pairs, flags=flags).start() for name in names]
+        while any(run.process.poll() is None for run in runs):
+            most = max(most, _used_mb(gpus[0].name))
+            time.sleep(0.05)
+        failed = [run.failed for run in runs if run.failed]
+        for words in failed:
+            context.problem(f"{count} at once: {words}")
+        rates = [BATCH * len(run.losses()) / run.result["seconds_train"] for run in runs if not run.failed]
+        rows.append({"runs": count, "pictures_per_s": sum(rates), "used_mb": most - before})
+        context.save()
+        if failed:
+            break
+    return "; ".join(f"{row['runs']} at once {row['pictures_per_s']:,.0f} pictures/s" for row in rows)
 
 
 def _used_mb(gpu: str) -> float:

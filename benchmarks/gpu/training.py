@@ -17,6 +17,7 @@ METHODS = sorted(path.stem for path in (PROJECT / "configs/trainers").glob("*.ya
 POINTS = 2.0  # accuracy on a GPU may differ from a CPU's by so much
 COMPILERS = ("CC", "CXX", "CUDAHOSTCXX")
 SHORT = ("OPTIM.WARMUP_EPOCH", 0)
+GRAPH_AWAY = 1e-3  # of a loss: kernels may add in another order, 50 steps later
 MOST_SKIPPED = 10  # of 50 steps: the gradient scaler halves its first 65,536 down to 64
 
 
@@ -88,6 +89,37 @@ def deterministic(context: Context) -> str:
             context.problem(f"{name}: {'; '.join(unequal)}")
         context.numbers[name] = {"steps": len(one.losses()), "accuracy": one.result.get("accuracy")}
     return f"{len(METHODS)} methods, twice each"
+
+
+def graphs(context: Context) -> str:
+    """Every method for 50 steps as a CUDA graph and eager: the losses of both."""
+    pairs = ("DETERMINISTIC", "True", "OPTIM.MAX_STEPS", 50)
+    runs = {
+        name: [
+            TrainRun(context, f"graph/{name}", name, *pairs, "TRAIN.CUDA_GRAPH", True),
+            TrainRun(context, f"eager/{name}", name, *pairs),
+        ]
+        for name in METHODS
+    }
+    run_all([run for both in runs.values() for run in both], context.cores)
+    for name, (graph, eager) in runs.items():
+        row = context.numbers[name] = {"graph": graph.losses(), "eager": eager.losses()}
+        if eager.failed:
+            context.problem(f"{name}, eager: {eager.failed}")
+        elif graph.failed:
+            row["refused"] = graph.failed
+        elif eager.losses():
+            row["difference"] = max(map(_relative, graph.losses(), eager.losses()))
+            if len(graph.losses()) != len(eager.losses()) or row["difference"] > GRAPH_AWAY:
+                context.problem(f"{name}: losses differ by {row['difference']:.1e}")
+    compared = {name: row["difference"] for name, row in context.numbers.items() if "difference" in row}
+    refused = [name for name, row in context.numbers.items() if "refused" in row]
+    worst = f", at most {max(compared.values()):.1e} apart" if compared else ""
+    return f"{len(compared)} methods the same{worst}; not as a graph: {', '.join(refused) or 'none'}"
+
+
+def _relative(one: float, other: float) -> float:
+    return abs(one - other) / max(abs(other), 1e-12)
 
 
 class _Worker:

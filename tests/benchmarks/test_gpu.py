@@ -7,7 +7,9 @@ import time
 import pytest
 
 from benchmarks.gpu import __main__ as gpu
+from benchmarks.gpu import rates
 from benchmarks.gpu.harness import Check, run
+from benchmarks.gpu.tables import markdown
 from dassl.utils import read_json
 
 CHECKS = """
@@ -99,7 +101,8 @@ def test_without_a_gpu_or_time_a_check_is_not_started(checks, entries):
 def run_main(checks, names, path, monkeypatch):
     machine = Check("machine", "own_checks:machine_without_gpu")
     monkeypatch.setattr(gpu, "MACHINE", machine)
-    monkeypatch.setattr(gpu, "CHECKS", (*checks(*names), *checks("crashes", needs_gpu=True), machine))
+    parts = {"quick": (*checks(*names), *checks("crashes", needs_gpu=True), machine)}
+    monkeypatch.setattr(gpu, "PARTS", parts)
     monkeypatch.setattr(gpu.signal, "signal", lambda *_: None)
     return gpu.main(["--quick", "--limit", str(PATIENT), "--out", str(path)])
 
@@ -126,9 +129,45 @@ def test_a_failed_check_fails_the_command(checks, tmp_path, monkeypatch):
 
 
 def test_every_check_of_the_benchmark_is_there():
-    for check in gpu.CHECKS:
+    every = gpu.PARTS["full"]
+    assert set(every) == {*gpu.CHECKS, *gpu.MEASUREMENTS}
+    for check in every:
         module, function = check.target.split(":")
         path = gpu.__file__.replace("__main__", module.rpartition(".")[2])
         with open(path, encoding="utf-8") as file:
             assert f"\ndef {function}(context: Context) -> str:" in file.read(), check
-    assert len({check.name for check in gpu.CHECKS}) == len(gpu.CHECKS) == 11
+    assert len({check.name for check in every}) == len(every) == 15
+
+
+def test_the_lists_of_pictures_fill_a_batch_and_name_every_class(tmp_path, monkeypatch):
+    monkeypatch.setattr(rates, "draw", lambda folder, number, size: folder / f"{number}.jpg")
+    for classes in rates.CLASSES[True]:
+        rows = rates.own_pictures(tmp_path / str(classes), classes).read_text().splitlines()[1:]
+        files, labels, parts = zip(*(row.split(",") for row in rows), strict=True)
+        assert len(set(files)) == len(files) and len(set(labels)) == classes
+        assert parts.count("train") >= rates.IMAGES and parts.count("test") == classes
+
+
+def test_what_was_measured_is_a_table_with_its_machine():
+    step = {"classes": 1000, "precision": "amp", "way": "eager", "ms": 31.25, "pictures_per_s": 1024.0}
+    steps = {
+        "matrix_tflops": {"amp": 700.0},
+        "rows": [
+            {**step, "share_of_matrix_rate": 0.25, "peak_mb": 2048.0},
+            {"classes": 1000, "precision": "amp", "way": "plain", "failed": "out of memory"},
+        ],
+    }
+    graphs = {
+        "CoOp": {"graph": [1.0, 2.0], "eager": [1.0, 2.0], "difference": 2e-7},
+        "CoCoOp": {"graph": [], "eager": [1.0, 2.0], "refused": "exit status 1: not static | shapes"},
+    }
+    entries = {"machine": {"card": "H100", "torch": "2.14", "cuda": "13.0"}, "steps": steps, "graphs": graphs}
+    checks = [{"name": name, "numbers": numbers} for name, numbers in entries.items()]
+    text = markdown({"checks": checks, "device": "cuda", "cores": 16, "date": "2026-11-27"})
+    assert "H100, torch 2.14, CUDA 13.0, 16 cores, 2026-11-27." in text
+    assert "| 1,000 | amp | eager | 31.2 | 1,024 | 25% | 2,048 |" in text
+    assert "| 1,000 | amp | plain | out of memory | - | - | - |" in text
+    assert "amp 700 TFLOP/s" in text
+    assert "| CoOp | 2 | 2.0e-07 |" in text
+    assert "| CoCoOp | 2 | exit status 1: not static / shapes |" in text  # no cell of its own
+    assert markdown({"checks": checks[:1], "device": "cuda", "cores": 16, "date": ""}) == ""

@@ -77,6 +77,8 @@ def check_values(cfg) -> None:
         raise ValueError(
             f"THREADS is {cfg.THREADS}, and this machine has {available_cores()} cores; give at most {most}"
         )
+    if 0 in (cfg.INPUT.PIXEL_STD or ()):
+        raise ValueError(f"INPUT.PIXEL_STD is {cfg.INPUT.PIXEL_STD}; pixels are divided by it: give no zeros")
     _check_shots(cfg)
     _check_groups(cfg)
 

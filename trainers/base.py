@@ -18,6 +18,7 @@ from clipfit.clip import CLIP, normalize
 from clipfit.families.facts import AUTO
 from clipfit.fit.files import FOLDER, write_fit
 from clipfit.frozen_features import PIECE, FrozenFeatures
+from clipfit.io.checkpoints import state_dict_in
 from clipfit.loading import load_clip
 from clipfit.micro_batches import Losses, mean_losses
 from clipfit.text import Prompts
@@ -28,6 +29,7 @@ from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import load_checkpoint
 
 from .fit import fit_of
 
@@ -168,6 +170,18 @@ class CLIPTrainer(TrainerX):
             self._build_optimizer(trained)
         elif self.also_saved:
             self.register_model(self.registered_name, self.model)
+        if cfg.MODEL.INIT_WEIGHTS:
+            self.start_from(cfg.MODEL.INIT_WEIGHTS)
+
+    def start_from(self, path: str) -> None:
+        """Begin with what a checkpoint of another training has trained; what a teacher says stays CLIP's.
+
+        Raises: ValueError naming the file if its tensors are not those that train here
+        """
+        try:
+            self.load_model_state(self.registered_name, state_dict_in(load_checkpoint(path), path))
+        except ValueError as error:
+            raise ValueError(f"MODEL.INIT_WEIGHTS: {path}: {error}") from error
 
     def load_backbone(self, precision: str) -> CLIP:
         """CLIP as the config names it, as its weights are."""

@@ -74,6 +74,11 @@ class StagedTrainer(CLIPTrainer):
         now = self.stages.current.parameters
         return ("stage", *(name for name in self.stages.parameters if name not in now))
 
+    def start_from(self, path):
+        super().start_from(path)
+        self.model.stage.fill_(0)
+        self.stages.enter(0)
+
     def load_model_state(self, name, state):
         super().load_model_state(name, state)
         self.stages.enter(int(self.model.stage))

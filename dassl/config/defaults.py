@@ -82,7 +82,7 @@ def engine_defaults() -> CfgNode:
     cfg.DATALOADER.TEST.BATCH_SIZE = 32
 
     cfg.MODEL = CfgNode()
-    cfg.MODEL.INIT_WEIGHTS = ""  # checkpoint whose matching tensors the default model starts from
+    cfg.MODEL.INIT_WEIGHTS = ""  # checkpoint whose tensors the training starts from
     cfg.MODEL.MEMORY_GB = 0.0  # for what backward passes keep; 0: a share of the device's, settled once [GB]
     cfg.MODEL.BACKBONE = CfgNode()
     cfg.MODEL.BACKBONE.NAME = ""  # which network; the trainer says what it accepts

@@ -29,6 +29,7 @@ def resolved(*words, trainer="CLIPFit"):
         ("OPTIM.LR", "1e999", "finite"),
         ("OPTIM.WARMUP_CONS_LR", "-1", "at least 0"),
         ("DATALOADER.K_TRANSFORMS", "0", "at least 1"),
+        ("INPUT.PIXEL_STD", "[0.5, 0.0, 0.5]", "give no zeros"),
         ("THREADS", "1000000", "give at most"),
         ("DATASET.NUM_SHOTS", "0", "ZeroshotCLIP"),
         ("DATASET.NUM_SHOTS", "-2", "-1 for all"),

@@ -77,7 +77,7 @@ def _add_selection(command: argparse.ArgumentParser) -> None:
         type=PATH,
         metavar="FOLDER",
         default=SHIPPED,
-        help="another paper; default: the one in paper/",
+        help="another paper: a folder, or a name of papers/ (field); default: the one in paper/",
     )
     which.add_argument(
         "--datasets",

@@ -81,6 +81,11 @@ def changes(clip: nn.Module) -> Iterator[LowRankChange]:
                 )
 
 
+def dropout_of(clip: nn.Module) -> float | None:
+    """The dropout of a CLIP's low-rank changes in training; None where it has none."""
+    return next((module.dropout.p for module in clip.modules() if isinstance(module, LowRank)), None)
+
+
 @torch.no_grad()
 def merge(clip: nn.Module) -> None:
     """Add the changes to the weights of a CLIP, in place, and take them away."""

@@ -23,7 +23,7 @@ def assemble(what: Iterable, selection: Selection, outcomes: Outcomes, folder: P
         else:
             figures += definition.draw(selection, outcomes, folder / "figures")
     return Report(
-        title=f"{selection.paper.title}: the paper's tables and figures",
+        title=f"{selection.paper.title}: tables and figures",
         tables=tuple(tables),
         statistics=tuple(compared),
         figures=tuple(figures),

@@ -6,14 +6,17 @@ title, source   what it shows, and where the paper prints it
 protocol        of its runs, one of launch/protocols/
 shots           list of labelled images per class
 metrics         list of those of its protocol (accuracy; base, new, hm), params (trained parameters), ms (per
-                training image)
+                training image), seconds (of training)
 rows            list of methods: see Row.read
 data            each: every data set, then their average; average: the average alone
 average         all (default), or targets: without the data set that a transferred model was trained on
 layout          {rows: [axes], columns: [axes]}: method, data, shots, metric; the first of two is the group
 cost            true: parameters and time of the average are appended along the axis of the data sets
+about           list of params, ms, seconds, and of words on each method (about.py): budget, tuned, inference,
+                source; appended where the methods are not, over the average's data sets and the most shots
 best_among      rows or columns, whichever the methods are
-printed         file of printed/ (stem) that holds the printed values
+printed         file of printed/ (stem) with the printed values, or a list of them, also as paths from there
+unprinted       what stands where others have a printed number and a method has not, such as "not at hand"
 statistics      {metric: ..., shots: ...}: what methods are ranked and tested by over the data sets
 notes           choices of ours;  printed_notes: remarks on the print
 """
@@ -27,16 +30,19 @@ from pathlib import Path
 from clipfit.io.files import no_regular_file
 from dassl.config import flatten, load_yaml
 from dassl.utils import unknown_name
+from grid.source import trainers_with_runs
 from grid.spec import Spec
 from launch import registered
 from launch.protocols import Protocol
 from launch.registered import PROJECT, class_fact, data_set
 from launch.resolve import DEFAULT_BACKBONE, load_recipe
+from report.about import WORDS
 from report.paper import Family, Paper, check_keys, registered_name
 from report.selection import Content, Selection
 
 AXES = ("method", "data", "shots", "metric")
-COST = ("params", "ms")  # of the training run, whatever it is tested on
+COST = ("params", "ms")
+OF_TRAINING = (*COST, "seconds")  # of the training run, whatever it is tested on
 BACKBONE = "MODEL.BACKBONE.NAME"
 THE_SEED = 1  # of a method that trains nothing: one run stands for all seeds
 
@@ -53,22 +59,26 @@ class Row:
     printed: str = ""  # what printed/ calls it
     gain: bool = False  # show the difference to the same method without its config file
     trained_by: str = ""  # protocol whose model and settings transfers have; "": what the recipe says
+    facts: tuple[tuple[str, str], ...] = ()  # what its paper or release says, by the words of about.py
+    optional: bool = False  # trainers/ need not have it: then its printed numbers stand alone
 
     @classmethod
     def read(cls, entry: dict, where: str) -> "Row":
         """A row from YAML: name and trainer; optional config, set ({KEY: value}), group, printed (default:
-        the name), gain, and trained_by.
+        the name), gain, trained_by, facts ({word: what is known of it}), and optional.
 
         Raises: KeyError, ValueError naming ``where`` for an entry that is no row
         """
         known = ("name", "trainer", "config", "set", "group", "printed", "gain", "trained_by")
-        check_keys(entry, known, where, "key of a row")
+        check_keys(entry, (*known, "facts", "optional"), where, "key of a row")
+        check_keys(entry.get("facts", {}), WORDS, f"{where}, facts", "word")
         if lacking := [key for key in ("name", "trainer") if not entry.get(key)]:
             raise ValueError(f"{where}: a row lacks {' and '.join(lacking)}: {entry}")
         protocols = registered.protocols()
         if (protocol := entry.get("trained_by", "")) not in ("", *protocols):
             raise ValueError(f"{where}, trained_by: {unknown_name('protocol', str(protocol), protocols)}")
         settings = {key: value for key, value in entry.items() if key != "set"}
+        settings["facts"] = tuple((word, str(said)) for word, said in entry.get("facts", {}).items())
         pairs = _words(flatten(entry.get("set", {})))
         return cls(**{"printed": entry["name"], **settings, "pairs": pairs})
 
@@ -120,6 +130,12 @@ class Row:
         stated = [flatten(load_yaml(path)).get(BACKBONE) for path in files if path]
         return {BACKBONE: next(filter(None, stated), DEFAULT_BACKBONE)}
 
+    def is_there(self, output: Path | None) -> bool:
+        """Whether it can have runs. Args: output, folder of runs, maybe those of a method that is gone"""
+        if not self.optional or registered.class_source("trainers", self.trainer) is not None:
+            return True
+        return output is not None and self.trainer in trainers_with_runs(output)
+
     @property
     def settled(self) -> bool:
         """Whether the seed decides nothing."""
@@ -146,8 +162,10 @@ class Definition:
     layout: dict[str, list[str]]
     average: str = "all"
     cost: bool = False
+    about: tuple[str, ...] = ()
     best_among: str = ""
-    printed: str = ""
+    printed: tuple[str, ...] = ()
+    unprinted: str = ""
     statistics: dict = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     printed_notes: tuple[str, ...] = ()
@@ -163,16 +181,21 @@ class Definition:
         return rows + self.added(selection)
 
     def added(self, selection: Selection) -> tuple[Row, ...]:
-        """Rows for methods that the paper has nowhere, in a table whose every row is another method."""
-        compared = {row.trainer for row in self.rows if row.baseline == row}
-        if len(compared) < len(self.rows):
-            return ()  # it shows variants of a method
+        """Rows for methods that the paper has nowhere, in a table that compares methods as they are."""
+        of_variants = any(row.baseline != row for row in self.rows)
+        if of_variants or len({row.trainer for row in self.rows}) == 1 < len(self.rows):
+            return ()
         known = {row.trainer for table in load(selection.paper).values() for row in table.rows}
         others = (name for name in selection.methods if name not in known)
         return tuple(Row(name, name) for name in others if self._can_hold(name))
 
     def _can_hold(self, trainer: str) -> bool:
         return not self.kind.tests_new_classes or _fact(trainer, "new_classes")
+
+    def has_number(self, row: Row, metric: str) -> bool:
+        """Whether a method can be tested so. Args: metric, any but hm"""
+        tested_on_others = self.kind.transfers or self.kind.metrics.get(metric) == "test"
+        return not tested_on_others or self._can_hold(row.trainer)
 
     def families(self, selection: Selection) -> tuple[Family, ...]:
         """Those of which some data set is asked for.
@@ -224,7 +247,7 @@ class Definition:
     ) -> Spec:
         """The run whose result holds one number (metric: any but hm)."""
         if self.kind.transfers:
-            tested = dataset != family.source and (metric not in COST or row.settled)
+            tested = dataset != family.source and (metric not in OF_TRAINING or row.settled)
         else:
             tested = self.kind.metrics.get(metric) == "test"
         if tested:
@@ -248,7 +271,7 @@ class Definition:
         for family in self.families(selection):
             for dataset in selection.of_datasets(self.all_datasets(family)):
                 for row in self.methods(selection):
-                    for shots in selection.of_shots(self.shots):
+                    for shots in selection.of_shots(self.shots) if row.is_there(selection.output) else ():
                         place = family, row, dataset, shots
                         seen |= dict.fromkeys(self._specs_of(*place, selection))
         return ((spec, ()) for spec in seen)
@@ -260,7 +283,8 @@ class Definition:
             for seed in selection.seeds:
                 for metric in self.metrics:
                     for part in self.kind.hm if metric == "hm" else (metric,):
-                        yield self.spec(selection.paper, family, member, dataset, shots, seed, part)
+                        if self.has_number(member, part):
+                            yield self.spec(selection.paper, family, member, dataset, shots, seed, part)
 
 
 @cache
@@ -280,6 +304,7 @@ def _read(path: Path, paper: Paper) -> Definition:
     check_keys(content, [key.name for key in fields(Definition) if key.name != "id"], path)
     _check(content, path, paper)
     content["rows"] = [Row.read(entry, str(path)) for entry in content["rows"]]
+    content["printed"] = _names(content.get("printed"))
     lists = {key: tuple(value) for key, value in content.items() if isinstance(value, list)}
     name = re.sub(r"\d+", lambda number: str(int(number[0])), path.stem)  # table01: table1
     return Definition(id=name, **{**content, **lists})
@@ -298,16 +323,22 @@ def _check(content: dict, path: Path, paper: Paper) -> None:
     if content["protocol"] not in protocols:
         raise ValueError(f"{path}: {unknown_name('protocol', str(content['protocol']), protocols)}")
     protocol = protocols[content["protocol"]]
-    metrics = (*protocol.metrics, *(("hm",) if protocol.hm else ()), *COST)
-    kind = f"metric of {protocol.name}"
-    for kind, names, known in (("axis", axes, AXES), (kind, content["metrics"], metrics)):
+    metrics = (*protocol.metrics, *(("hm",) if protocol.hm else ()), *OF_TRAINING)
+    lists = [("axis", axes, AXES), (f"metric of {protocol.name}", content["metrics"], metrics)]
+    lists += [("word", content.get("about", []), (*OF_TRAINING, *WORDS))]
+    for kind, names, known in lists:
         if unknown := [name for name in names if name not in known]:
             raise ValueError(f"{path}: {unknown_name(kind, unknown[0], known)}")
     if unknown := [number for number in content["shots"] if number not in paper.shots]:
         raise ValueError(f"{path} has {unknown[0]} shots, which are not among the shots of {paper.file}")
-    name = content.get("printed")
-    if name and not (print_file := paper.folder / f"printed/{name}.csv").is_file():
-        raise FileNotFoundError(f"{path}, printed: {print_file} {no_regular_file(print_file)}")
+    for print_file in map(paper.print_file, _names(content.get("printed"))):
+        if not print_file.is_file():
+            raise FileNotFoundError(f"{path}, printed: {print_file} {no_regular_file(print_file)}")
+
+
+def _names(entry: str | list[str] | None) -> list[str]:
+    """One name or several, from YAML."""
+    return [entry] if entry and isinstance(entry, str) else entry or []
 
 
 @cache

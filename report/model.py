@@ -44,6 +44,7 @@ class Cell:
     runs: tuple[str, ...] = ()  # names of the runs it was made from
     help: tuple[str, ...] = ()  # what these runs used beside training images: "val search", ...
     footnotes: tuple[str, ...] = ()  # on these runs: "finished, inputs not recorded", ...
+    words: str = ""  # in place of a number: "50 epochs", "per-class"
 
     @property
     def difference(self) -> float | None:

@@ -13,6 +13,7 @@ from report.definitions import Row
 from report.model import Cell, Head, Printed, Score
 
 NOT_RUN, NOT_DEFINED = "not run", "not defined"
+NO_METHOD = "no method"  # trainers/ has none of this name
 HM_OF = ("base", "new")
 METRIC_HEADS = {
     "accuracy": Head("accuracy"),
@@ -22,6 +23,7 @@ METRIC_HEADS = {
     "params": Head("parameters", unit="params", lower_is_better=True),
     "ms": Head("time per image", unit="ms", lower_is_better=True),
     "mb": Head("memory", unit="MB", lower_is_better=True),
+    "seconds": Head("training time", unit="s", lower_is_better=True),
 }
 
 
@@ -47,6 +49,7 @@ READ: dict[str, Callable[[dict], float | None]] = {  # the other metrics are acc
     "params": lambda result: result.get("trainable_params"),
     "ms": milliseconds_per_image,
     "mb": lambda result: result.get("peak_memory_mb"),
+    "seconds": lambda result: result.get("seconds_train"),
 }
 
 
@@ -58,7 +61,7 @@ class Number:
     dataset: str
     shots: int
     seed: int
-    metric: str  # accuracy, base, new, params, ms, mb: an HM and a gain are made from lines
+    metric: str  # accuracy, base, new, params, ms, mb, seconds: an HM and a gain are made from lines
     value: float | None = None
     reason: str = ""  # why there is no value
     run: str = ""  # name of the run, where it has a result

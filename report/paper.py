@@ -9,6 +9,7 @@ overrides.yaml   what the paper states otherwise than the methods' own releases:
 Only paper.yaml must be there.
 """
 
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
@@ -22,6 +23,7 @@ from launch.registered import PROJECT, DataSet, data_set, data_sets, is_drawn
 from report.printed import Print, read_print
 
 SHIPPED = PROJECT / "paper"
+OTHERS = PROJECT / "papers"  # further ones, called by the names of their folders
 FILE = "paper.yaml"
 
 
@@ -76,7 +78,7 @@ class Paper:
 
     @classmethod
     def read(cls, folder: str | Path) -> "Paper":
-        """Read a paper's folder.
+        """Read a paper's folder, or the one that a name means in papers/.
 
         Keys of paper.yaml:
         title      short name, head of reports
@@ -90,10 +92,13 @@ class Paper:
         Raises: FileNotFoundError, KeyError, ValueError naming the file and what is wrong in it
         """
         path = Path(folder).expanduser() / FILE
+        if not path.is_file() and (OTHERS / folder / FILE).is_file():
+            path = OTHERS / folder / FILE
         if not path.is_file():
             raise FileNotFoundError(
                 f"{path} {no_regular_file(path)}; a paper's folder has {FILE}, tables/ and, if the paper has "
-                "them, figures.yaml, printed/ and overrides.yaml (docs/reproduction.md, Another paper)"
+                "them, figures.yaml, printed/ and overrides.yaml (docs/reproduction.md, Another paper); by "
+                f"name there is {', '.join(shipped_by_name())}"
             )
         content = load_yaml(path)
         check_keys(content, [key.name for key in fields(cls) if key.name != "folder"], path)
@@ -116,9 +121,15 @@ class Paper:
         known = [name for family in self.families for name in family.every]
         raise ValueError(unknown_name("data set", dataset, known))
 
-    def print_of(self, table: str) -> Print:
-        """The numbers of a CSV of printed/ (stem, e.g. ``table01``)."""
-        return read_print(self.folder / "printed", table)
+    def print_file(self, name: str) -> Path:
+        """A CSV of printed/ by its stem, or that of another paper: ``../../../paper/printed/table01``."""
+        return Path(os.path.normpath(self.folder / "printed" / f"{name}.csv"))
+
+    def print_of(self, *names: str, unprinted: str = "") -> Print:
+        """The numbers of these CSVs; of two that state one number the later one counts."""
+        files = [self.print_file(name) for name in names]
+        prints = [read_print(file.parent, file.stem) for file in files]
+        return Print({key: cell for one in prints for key, cell in one.cells.items()}, unprinted)
 
     def overrides(self, trainer: str, dataset: str, shots: int) -> dict[str, object]:
         """Config keys that the paper sets for a method trained on a data set (stem); none on others' data."""
@@ -145,6 +156,11 @@ class Paper:
             if not case.get("source"):
                 raise KeyError(f"{path}: a case lacks its source: {case}")
         return content["WHEN"]
+
+
+def shipped_by_name() -> list[str]:
+    """The names of the papers in papers/."""
+    return sorted(path.parent.name for path in OTHERS.glob(f"*/{FILE}"))
 
 
 def _family(name: str, entry: dict, path: Path) -> Family:

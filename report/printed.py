@@ -1,4 +1,4 @@
-"""The numbers that a paper prints, from its printed/: one CSV per table, with what is doubtful in it.
+"""The numbers that papers print, from printed/: CSV files, with what is doubtful in them.
 
 A CSV holds the print, uncorrected, a number per line in these columns; all but the first two are optional:
 
@@ -11,6 +11,7 @@ printed_gain        a second number, that of the row "<method> gain"
 update_layernorm    1: the method's name is followed by " +UL"
 note                why the number is doubtful
 
+Other columns, such as the source of each number, are for readers of the file.
 Optional notes.csv says which cells each of the paper's notes (A1, B4, ...) is about.
 """
 
@@ -34,18 +35,25 @@ Key = tuple[str, str, int | None, str]  # method, data set, shots, metric
 
 
 class Print:
-    """The printed cells of one table."""
+    """The printed cells of one table.
 
-    def __init__(self, cells: dict[Key, Printed]):
+    Args: unprinted, what stands where a metric is printed of others and not of a method; "": nothing does
+    """
+
+    def __init__(self, cells: dict[Key, Printed], unprinted: str = ""):
         self.cells = cells
+        self.unprinted = Printed(unprinted) if unprinted else None
 
     def get(self, method: str, dataset: str = AVERAGE, shots: int | None = None, metric: str = "accuracy"):
-        """The printed value of a cell (Printed), None if the paper has none.
+        """The printed value of a cell (Printed), None or `unprinted` if there is none.
 
         A table that does not tell its shots has one number of them.
         """
         found = self.cells.get((method, dataset, shots, metric))
-        return found or self.cells.get((method, dataset, None, metric))
+        return found or self.cells.get((method, dataset, None, metric)) or self._unprinted(metric)
+
+    def _unprinted(self, metric: str) -> Printed | None:
+        return self.unprinted if any(metric == other for *_, other in self.cells) else None
 
 
 @cache

@@ -8,9 +8,20 @@ from dassl.run_folder import read_starts
 from grid.plan import Planned
 from grid.spec import Spec
 from launch.resolve import NO_RECIPE, has_recipe
-from report.definitions import COST, Definition, Row
+from report import about
+from report.definitions import COST, OF_TRAINING, Definition, Row
 from report.model import Cell, Head, Printed, ReportedRun, Table
-from report.numbers import NOT_RUN, Line, Number, Numbers, Place, laid_out, metric_head
+from report.numbers import (
+    NO_METHOD,
+    NOT_DEFINED,
+    NOT_RUN,
+    Line,
+    Number,
+    Numbers,
+    Place,
+    laid_out,
+    metric_head,
+)
 from report.paper import Family, Paper
 from report.printed import AVERAGE
 from report.selection import Selection
@@ -79,20 +90,32 @@ class Part:
         self.shots = selection.of_shots(definition.shots)
         shown = self.averaged if definition.data == "average" else self.datasets
         self.empty = not (shown and self.methods and self.shots)
-        self.numbers = Numbers(self._tidy(outcomes), definition.kind.hm)
+        self.outcomes = outcomes
+        self.numbers = Numbers(self._tidy(), definition.kind.hm)
 
-    def _tidy(self, outcomes: Outcomes) -> Iterator[Number]:
+    def _tidy(self) -> Iterator[Number]:
         """A line for every method, data set, number of shots, seed and metric that a run is read for."""
         definition = self.definition
         wanted = [*definition.metrics, *(COST if definition.cost else ())]
+        wanted += [name for name in definition.about if name in OF_TRAINING]
         wanted += filter(None, [definition.statistics.get("metric")])
         metrics = dict.fromkeys(
             part for name in wanted for part in (definition.kind.hm if name == "hm" else (name,))
         )
         methods = dict.fromkeys(one for row in self.methods for one in _compared(row))
         for place in product(methods, self.datasets, self.shots, self.selection.seeds, metrics):
-            spec = definition.spec(self.selection.paper, self.family, *place)
-            yield number(*place, outcomes.get(spec))
+            row, *_, metric = place
+            if not row.is_there(self.selection.output):
+                yield Number(*place, reason=NO_METHOD)
+            elif not definition.has_number(row, metric):
+                yield Number(*place, reason=NOT_DEFINED)
+            else:
+                yield number(*place, self._planned(*place))
+
+    def _planned(self, row: Row, dataset: str, shots: int, seed: int, metric: str) -> Planned | None:
+        """The run whose result holds a number."""
+        spec = self.definition.spec(self.selection.paper, self.family, row, dataset, shots, seed, metric)
+        return self.outcomes.get(spec)
 
     def mean(self, row: Row, dataset: str, shots: int, metric: str) -> float | None:
         """Over the selected seeds that have a number; None if there is none."""
@@ -131,6 +154,10 @@ class Part:
         for row in self.definition.added(self.selection):
             if not has_recipe(row.trainer, self.definition.protocol):
                 notes.append(f"{row.name}: {NO_RECIPE}.")
+        if gone := [row.name for row in self.methods if not row.is_there(self.selection.output)]:
+            notes.append(
+                f"{', '.join(gone)}: trainers/ registers no such method, so nothing of ours is there."
+            )
         if self.family.guests:
             guests = ", ".join(map(self._title, self.family.guests))
             notes.append(f"Of another family than the source, tested with its models: {guests}.")
@@ -151,12 +178,27 @@ class Part:
                 (replace(inner, group=outer.label), place.within(around))
                 for (outer, around), (inner, place) in product(lines, self._axis(axes[1]))
             ]
+        if "method" not in axes:
+            lines += self._about_lines()
         if "data" in axes and self.definition.cost and self.averaged:
             lines += [
                 (replace(metric_head(metric), group="cost"), Place(datasets=self.averaged, metric=metric))
                 for metric in COST
             ]
         return lines
+
+    def _about_lines(self) -> list[Line]:
+        """What is told of each method beside its accuracies."""
+        layout, shots = self.definition.layout, self.shots[-1]
+        group = f"with {shots} shots" if "shots" in (*layout["rows"], *layout["columns"]) else ""
+        return [
+            (
+                replace(about.WORDS.get(name) or metric_head(name), group=group),
+                Place(datasets=self.averaged, shots=shots, metric=name),
+            )
+            for name in self.definition.about
+            if name != about.SOURCE or self._beside_print
+        ]
 
     def _axis(self, name: str) -> list[Line]:
         return getattr(self, f"_{name}_axis")()
@@ -191,7 +233,15 @@ class Part:
     # Cells ------------------------------------------------------------------------------------------
 
     def _cell(self, place: Place) -> Cell:
+        if place.metric in about.WORDS:
+            row, runs = place.method, self._trainings(place)
+            return about.cell(place.metric, dict(row.facts), runs, not row.settled, self._beside_print)
         return self.numbers.cell(place, self.selection.seeds, self._printed(place))
+
+    def _trainings(self, place: Place) -> list[Planned]:
+        """The training runs behind a cell, over data sets and seeds."""
+        places = product([place.method], place.datasets, [place.shots], self.selection.seeds, OF_TRAINING[:1])
+        return [planned for one in places if (planned := self._planned(*one)) is not None]
 
     def _printed(self, place: Place) -> Printed | None:
         """The printed value; none beside others' data sets and beside averages of fewer."""
@@ -202,7 +252,8 @@ class Part:
             if not self.complete:
                 return None
             dataset = AVERAGE
-        numbers = self.selection.paper.print_of(self.definition.printed)
+        files, unprinted = self.definition.printed, self.definition.unprinted
+        numbers = self.selection.paper.print_of(*files, unprinted=unprinted)
         return numbers.get(place.method.printed, dataset, place.shots, place.metric)
 
 

@@ -11,8 +11,8 @@ import pytest
 
 PROJECT = Path(__file__).parent.parent
 FOLDERS = (
-    *("clipfit", "configs", "dassl", "datasets", "grid", "launch", "paper", "report", "scripts", "tests"),
-    "trainers",
+    *("clipfit", "configs", "dassl", "datasets", "grid", "launch", "paper", "papers", "report", "scripts"),
+    *("tests", "trainers"),
 )
 SECTION = re.search(
     r"## A new method\n(.*?)\n## ", (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.DOTALL

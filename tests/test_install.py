@@ -55,7 +55,7 @@ def code(*folders):
     return [file for folder in folders for file in sorted((PROJECT / folder).rglob("*.py"))]
 
 
-REPORT = ["paper", "report"]
+REPORT = ["paper", "papers", "report"]
 TRAINING = ["benchmarks", "clipfit", "dassl", "datasets", "grid", "launch", "scripts", "trainers"]
 TRAINING.append("report/pages")  # a run may leave its page
 

@@ -9,7 +9,7 @@ import clipfit
 from clipfit import backbones
 from clipfit.fit.files import CLASS_FEATURES, CLIP, Fit, delta_tensors, features_of
 from clipfit.fit.names import is_of_clip, openai_changes, openai_name
-from clipfit.low_rank import INSIDE
+from clipfit.low_rank import INSIDE, dropout_of
 from dassl.config.identity import config_digest
 
 PARTS = ("image_features", "model_inference")  # of a trainer: what a fit computes as plain CLIP does
@@ -76,6 +76,7 @@ def _facts_of(trainer) -> dict:
             "upright": bool(getattr(trainer.dm.dataset, "upright", False)),
         },
         "logit_scale": trainer.clip.logit_scale.exp().item(),
+        **({"low_rank_dropout": dropout} if (dropout := dropout_of(trainer.clip)) is not None else {}),
         "images": {"trained": known["train_images"] if took_part else 0, "tested": known["total"]},
         "identity": config_digest(cfg),
         "made_by": {

@@ -20,6 +20,7 @@ from clipfit.fit.files import CLASS_FEATURES, fit_folder, read_facts, read_fit
 from clipfit.fit.model import FittedModel, load
 from clipfit.fit.names import openai_name, parameters_by_name
 from clipfit.loading import load_clip
+from clipfit.low_rank import LowRankChange
 from clipfit.weights import architecture_of
 
 OTHER_FAMILY = "open_clip:"  # of a backbone's name: its tensors have no place in OpenAI's layout
@@ -35,6 +36,7 @@ class MergedFit:
     facts: dict[str, Any]
     clip: CLIP  # with the tensors of the fit
     replaced: dict[str, Tensor]  # of the fit, under OpenAI's names, low-rank changes added
+    deltas: list[LowRankChange]  # what was added
     class_features: Tensor  # (K, D) unit rows
     options: dict[str, Any]  # of the command line, for single ecosystems
 
@@ -87,6 +89,7 @@ def read_merged(
         facts=facts,
         clip=model.clip,
         replaced={name: merged[name].detach() for name in sorted(changed)},
+        deltas=fit.deltas,
         class_features=model.class_features,
         options={"backbone": backbone, **(options or {})},
     )

@@ -92,7 +92,7 @@ def converted(state: dict[str, Tensor]) -> dict[str, Tensor]:
         elif name.endswith(("attn.in_proj_weight", "attn.in_proj_bias")):
             layer, kind = name.rsplit("attn.in_proj_", 1)
             for part, rows in zip("qkv", tensor.chunk(3), strict=True):
-                found[f"{_layer(layer)}self_attn.{part}_proj.{kind}"] = rows.contiguous()
+                found[f"{part_there(layer, part)}.{kind}"] = rows.contiguous()
         else:
             found[name_there(name)] = tensor
     return found
@@ -105,6 +105,11 @@ def name_there(name: str) -> str:
     match = BLOCK.fullmatch(name)
     module, _, kind = match[3].rpartition(".")
     return f"{_layer(name)}{IN_BLOCK[module]}.{kind}"
+
+
+def part_there(name: str, part: str) -> str:
+    """CLIPModel's module of a third of attention's packed projection: "q" of ...in_proj_weight."""
+    return f"{_layer(name)}self_attn.{part}_proj"
 
 
 def _layer(name: str) -> str:

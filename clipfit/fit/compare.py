@@ -43,6 +43,7 @@ def changes(folder: str | os.PathLike, backbone: str = "") -> list[Change]:
 def average(folders: list[str], target: str | os.PathLike, backbone: str = "") -> None:
     """Write the fit whose tensors are the mean of those of several fits; class features are made from them.
 
+    Low-rank changes are merged before: the mean of products is no product of means.
     Raises: ValueError for fits that are not of one method, backbone and set of classes, and for those whose
             weights are not all there is (learned prompts, trained heads)
     """
@@ -50,7 +51,7 @@ def average(folders: list[str], target: str | os.PathLike, backbone: str = "") -
     fits = [read_fit(place) for place in places]
     first = fits[0]
     for place, fit in zip(places, fits, strict=True):
-        whole = fit.replaced and not fit.deltas and not fit.trained_rows
+        whole = (fit.replaced or fit.deltas) and not fit.trained_rows
         if not fit.facts["open_vocabulary"] or not whole:
             raise ValueError(
                 f"{place} is of {fit.facts['method']}, which is more than changed tensors of CLIP, so an "
@@ -61,15 +62,13 @@ def average(folders: list[str], target: str | os.PathLike, backbone: str = "") -
                 raise ValueError(
                     f"{places[0]} and {place} differ in {key}: {first.facts[key]!r} and {fit.facts[key]!r}"
                 )
-        if fit.replaced.keys() != first.replaced.keys():
+        if _changed_names(fit) != _changed_names(first):
             raise ValueError(
                 f"{places[0]} and {place} train other tensors; only the same ones have an average"
             )
-    mean = {
-        name: torch.stack([fit.tensors[name].float() for fit in fits]).mean(dim=0)
-        for name in first.tensors
-        if name.startswith(CLIP)
-    }
+    before = parameters_by_name(backbone_of(first, places[0], backbone=backbone)) if first.deltas else {}
+    merged = [fit.changed(before) for fit in fits]
+    mean = {CLIP + name: torch.stack([one[name].float() for one in merged]).mean(dim=0) for name in merged[0]}
     facts = {
         key: value for key, value in first.facts.items() if key not in ("accuracy", "identity", "format")
     }
@@ -77,3 +76,8 @@ def average(folders: list[str], target: str | os.PathLike, backbone: str = "") -
     averaged = Fit(facts, {**mean, CLASS_FEATURES: first.tensors[CLASS_FEATURES]})
     model = model_of(averaged, Path(target), backbone=backbone).with_classes(first.classes)
     write_fit(target, Fit(facts, {**mean, CLASS_FEATURES: model.class_features}))
+
+
+def _changed_names(fit: Fit) -> set[str]:
+    """The tensors of CLIP that a fit replaces or changes."""
+    return {*fit.replaced, *(change.name for change in fit.deltas)}

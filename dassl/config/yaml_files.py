@@ -109,7 +109,7 @@ def read_yaml(path: Path) -> dict:
 
 
 def is_shipped(path: Path) -> bool:
-    """Whether a file is one of the project's own: below `configs/` or `paper/`.
+    """Whether a file is one of the project's own: below `configs/`, `paper/` or `papers/`.
 
     The folders in `configs/trainers/` are not: there the scripts of the CoOp family look for YAML files.
     """
@@ -117,7 +117,7 @@ def is_shipped(path: Path) -> bool:
         top, *folders = path.resolve().relative_to(PROJECT).parts[:-1]
     except ValueError:  # outside, or the project's folder itself
         return False
-    return top in ("configs", "paper") and not (folders[:1] == ["trainers"] and len(folders) > 1)
+    return top in ("configs", "paper", "papers") and not (folders[:1] == ["trainers"] and len(folders) > 1)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -22,6 +22,7 @@ BAND_TEXT = f"|ours − printed| ≤ max({BAND:g}, 2 sd)"
 
 DECIMALS = {"%": 2, "points": 2, "ms": 2, "s": 1, "MB": 0, "params": 0, "count": 0}
 COUNTS = ("params", "count")
+WORDS = "words"  # the unit of columns without numbers
 JUDGED = ("%", "points")  # the band is defined in points: it says nothing about times and counts
 SHORT = 13  # letters; a longer reason moves from its cell to a footnote
 
@@ -31,7 +32,7 @@ class Reading:
     """A cell in words: what each format lays out in its own way."""
 
     cell: Cell
-    mean: str = ""  # "83.84", "46,080"
+    mean: str = ""  # "83.84", "46,080", or the words of the cell: "50 epochs"
     sd: str = ""  # "0.21"; empty for a single seed and for counts that are equal over seeds
     printed: str = ""  # "83.72"
     difference: str = ""  # "+0.12", "−0.30"
@@ -123,6 +124,8 @@ def read(table: Table) -> View:
 
 def _reading(cell: Cell, unit: str, best: bool, seeds: tuple[int, ...], number_of) -> Reading:
     ours, printed = cell.ours, cell.printed
+    if cell.words:
+        return Reading(cell, mean=cell.words, notes=tuple(sorted(map(number_of, cell.footnotes))))
     absent = ours.mean is None
     reason = ours.reason or ("no number" if absent else "")
     notes = []
@@ -215,7 +218,7 @@ def cell_unit(row: Head, column: Head) -> str:
 
 def head_text(head: Head) -> str:
     """A head with its unit where that is neither percent nor plain from the number."""
-    return head.label if head.unit in ("", "%", *COUNTS) else f"{head.label} ({head.unit})"
+    return head.label if head.unit in ("", "%", WORDS, *COUNTS) else f"{head.label} ({head.unit})"
 
 
 def heading(id: str, title: str) -> str:

@@ -81,7 +81,8 @@ def _column_head(head: Head) -> str:
 
 def _cell(reading: Reading) -> str:
     """ "**83.84** ± 0.21<br>83.72 +0.12 ≈"."""
-    mean = f"**{reading.mean}**" if reading.best else reading.mean
+    shown = _escape(reading.mean)
+    mean = f"**{shown}**" if reading.best else shown
     ours = (_escape(reading.absence) or mean) + (f" ± {reading.sd}" if reading.sd else "")
     printed = f"{reading.printed}{reading.doubt}{_raised(reading.printed_notes)}"
     below = " ".join(part for part in (printed, reading.difference, reading.mark) if part)

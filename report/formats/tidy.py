@@ -7,7 +7,7 @@ from report.formats.cells import View, cell_unit
 
 PLACE = ["table", "row_group", "row", "column_group", "column", "unit"]
 VALUES = ["mean", "sd", "seeds", "printed", "difference", "agrees"]
-REMARKS = ["note", "reason", "help", "data"]
+REMARKS = ["note", "reason", "help", "data", "words"]
 
 
 def tidy_csv(view: View) -> str:
@@ -39,4 +39,5 @@ def _line(view: View, row, column, reading) -> dict:
         "reason": reading.reason,
         "help": "; ".join(reading.cell.help),
         "data": "embedded" if view.table.embedded else view.table.tag or "paper",
+        "words": reading.cell.words,
     }

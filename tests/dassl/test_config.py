@@ -328,7 +328,7 @@ def test_a_key_given_twice_in_a_users_file_is_a_warning_and_the_last_is_used(tmp
 
 def test_a_key_given_twice_in_our_own_files_is_an_error(tmp_path, monkeypatch):
     monkeypatch.setattr(yaml_files, "PROJECT", tmp_path)
-    for path in ("configs/trainers/x.yaml", "configs/recipes/CoOp/x.yaml", "paper/x.yaml"):
+    for path in ("configs/trainers/x.yaml", "configs/recipes/CoOp/x.yaml", "paper/x.yaml", "papers/a/x.yaml"):
         with pytest.raises(ValueError, match=REPEATED[0]):
             load_yaml(write(tmp_path / path, TWICE))
     child = write(tmp_path / "mine.yaml", "_BASE_: configs/trainers/x.yaml\n")

@@ -34,7 +34,7 @@ from dassl.run_folder import (
 
 PROJECT = Path(__file__).parents[2]
 ROOMS = [PROJECT / name for name in ("benchmarks", "clipfit", "dassl", "datasets", "grid", "launch", "paper")]
-ROOMS += [PROJECT / name for name in ("report", "scripts", "trainers")]
+ROOMS += [PROJECT / name for name in ("papers", "report", "scripts", "trainers")]
 # same_numbers is copied into checkouts of other versions, which may have no dassl/run_folder.py. A report has
 # a report.html of its own.
 MAY_NAME_FILES = {"dassl/run_folder.py", "report/formats/__init__.py", "scripts/same_numbers.py"}

@@ -48,7 +48,8 @@ COUNTS = {"blue fish": 6, "green star": 9, "red house": 6, "white tree": 6}
 def copy(tmp_path, demo_root):
     """Run commands in a copy of the project, on its own photos and the embedded data."""
     project = tmp_path / "project"
-    for name in ("clipfit", "configs", "dassl", "datasets", "grid", "launch", "paper", "report", "trainers"):
+    folders = ("clipfit", "configs", "dassl", "datasets", "grid", "launch", "paper", "papers", "report")
+    for name in (*folders, "trainers"):
         shutil.copytree(PROJECT / name, project / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("train.py", "reproduce.py", "CONTRIBUTING.md", "DATASETS.md"):
         shutil.copy(PROJECT / name, project)

@@ -91,7 +91,7 @@ def test_an_invented_paper_is_planned_run_and_shown_beside_its_print(run, tmp_pa
 
     report = tmp_path / "out/report"
     page = (report / "report.html").read_text(encoding="utf-8")
-    assert "<title>Two shapes: the paper&#39;s tables and figures</title>" in page
+    assert "<title>Two shapes: tables and figures</title>" in page
     assert "N1: smudged" in page and "CLIPFit:" not in page
     garden, signs, average = cells(report / "tables/table1.csv")
     assert [garden["column"], signs["column"]] == ["The garden", "demo_signs"]

@@ -157,8 +157,10 @@ def test_a_fit_holds_the_factors_and_predicts_merged(run_train, tmp_path, result
     moved = changes(tmp_path / "run")
     assert len(moved) == 24 and all(change.name.endswith("attn.in_proj_weight") for change in moved)
     assert all(change.largest > 0 for change in moved)
-    with pytest.raises(ValueError, match="average"):
-        average([str(tmp_path / "run"), str(tmp_path / "run")], tmp_path / "mean")
+    assert fit.facts["low_rank_dropout"] == 0.25
+    average([str(tmp_path / "run"), str(tmp_path / "run")], tmp_path / "mean")
+    of_both = clipfit.load(tmp_path / "mean").class_features
+    torch.testing.assert_close(of_both, clipfit.load(tmp_path / "run").class_features, rtol=0, atol=1e-5)
     assert clipfit.load(tmp_path / "run").with_classes(["zebra"]).facts["features"] == "text"
 
 

@@ -29,11 +29,11 @@ def fit_of(tmp_path_factory):
 def loaded(tmp_path, capsys):
     """Export a fit and run the printed lines. Returns: what they define, the folder as `folder`"""
 
-    def export(fit, to, *flags, folder="export"):
+    def export(fit, to, *flags, folder="export", lines=3):
         capsys.readouterr()
         assert main(["export", str(fit), "--to", to, str(tmp_path / folder), *map(str, flags)]) == 0
         printed = capsys.readouterr().out.split("\n\n")[1]
-        assert len(printed.strip().splitlines()) == 3
+        assert len(printed.strip().splitlines()) == lines
         names = {"folder": tmp_path / folder}
         exec(printed, names)
         return names

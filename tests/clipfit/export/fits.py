@@ -27,7 +27,12 @@ TRAINED = {  # kind -> groups of parameters that it changes
     "RN50": ["text.ffn_proj_bias"],
     "zero-shot": [],
     "low-rank": ["image.layernorm[0]"],
+    "CLIPLoRA": [],
     "ensemble": ["text.ffn_proj_bias"],
+}
+LOW_RANK = {  # kind -> maps with low-rank changes, their factor
+    "low-rank": (["text.q", "image.v"], 0.5),
+    "CLIPLoRA": ([f"{tower}.{part}" for tower in ("text", "image") for part in "qkv"], 2**-0.5),
 }
 WORDS = ("CLIPFit", "text.bias", "image.layernorm[0:3]", "ensemble")  # whose classes are words in a template
 BACKBONES = {"RN50": "random:RN50"}
@@ -43,8 +48,9 @@ def make_fit(folder: Path, kind: str, backbone: str = "") -> Path:
         for name, parameter in group.items():
             parameter += 0.05 * torch.randn(parameter.shape, generator=generator)
             trained[CLIP + openai_name(name)] = parameter.clone()
-    if kind == "low-rank":
-        for changes in add_low_rank(clip, ["text.q", "image.v"], rank=2, scale=0.5).values():
+    if kind in LOW_RANK:
+        maps, scale = LOW_RANK[kind]
+        for changes in add_low_rank(clip, maps, rank=2, scale=scale).values():
             for change in changes:
                 change.up.data.normal_(std=0.05, generator=generator)
         trained |= delta_tensors(openai_changes(clip))
@@ -57,7 +63,8 @@ def make_fit(folder: Path, kind: str, backbone: str = "") -> Path:
         "features": "text",
         "open_vocabulary": True,
         "input": {**INPUT, "size": [side, side]},
-        "logit_scale": clip.logit_scale.exp().item(),
+        "logit_scale": 100.0 if kind == "CLIPLoRA" else clip.logit_scale.exp().item(),
+        **({"low_rank_dropout": 0.25} if kind == "CLIPLoRA" else {}),
         "accuracy": 81.25,
         "images": {"trained": 48, "tested": 96},
     }

@@ -1,10 +1,13 @@
 """Every export, loaded by its library with the printed lines, gives the logits of the fit."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import clipfit
 from clipfit.cli import main
@@ -12,6 +15,7 @@ from clipfit.clip import normalize
 from clipfit.export import open_clip as open_clip_layout
 from clipfit.export.merged import read_merged
 from clipfit.fit.files import read_fit
+from clipfit.fit.names import parameters_by_name
 from clipfit.loading import load_clip
 from clipfit.prompts import fill, tokenize
 from tests.clipfit.export.fits import CLASSES, WORDS
@@ -203,6 +207,64 @@ def test_peft_adapter_is_the_merged_model(kind, fit_of, check, loaded, tmp_path)
         torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6)
     changed = [name for name in before if not before[name].equal(after[name])]
     assert len(changed) == len(read_fit(fit).replaced)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind, lines", [("CLIPLoRA", 4), ("low-rank", 3)])
+def test_low_rank_changes_are_a_lora_adapter_of_peft(kind, lines, fit_of, check, loaded, tmp_path):
+    """The factor on B A is that of the fit, 1 / sqrt(2) for CLIP-LoRA's, and the merged weights are its."""
+    pytest.importorskip("peft", reason="pip install peft")
+    fit = fit_of(kind)
+    loaded(fit, "transformers", "--untouched", folder="base")
+    merged = loaded(fit, "transformers", folder="merged")["classify"].model.state_dict()
+    made = loaded(fit, "peft", "--base-model", tmp_path / "base", lines=lines)
+    clip = made["model"].base_model.model.eval()
+    name = "transformer.resblocks.0.attn.in_proj_weight"
+    (change,) = [one for one in read_fit(fit).deltas if (one.name, one.part) == (name, "q")]
+    module = clip.get_submodule("text_model.encoder.layers.0.self_attn.q_proj")
+    assert module.scaling["default"] == pytest.approx(change.scale, rel=1e-6)
+    assert torch.equal(module.lora_A["default"].weight, change.down)
+    encoders = features_of_transformers(clip, tmp_path / "base")
+    check_towers(fit, check, *encoders, clip.logit_scale.exp())
+    after = made["model"].merge_and_unload().state_dict()
+    assert after.keys() == merged.keys()
+    for name, tensor in merged.items():
+        torch.testing.assert_close(after[name], tensor, rtol=0, atol=1e-6)
+
+
+def test_a_lora_adapter_says_what_clip_lora_trained(fit_of, tmp_path):
+    fit, base = fit_of("CLIPLoRA"), tmp_path / "base"
+    assert main(["export", str(fit), "--to", "transformers", "--untouched", str(base)]) == 0
+    assert main(["export", str(fit), "--to", "peft", str(tmp_path / "a"), "--base-model", str(base)]) == 0
+    config = json.loads((tmp_path / "a/adapter_config.json").read_text())
+    assert config["peft_type"] == "LORA" and config["target_modules"] == ["k_proj", "q_proj", "v_proj"]
+    told = {key: config[key] for key in ("r", "lora_alpha", "use_rslora", "lora_dropout", "modules_to_save")}
+    assert told == {
+        "r": 2,
+        "lora_alpha": 1,
+        "use_rslora": True,
+        "lora_dropout": 0.25,
+        "modules_to_save": None,
+    }
+    tensors = load_file(tmp_path / "a/adapter_model.safetensors")
+    assert (
+        len(tensors) == 2 * 3 * 24 and sum(tensor.numel() for tensor in tensors.values()) == 24 * 3 * 4 * 64
+    )
+
+
+def test_a_file_of_clip_loras_release_is_written_and_read_as_the_page_says(fit_of, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[3] / "docs/exports.md").read_text(encoding="utf-8")
+    (code,) = (
+        code for code in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "write_released" in code
+    )
+    made = {}
+    exec(code.replace("run/fit", str(fit_of("CLIPLoRA"))).replace("ViT-B/16", "demo"), made)
+    weights = parameters_by_name(clipfit.load(fit_of("CLIPLoRA")).clip)
+    changed = [name for name in weights if name.endswith("in_proj_weight")]
+    assert len(changed) == 24
+    for name in changed:
+        torch.testing.assert_close(made["weights"][name], weights[name], rtol=0, atol=1e-6)
 
 
 # onnx, torch ----------------------------------------------------------------------------------------

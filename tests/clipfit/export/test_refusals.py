@@ -7,11 +7,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import clipfit
 from clipfit.cli import main
 from clipfit.export.ecosystems import ECOSYSTEMS
 from clipfit.export.merged import read_merged
 from clipfit.families.openai import DEMO_FILE
-from clipfit.fit.files import read_facts, read_fit, write_fit
+from clipfit.fit.files import Fit, read_facts, read_fit, write_fit
 from clipfit.io.files import read_json, write_json
 
 BY_TEXT_TOWER = [name for name, ecosystem in ECOSYSTEMS.items() if ecosystem.names_classes]
@@ -97,9 +98,28 @@ def test_a_resnet_is_no_clip_model_of_transformers(to, fit_of, refusal):
 )
 def test_an_adapter_says_which_groups_it_holds(kind, reason, fit_of, refusal):
     error = refusal(fit_of(kind), "peft")
-    assert "holds the groups text.ffn_proj_bias, image.layernorm and text.layernorm" in error
+    assert "text.ffn_proj_bias (or low-rank changes), image.layernorm and text.layernorm" in error
     assert error.endswith("--to transformers holds the whole model\n")
     assert reason in error
+
+
+def test_an_adapter_has_one_rank_and_one_factor_and_no_biases_beside(fit_of, refusal, tmp_path):
+    read = read_fit(fit_of("low-rank"))
+    other = "delta.visual.transformer.resblocks.0.attn.in_proj_weight.v.scale"
+    write_fit(tmp_path / "two", Fit(read.facts, {**read.tensors, other: torch.tensor(0.25)}))
+    write_fit(tmp_path / "two", words_of(tmp_path / "two"))
+    assert "have 2 pairs of them; --to transformers" in refusal(tmp_path / "two", "peft")
+    bias = {"clip.transformer.resblocks.0.mlp.c_proj.bias": torch.full((64,), 0.1)}
+    write_fit(tmp_path / "bias", Fit(read.facts, {**read.tensors, **bias}))
+    write_fit(tmp_path / "bias", words_of(tmp_path / "bias"))
+    assert "it changes 1 others, such as transformer.resblocks.0.mlp" in refusal(tmp_path / "bias", "peft")
+
+
+def words_of(folder):
+    """A fit with the class features that its text tower gives."""
+    fit = read_fit(folder)
+    features = clipfit.load(folder).with_classes(fit.classes).class_features
+    return Fit(fit.facts, {**fit.tensors, "class_features": features})
 
 
 def test_an_adapter_needs_the_base_that_it_belongs_to(fit_of, refusal, tmp_path, capsys):

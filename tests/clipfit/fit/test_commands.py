@@ -14,9 +14,10 @@ from PIL import Image
 import clipfit
 from clipfit.cli import main
 from clipfit.fit.compare import changes
-from clipfit.fit.files import Fit, read_fit, write_fit
+from clipfit.fit.files import Fit, delta_tensors, read_fit, write_fit
 from clipfit.fit.names import parameters_by_name
 from clipfit.loading import load_clip
+from clipfit.low_rank import LowRankChange
 from tests.clipfit.fit.zero_shot import CLASSES
 
 PROJECT = Path(__file__).parents[3]
@@ -173,6 +174,44 @@ def test_the_average_of_fits_is_that_of_their_weights(tmp_path, facts, w):
     expected = clipfit.load(tmp_path / "middle").with_classes(CLASSES).class_features
     torch.testing.assert_close(mean.tensors["class_features"], expected, rtol=0, atol=1e-5)
     assert mean.facts["averaged"] == [str(tmp_path / "a"), str(tmp_path / "b")]
+
+
+def low_rank(facts, w, seed):
+    """A fit with low-rank changes and a replaced LayerNorm."""
+    generator = torch.Generator().manual_seed(seed)
+    name = "transformer.resblocks.0.attn.in_proj_weight"
+    changes = []
+    for part in "qv":
+        down, up = (torch.randn(*shape, generator=generator) for shape in ((2, 64), (64, 2)))
+        changes.append(LowRankChange(name, part, 0.1 * down, 0.1 * up, scale=2**-0.5))
+    fit = shifted(facts, w, ln_final__bias=0.1 * seed)
+    return Fit(fit.facts, {**fit.tensors, **delta_tensors(changes)})
+
+
+def test_the_average_of_low_rank_changes_is_that_of_the_merged_weights(tmp_path, facts, w):
+    """Not the product of averaged factors, which is another matrix."""
+    fits = [low_rank(facts, w, seed) for seed in (1, 2)]
+    for name, fit in zip("ab", fits, strict=True):
+        write_fit(tmp_path / name, fit)
+    assert main(["average", str(tmp_path / "a"), str(tmp_path / "b"), "--to", str(tmp_path / "mean")]) == 0
+    mean = read_fit(tmp_path / "mean")
+    merged = [clipfit.load(tmp_path / name).clip for name in "ab"]
+    assert not mean.deltas and len(mean.replaced) == 2
+    weights = [parameters_by_name(clip)["transformer.resblocks.0.attn.in_proj_weight"] for clip in merged]
+    packed = mean.replaced["transformer.resblocks.0.attn.in_proj_weight"]
+    torch.testing.assert_close(packed, sum(weights) / 2, rtol=0, atol=1e-7)
+    assert not torch.allclose(weights[0], weights[1], atol=1e-3)
+    biases = [fit.replaced["ln_final.bias"] for fit in fits]
+    torch.testing.assert_close(mean.replaced["ln_final.bias"], sum(biases) / 2)
+    again = clipfit.load(tmp_path / "mean").with_classes(CLASSES).class_features
+    torch.testing.assert_close(mean.tensors["class_features"], again, rtol=0, atol=1e-6)
+
+
+def test_a_low_rank_fit_and_one_of_other_tensors_have_no_average(tmp_path, facts, w, capsys):
+    write_fit(tmp_path / "a", low_rank(facts, w, 1))
+    write_fit(tmp_path / "b", shifted(facts, w, ln_final__bias=0.1))
+    assert main(["average", str(tmp_path / "a"), str(tmp_path / "b"), "--to", str(tmp_path / "c")]) == 1
+    assert "train other tensors" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

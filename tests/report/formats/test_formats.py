@@ -201,6 +201,7 @@ def test_csv_has_every_cell_in_full_precision(table):
         "reason": "",
         "help": "",
         "data": "paper",
+        "words": "",
     }
     assert (lines[3]["mean"], lines[3]["reason"], lines[3]["printed"]) == ("", "not run", "63.50")
     assert (lines[4]["seeds"], lines[4]["reason"]) == ("1 2", "seed 3 failed")

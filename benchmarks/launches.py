@@ -61,6 +61,12 @@ class DeviceCounts:
     def __init__(self):
         self.launches: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
+        self.on_host: list[Tensor] = []  # copies that nobody waits for while they are under way
+
+    def restart(self) -> None:
+        """Count from zero."""
+        self.launches.clear()
+        self.waits.clear()
 
     @property
     def copies(self) -> int:
@@ -96,9 +102,13 @@ class _Operations(TorchDispatchMode):
         space, _, name = func._schema.name.partition("::")
         if space == "aten" and not func.is_view and name not in FREE:
             self._counts.launches[name] += 2 if name in TWO else 1
-        if (name in WAITS or _is_masked(name, args)) and not self._stepping:
+        if (name in WAITS or _is_masked(name, args)) and not self._stepping and not self._is_known(args):
             self._counts.waits[name] += 1
         return func(*args, **(kwargs or {}))
+
+    def _is_known(self, args: tuple) -> bool:
+        """Whether the host has the tensor already."""
+        return any(args and args[0] is one for one in self._counts.on_host)
 
 
 def _is_masked(name: str, args: tuple) -> bool:
@@ -118,12 +128,14 @@ class _Calls(TorchFunctionMode):
     def __torch_function__(self, func, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         name = getattr(func, "__name__", "")
-        moves = name == "to" and any(
-            isinstance(word, (str, torch.device)) for word in (*args, *kwargs.values())
-        )
+        words = *args, *kwargs.values()
+        moves = name == "to" and any(isinstance(word, (str, torch.device)) for word in words)
         if name in TO_HOST or (moves and not kwargs.get("non_blocking")):
             self._counts.waits[name] += 1
-        return func(*args, **kwargs)
+        result = func(*args, **kwargs)
+        if moves and "cpu" in words and kwargs.get("non_blocking"):
+            self._counts.on_host.append(result)
+        return result
 
 
 def count_step(trainer, batch: dict, warm: int = 2) -> DeviceCounts:
@@ -132,17 +144,16 @@ def count_step(trainer, batch: dict, warm: int = 2) -> DeviceCounts:
 
     trainer.set_model_mode("train")
     trainer.num_batches, trainer.batch_idx = warm + 2, -1
-    watch = StepWatch(trainer, 0, 0)
+    watch = trainer._step_watch = StepWatch(trainer, 0, 0)
     trainer.epoch = 0
-    watch.begin_epoch(0)
     try:
-        for trainer.batch_idx in range(warm):
-            trainer.forward_backward(batch)
-        trainer.batch_idx = warm
         with counted() as counts:
-            trainer.forward_backward(batch)
+            for trainer.batch_idx in range(warm + 1):
+                counts.restart()
+                trainer.forward_backward(batch)
         return counts
     finally:
+        trainer._step_watch = None
         watch.close()
 
 

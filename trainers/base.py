@@ -302,14 +302,14 @@ class CLIPTrainer(TrainerX):
             self.update_lr()
         return summary
 
-    def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
-        """One optimizer step. Returns the summary of its batch."""
+    def step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """One optimizer step. Returns the summary of its batch, on its device: nobody waits for it here."""
         with self.autocast():
             loss, logits = self.loss(images, labels)
         self.model_backward_and_update(loss)
-        return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
+        return {"loss": loss.detach(), "acc": compute_accuracy(logits, labels)[0]}
 
-    def with_what_memory_allows(self, images: Tensor, labels: Tensor) -> dict[str, float]:
+    def with_what_memory_allows(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """:meth:`step`; if a GPU runs out of memory, again with half the budget for activations."""
         while True:
             self._updating = False

@@ -43,6 +43,7 @@ FREE = {
     "new_empty_strided",
     "_unsafe_view",
     "lift_fresh",
+    "_local_scalar_dense",
 }
 COPIES = {"_to_copy", "copy_", "clone", "cat", "stack", "index_select", "index_copy", "index_add"}
 COPIES |= {"fill_", "zero_", "zeros", "zeros_like", "new_zeros", "ones_like", "scalar_tensor", "where"}

@@ -117,13 +117,15 @@ class StepWatch:
         return self._last[1] if summary is self._last[0] else LateNumbers(summary)
 
     def settle(self) -> None:
-        """Take in what the last step has said.
+        """Take in what the last step has said, and the losses that one in progress has got so far.
 
-        Raises: FloatingPointError if a loss of it is not finite
+        Raises: FloatingPointError if a loss is not finite
         """
         pending, self._pending = self._pending, None
         if pending is not None:
             self._settle(pending)
+        for loss in self._losses or ():
+            check_finite(loss.item(), self._trainer.epoch + 1)
 
     def close(self) -> None:
         """Settle, and put the method back."""
@@ -136,10 +138,10 @@ class StepWatch:
     def _settle(self, step: _Pending) -> None:
         checked, trainer = step.checked.read(), self._trainer
         scale = checked.pop("scale")
+        if not all(map(math.isfinite, checked.values())):
+            self._pending = None  # a step that began from what this one has made of the model
         for loss in checked.values():
-            if not math.isfinite(loss):
-                self._pending = None  # a step that began from what this one has made of the model
-                raise not_finite(loss, step.place["epoch"])
+            check_finite(loss, step.place["epoch"])
         self._note_skipped_step(step.place, scale)
         if trainer.metrics_log is not None:
             trainer.metrics_log.append({**step.place, **_plain_numbers(step.summary.read())})
@@ -164,9 +166,10 @@ class StepWatch:
                 self._trainer.skipped_steps += 1
 
 
-def not_finite(loss: float, epoch: int) -> FloatingPointError:
-    """The error for a loss. Args: epoch, from 1"""
-    return FloatingPointError(f"the loss is {loss} in epoch {epoch}; lower OPTIM.LR, or use PREC fp32")
+def check_finite(loss: float, epoch: int) -> None:
+    """Raises: FloatingPointError for a loss that is not finite. Args: epoch, from 1"""
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"the loss is {loss} in epoch {epoch}; lower OPTIM.LR, or use PREC fp32")
 
 
 def _is_single(value: object) -> bool:

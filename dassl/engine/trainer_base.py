@@ -17,7 +17,7 @@ from dassl.utils import (
 from dassl.utils.stop_signals import Stopped, deferred
 
 from .resume import read_resume_point, restore
-from .steps import not_finite
+from .steps import check_finite
 
 
 class TrainerBase:
@@ -330,7 +330,7 @@ class TrainerBase:
         if self._step_watch is not None and self._step_watch.check_later(loss):
             return
         if not torch.isfinite(loss).all():
-            raise not_finite(loss.item(), self.epoch + 1)
+            check_finite(loss.item(), self.epoch + 1)
 
     def settle_steps(self):
         """Know the numbers of all steps so far; FloatingPointError if a loss is not finite."""

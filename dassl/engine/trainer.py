@@ -162,6 +162,7 @@ class SimpleTrainer(TrainerBase):
             self.start_epoch = self.max_epoch
         else:
             self._check_budget()
+            self._check_graph()
             self.refuse_test_images()
             self._warn_of_test_selection()
             self._note_incomplete_batch()
@@ -207,6 +208,16 @@ class SimpleTrainer(TrainerBase):
                 f"OPTIM.MAX_STEPS is {self.budget_steps:,}, and {self.cfg.TRAINER.NAME} runs its epochs by "
                 "itself, so nobody can end one where the budget ends; leave it 0 and give OPTIM.MAX_EPOCH"
             )
+
+    def _check_graph(self):
+        if self.cfg.TRAIN.CUDA_GRAPH and (reason := self.why_no_graph()):
+            raise ValueError(
+                f"TRAIN.CUDA_GRAPH is True, but {self.cfg.TRAINER.NAME} {reason}; leave it False"
+            )
+
+    def why_no_graph(self) -> str:
+        """Why the steps of this trainer cannot be a CUDA graph; empty if they can (TRAIN.CUDA_GRAPH)."""
+        return "takes its steps in a way of its own (forward_backward)"
 
     def _warn_of_test_selection(self):
         chosen = self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST

@@ -15,7 +15,7 @@ from clipfit.io.digests import file_digest
 from clipfit.io.feature_store import FeatureStore
 
 # Files whose code decides the features of an image tower.
-CODE = ("clip.py", "modules/model.py", "modules/resnet.py", "modules/transformer.py")
+CODE = ("clip.py", "modules/casts.py", "modules/model.py", "modules/resnet.py", "modules/transformer.py")
 
 
 PIECE = 32  # images that go through a frozen tower together: a batch of any size is made of such

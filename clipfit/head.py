@@ -24,6 +24,7 @@ class ClassHead(nn.Module):
         self.weight = nn.Parameter(features.detach().float().clone(), requires_grad=False)
         self.register_buffer("classes", as_bytes(classnames).to(features.device))
         self.register_buffer("in_use", torch.tensor(False, device=features.device))
+        self._on_host: dict[str, tuple] = {}
 
     @torch.no_grad()
     def start(self, features: Tensor) -> None:
@@ -39,15 +40,34 @@ class ClassHead(nn.Module):
         rows, known = self.rows_of(names)
         if not known:
             return text()
-        own = normalize(self.weight[rows])
+        every = rows == list(range(len(self.weight)))  # then no index has to go to the device
+        own = normalize(self.weight if every else self.weight[rows])
         if len(known) == len(names):
             return own
         features = text()
         return features.index_copy(0, torch.tensor(known, device=features.device), own.to(features.dtype))
 
+    @property
+    def is_in_use(self) -> bool:
+        """`in_use`, as the host knows it."""
+        return self._read("in_use", bool)
+
+    @property
+    def known_classes(self) -> list[str]:
+        """`classes`, as the host knows them."""
+        return self._read("classes", as_names)
+
+    def _read(self, name: str, read: Callable[[Tensor], object]) -> object:
+        """What a buffer holds, read once after each change: the host waits for the device."""
+        buffer = getattr(self, name)
+        now = buffer._version, buffer.data_ptr()
+        if self._on_host.get(name, (None,))[0] != now:
+            self._on_host[name] = now, read(buffer)
+        return self._on_host[name][1]
+
     def rows_of(self, names: Sequence[str]) -> tuple[list[int], list[int]]:
         """Rows of the known ones among these classes, and where these stand in the list."""
-        have = as_names(self.classes)
+        have = self.known_classes
         if have == list(names):  # also if two classes share a name
             return list(range(len(have))), list(range(len(have)))
         place = {name: row for row, name in enumerate(have)}

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from clipfit.group_names import parse
 from clipfit.groups import blocks, indices
+from clipfit.modules.casts import Linear
 from clipfit.modules.low_rank import PACKED, LowRank, LowRankAttention, LowRankLinear
 
 LINEAR = {"out": "attn.out_proj", "ffn_in": "mlp.c_fc", "ffn_out": "mlp.c_proj"}
@@ -97,7 +98,7 @@ def merge(clip: nn.Module) -> None:
             module.low_rank = nn.ModuleDict()
         for name, child in list(module.named_children()):
             if isinstance(child, LowRankLinear):
-                setattr(module, name, _plain_linear(child))
+                setattr(module, name, Linear.of(child))
 
 
 class _Place(NamedTuple):
@@ -144,9 +145,3 @@ def _change(place: _Place, rank: int, scale: float, dropout: float) -> LowRank:
 
 def _made(weight: Tensor, inputs: int, outputs: int, *settings) -> LowRank:
     return LowRank(inputs, outputs, *settings).to(weight.device).eval()
-
-
-def _plain_linear(linear: LowRankLinear) -> nn.Linear:
-    plain = nn.Linear(linear.in_features, linear.out_features, device="meta")
-    plain.weight, plain.bias = linear.weight, linear.bias
-    return plain

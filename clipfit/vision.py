@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from clipfit.modules import ModifiedResNet, VisionTransformer
+from clipfit.modules.casts import for_matmul, in_precision
 
 PIECE = 8  # images
 
@@ -25,8 +26,9 @@ def encode_with_prompts(image_encoder: nn.Module, images: Tensor, prompts: Tenso
     check_transformer(image_encoder)
     patches = image_encoder.conv1(images).flatten(2).transpose(1, 2)  # (B, patches, W)
     count, prompts = len(images), prompts.to(patches.dtype)
-    first = image_encoder.class_embedding.to(patches.dtype).expand(count, 1, -1)
-    rows = torch.cat([first, patches], dim=1) + image_encoder.positional_embedding.to(patches.dtype)
+    first = in_precision(image_encoder.class_embedding, patches.dtype).expand(count, 1, -1)
+    positions = in_precision(image_encoder.positional_embedding, patches.dtype)
+    rows = torch.cat([first, patches], dim=1) + positions
     rows = image_encoder.ln_pre(torch.cat([rows, prompts[0].expand(count, -1, -1)], dim=1))
 
     blocks = image_encoder.transformer.resblocks
@@ -35,7 +37,7 @@ def encode_with_prompts(image_encoder: nn.Module, images: Tensor, prompts: Tenso
             rows = torch.cat([rows[:, : -prompts.shape[1]], prompts[number].expand(count, -1, -1)], dim=1)
         only_class_token = {"first": 1} if number + 1 == len(blocks) else {}  # no other row is read behind it
         rows = block(rows.transpose(0, 1), **only_class_token).transpose(0, 1)
-    return image_encoder.ln_post(rows[:, 0]) @ image_encoder.proj
+    return image_encoder.ln_post(rows[:, 0]) @ for_matmul(image_encoder.proj)
 
 
 def in_pieces(encode: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:

@@ -6,8 +6,8 @@ plus something of the text features alone, ``cross_entropy`` (or ``in_micro_batc
 """
 
 import os
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import Tensor
@@ -32,6 +32,7 @@ from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint
 
 from .fit import fit_of
+from .graph import GraphedStep, why_no_graph
 
 PRECISIONS = ("fp32", "amp", "fp16")
 RECIPES_BACKBONE = "ViT-B/16"  # on which the sources of all recipes chose their settings
@@ -56,6 +57,7 @@ class CLIPTrainer(TrainerX):
     also_saved        tensors of the model that checkpoints hold beside those that train now
     rate_per_step     the learning rate follows its schedule from step to step, not from epoch to epoch
     keeps_last_batch  of an epoch, even if it is incomplete
+    static_steps      every step computes the same, with the same tensors, if its batch has the same shape
     inference         whence a class has its features: unified (one way for all), per-class (trained ones for
                       some), decoupled (one way for base classes, another for new ones)
     trained_classes   which of the run's classes have features that were trained, by number
@@ -78,6 +80,7 @@ class CLIPTrainer(TrainerX):
     also_saved: tuple[str, ...] = ()
     rate_per_step = False
     keeps_last_batch = False
+    static_steps = True
     inference = "unified"
     trained_classes: Sequence[int] = ()
     reads_template = True
@@ -158,6 +161,8 @@ class CLIPTrainer(TrainerX):
             print(f"Note: {cfg.TRAINER.NAME} learns its prompts and does not read DATASET.PROMPT_TEMPLATE")
         self.scaler = None
         self._test_features = None
+        self._graphed_step = GraphedStep(self) if cfg.TRAIN.CUDA_GRAPH else None
+        self._losses_without_update = None
         precision = f"{self.precision} {cfg.TRAINER.AMP_DTYPE if self.precision == 'amp' else ''}"
         store = cfg.FEATURES.STORE, cfg.FEATURES.STORE_GB * 1e9
         self.frozen_features = FrozenFeatures(self.clip.image_encoder, self.device, precision, *store)
@@ -316,19 +321,19 @@ class CLIPTrainer(TrainerX):
             self.update_lr()
         return summary
 
-    def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
-        """One optimizer step. Returns the summary of its batch."""
+    def step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        """One optimizer step. Returns the summary of its batch, on its device: nobody waits for it here."""
         with self.autocast():
             loss, logits = self.loss(images, labels)
         self.model_backward_and_update(loss)
-        return {"loss": loss.item(), "acc": compute_accuracy(logits, labels)[0].item()}
+        return {"loss": loss.detach(), "acc": compute_accuracy(logits, labels)[0]}
 
-    def with_what_memory_allows(self, images: Tensor, labels: Tensor) -> dict[str, float]:
+    def with_what_memory_allows(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """:meth:`step`; if a GPU runs out of memory, again with half the budget for activations."""
         while True:
             self._updating = False
             try:
-                return self.step(images, labels)
+                return (self._graphed_step or self.step)(images, labels)
             except torch.OutOfMemoryError:
                 if self._updating or self.memory_gb / 2 < memory.LEAST:  # it is not the activations
                     raise
@@ -337,6 +342,8 @@ class CLIPTrainer(TrainerX):
     def halve_memory(self) -> None:
         """Go on with half of MODEL.MEMORY_GB, which is another start: bits are those of the new value."""
         cfg, before = self.cfg, self.memory_gb
+        if self._graphed_step is not None:
+            self._graphed_step = GraphedStep(self)  # of micro-batches of another size
         self.model_zero_grad()
         torch.cuda.empty_cache()
         cfg.defrost()
@@ -362,7 +369,27 @@ class CLIPTrainer(TrainerX):
         self.detect_anomaly(loss)
         self.scaled(loss).backward()
 
+    def why_no_graph(self) -> str:
+        return why_no_graph(self, CLIPTrainer)
+
+    @contextmanager
+    def without_update(self) -> Iterator[list[Tensor]]:
+        """Inside, a step ends with its gradients, and its losses are put on this list, unchecked."""
+        self._losses_without_update = losses = []
+        try:
+            yield losses
+        finally:
+            self._losses_without_update = None
+
+    def detect_anomaly(self, loss):
+        if self._losses_without_update is not None:
+            self._losses_without_update.append(loss.detach())
+            return
+        super().detect_anomaly(loss)
+
     def model_update(self, names=None):
+        if self._losses_without_update is not None:
+            return
         self._updating = True
         if self.scaler is None:
             super().model_update(names)

@@ -32,7 +32,7 @@ class HeadTrainer(CLIPTrainer):
     @property
     def head_in_use(self) -> bool:
         head = getattr(self.model, "head", None)
-        return head is not None and bool(head.in_use)
+        return head is not None and head.is_in_use
 
     @property
     def inference(self) -> str:

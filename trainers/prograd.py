@@ -79,8 +79,8 @@ class ProGrad(CoOp):
         b = temperature**2 * F.cross_entropy(z.float() / temperature, target)
         return cross_entropy(z, labels), b, z
 
-    def step(self, images: Tensor, labels: Tensor) -> dict[str, float]:
+    def step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         with self.autocast():
             a, b, logits = self.in_micro_batches(self.losses, images, labels, self.text_features())
         self.prograd_backward_and_update(a, self.scaled(b), self.cfg.LOSS.LAMBDA)
-        return {"loss": a.item(), "kl_loss": b.item(), "acc": compute_accuracy(logits, labels)[0].item()}
+        return {"loss": a.detach(), "kl_loss": b.detach(), "acc": compute_accuracy(logits, labels)[0]}

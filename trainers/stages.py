@@ -19,6 +19,7 @@ class StagedTrainer(CLIPTrainer):
 
     rate_per_step = True
     keeps_last_batch = True
+    static_steps = False  # another stage trains other tensors
 
     def plan(self, first: dict[str, nn.Parameter]) -> list[TrainingStage]:
         """The stages of the training. Args: first, the parameters that are unfrozen, by name"""

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipfit.modules.casts import Linear, for_matmul
+
 PACKED = ("q", "k", "v")  # the order of their rows in attention's in_proj_weight
 
 
@@ -51,7 +53,7 @@ class LowRankAttention(nn.MultiheadAttention):
         return self.out_proj(rows.permute(2, 0, 1, 3).flatten(2)), None
 
 
-class LowRankLinear(nn.Linear):
+class LowRankLinear(Linear):
     """A linear layer with the weights of another one and a low-rank change."""
 
     def __init__(self, linear: nn.Linear, change: LowRank):
@@ -72,7 +74,8 @@ def project(attn: nn.MultiheadAttention, rows: Tensor, parts: Sequence[str] = PA
     """
     width = rows.shape[-1]
     some = slice(PACKED.index(parts[0]) * width, (PACKED.index(parts[-1]) + 1) * width)
-    packed = F.linear(rows, attn.in_proj_weight[some], attn.in_proj_bias[some])
+    weight, bias = for_matmul(attn.in_proj_weight), for_matmul(attn.in_proj_bias)
+    packed = F.linear(rows, weight[some], bias[some])
     if not isinstance(attn, LowRankAttention) or not attn.low_rank:
         return packed
     changes = [

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipfit.modules.casts import Conv2d, Linear, in_precision
+
 EXPANSION = 4  # output channels of a block / its inner ones
 STRIDE = 32  # pixels of the image per position of the last feature map
 
@@ -22,19 +24,19 @@ class Bottleneck(nn.Module):
     def __init__(self, inputs: int, channels: int, stride: int = 1):
         super().__init__()
         outputs = EXPANSION * channels
-        self.conv1 = nn.Conv2d(inputs, channels, 1, bias=False)
+        self.conv1 = Conv2d(inputs, channels, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv2 = Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.avgpool = nn.AvgPool2d(stride) if stride > 1 else nn.Identity()
-        self.conv3 = nn.Conv2d(channels, outputs, 1, bias=False)
+        self.conv3 = Conv2d(channels, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = None
         if stride > 1 or inputs != outputs:
             layers = {  # the pool has no weights and no number of its own in the published files
                 "-1": nn.AvgPool2d(stride),
-                "0": nn.Conv2d(inputs, outputs, 1, bias=False),
+                "0": Conv2d(inputs, outputs, 1, bias=False),
                 "1": nn.BatchNorm2d(outputs),
             }
             self.downsample = nn.Sequential(OrderedDict(layers))
@@ -55,16 +57,16 @@ class AttentionPool2d(nn.Module):
         super().__init__()
         self.heads = heads
         self.positional_embedding = nn.Parameter(torch.randn(side**2 + 1, channels) / channels**0.5)
-        self.k_proj = nn.Linear(channels, channels)
-        self.q_proj = nn.Linear(channels, channels)
-        self.v_proj = nn.Linear(channels, channels)
-        self.c_proj = nn.Linear(channels, output_dim)
+        self.k_proj = Linear(channels, channels)
+        self.q_proj = Linear(channels, channels)
+        self.v_proj = Linear(channels, channels)
+        self.c_proj = Linear(channels, output_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, D)."""
         x = x.flatten(2).transpose(1, 2)  # (B, positions, C)
         x = torch.cat([x.mean(dim=1, keepdim=True), x], dim=1)
-        x = x + self.positional_embedding.to(x.dtype)
+        x = x + in_precision(self.positional_embedding, x.dtype)
         query, key, value = (
             rows.unflatten(-1, (self.heads, -1)).transpose(1, 2)  # (B, heads, positions, C / heads)
             for rows in (self.q_proj(x[:, :1]), self.k_proj(x), self.v_proj(x))
@@ -81,11 +83,11 @@ class ModifiedResNet(nn.Module):
     ):
         super().__init__()
         self.input_resolution, self.output_dim = input_resolution, output_dim
-        self.conv1 = nn.Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False)
+        self.conv1 = Conv2d(3, width // 2, 3, stride=2, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width // 2)
-        self.conv2 = nn.Conv2d(width // 2, width // 2, 3, padding=1, bias=False)
+        self.conv2 = Conv2d(width // 2, width // 2, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width // 2)
-        self.conv3 = nn.Conv2d(width // 2, width, 3, padding=1, bias=False)
+        self.conv3 = Conv2d(width // 2, width, 3, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(width)
         self.relu = nn.ReLU(inplace=True)
         self.avgpool = nn.AvgPool2d(2)

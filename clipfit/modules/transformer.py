@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from clipfit.modules.casts import Conv2d, Linear, for_matmul, in_precision
 from clipfit.modules.low_rank import project
 
 HEAD_WIDTH = 64  # of every CLIP that OpenAI published; the number of heads is in no file
@@ -64,11 +65,12 @@ class ResidualAttentionBlock(nn.Module):
     def __init__(self, width: int, heads: int, activation: str = "quick_gelu"):
         super().__init__()
         self.attn = nn.MultiheadAttention(width, heads)
+        self.attn.out_proj = Linear.of(self.attn.out_proj)
         self.ln_1 = LayerNorm(width)
         layers = {
-            "c_fc": nn.Linear(width, 4 * width),
+            "c_fc": Linear(width, 4 * width),
             "gelu": _activation(activation),
-            "c_proj": nn.Linear(4 * width, width),
+            "c_proj": Linear(4 * width, width),
         }
         self.mlp = nn.Sequential(OrderedDict(layers))
         self.ln_2 = LayerNorm(width)
@@ -154,7 +156,7 @@ class VisionTransformer(nn.Module):
         super().__init__()
         self.input_resolution, self.output_dim = input_resolution, output_dim
         tokens = (input_resolution // patch_size) ** 2 + 1
-        self.conv1 = nn.Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
+        self.conv1 = Conv2d(3, width, kernel_size=patch_size, stride=patch_size, bias=False)
         self.class_embedding = nn.Parameter(width**-0.5 * torch.randn(width))
         self.positional_embedding = nn.Parameter(width**-0.5 * torch.randn(tokens, width))
         self.ln_pre = LayerNorm(width)
@@ -174,10 +176,11 @@ class VisionTransformer(nn.Module):
         """
         patches = self.conv1(images).flatten(2).transpose(1, 2)  # (B, patches, W)
         count = images.shape[0]  # len() would fix the number of images in an exported graph
-        first = self.class_embedding.to(patches.dtype).expand(count, 1, -1)
-        rows = torch.cat([first, patches], dim=1) + self.positional_embedding.to(patches.dtype)
+        first = in_precision(self.class_embedding, patches.dtype).expand(count, 1, -1)
+        positions = in_precision(self.positional_embedding, patches.dtype)
+        rows = torch.cat([first, patches], dim=1) + positions
         rows = self.transformer(self.ln_pre(rows).transpose(0, 1), first=1)
-        return self.ln_post(rows[0]) @ self.proj
+        return self.ln_post(rows[0]) @ for_matmul(self.proj)
 
 
 def _activation(name: str) -> nn.Module:

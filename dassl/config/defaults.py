@@ -124,6 +124,7 @@ def engine_defaults() -> CfgNode:
     cfg.TRAIN = CfgNode()
     cfg.TRAIN.CHECKPOINT_FREQ = 0  # save every so many epochs, and after the last; 0: after the last only
     cfg.TRAIN.PRINT_FREQ = 10  # a progress line every so many steps
+    cfg.TRAIN.CUDA_GRAPH = False  # forward and backward pass of a step as one launch, on a GPU
     cfg.TRAIN.RECORD = []  # of every trained tensor at every iteration: gradient, change
 
     cfg.TEST = CfgNode()

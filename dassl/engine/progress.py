@@ -3,12 +3,23 @@
 import datetime
 import sys
 import time
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from tqdm import tqdm
 
 from dassl.utils import log_only
 
 MEASURED = 5  # steps from which the time of all is expected; the one before them is slower
+
+
+class ShownStep(NamedTuple):
+    """A step of the epoch in progress, as it is shown."""
+
+    batch_idx: int  # from 0
+    lr: float  # behind it
+    line_due: bool  # whether the log has a line for it
+    numbers: Callable[[], Mapping | None]  # what it has reported, which may have to be waited for
 
 
 class Progress:
@@ -23,14 +34,13 @@ class Progress:
         if sys.stderr.isatty():
             self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, leave=True)
 
-    def step(self, trainer, losses, batch_time, data_time, line_due: bool) -> None:
-        """Report a finished step; ``line_due`` says whether the log gets a line for it."""
-        lr = trainer.get_current_lr()
+    def step(self, trainer, step: ShownStep, losses, batch_time, data_time) -> None:
+        """Report a finished step, whose numbers are in the meters."""
         self._left -= 1
         if self._tells_time:
             self._tell_time()
-        if line_due:
-            line = progress_line(trainer, losses, batch_time, data_time, lr, self._left)
+        if step.line_due:
+            line = progress_line(trainer, step, losses, batch_time, data_time, self._left)
             if self._bar is None:
                 print(line)
             else:
@@ -38,7 +48,7 @@ class Progress:
         if self._bar is not None:
             shown = {name: f"{meter.avg:.4g}" for name, meter in losses.meters.items()}
             self._bar.set_description(f"epoch {trainer.epoch + 1}/{trainer.max_epoch}", refresh=False)
-            self._bar.set_postfix({**shown, "lr": f"{lr:.1e}"}, refresh=False)
+            self._bar.set_postfix({**shown, "lr": f"{step.lr:.1e}"}, refresh=False)
             self._bar.update()
 
     def _tell_time(self) -> None:
@@ -55,13 +65,13 @@ class Progress:
             self._bar.close()
 
 
-def progress_line(trainer, losses, batch_time, data_time, lr: float, steps_left: int) -> str:
+def progress_line(trainer, step: ShownStep, losses, batch_time, data_time, steps_left: int) -> str:
     """One line of the family's log: current value and epoch average; ``eta`` to the end of training."""
     eta = datetime.timedelta(seconds=int(batch_time.avg * steps_left))
     return (
         f"epoch [{trainer.epoch + 1}/{trainer.max_epoch}] "
-        f"batch [{trainer.batch_idx + 1}/{trainer.num_batches}] "
+        f"batch [{step.batch_idx + 1}/{trainer.num_batches}] "
         f"time {batch_time.val:.3f} ({batch_time.avg:.3f}) "
         f"data {data_time.val:.3f} ({data_time.avg:.3f}) "
-        f"{losses} lr {lr:.4e} eta {eta}"
+        f"{losses} lr {step.lr:.4e} eta {eta}"
     )

@@ -14,6 +14,7 @@ import math
 import os
 import time
 import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
@@ -61,11 +62,11 @@ from dassl.utils import (
 from dassl.utils.stop_signals import Stopped, deferred, requested
 
 from .predicting import predictions_of
-from .progress import Progress
+from .progress import Progress, ShownStep
 from .recording import Recorder, check_kinds
 from .resume import read_resume_point, restore, save_resume_point
 from .run_files import RANKS, StepLog, fewshot_file, peak_memory_mb, reset_peak_memory, start_line
-from .steps import StepWatch
+from .steps import LateNumbers, StepWatch
 from .trainer_base import TrainerBase
 
 
@@ -161,6 +162,7 @@ class SimpleTrainer(TrainerBase):
             self.start_epoch = self.max_epoch
         else:
             self._check_budget()
+            self._check_graph()
             self.refuse_test_images()
             self._warn_of_test_selection()
             self._note_incomplete_batch()
@@ -206,6 +208,16 @@ class SimpleTrainer(TrainerBase):
                 f"OPTIM.MAX_STEPS is {self.budget_steps:,}, and {self.cfg.TRAINER.NAME} runs its epochs by "
                 "itself, so nobody can end one where the budget ends; leave it 0 and give OPTIM.MAX_EPOCH"
             )
+
+    def _check_graph(self):
+        if self.cfg.TRAIN.CUDA_GRAPH and (reason := self.why_no_graph()):
+            raise ValueError(
+                f"TRAIN.CUDA_GRAPH is True, but {self.cfg.TRAINER.NAME} {reason}; leave it False"
+            )
+
+    def why_no_graph(self) -> str:
+        """Why the steps of this trainer cannot be a CUDA graph; empty if they can (TRAIN.CUDA_GRAPH)."""
+        return "takes its steps in a way of its own (forward_backward)"
 
     def _warn_of_test_selection(self):
         chosen = self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
@@ -317,6 +329,7 @@ class SimpleTrainer(TrainerBase):
         self._clock = time.monotonic()
 
     def _save_point(self, epochs: int, position: dict | None = None):
+        self.settle_steps()
         save_resume_point(self, self.output_dir, epochs, position)
         self._saved = epochs, position["steps"] if position else 0
         self._time_saved = time.monotonic()
@@ -365,14 +378,17 @@ class SimpleTrainer(TrainerBase):
         self.save_result()
 
     def _end_training(self):
-        if self._progress is not None:
-            self._progress.close()
-        self.close_writer()
-        for log in filter(None, (self.metrics_log, self.recorder)):
-            log.close()
-        if self._step_watch is not None:
-            self._step_watch.close()
-        self._progress = self._step_watch = self._clock = self._resumed_from = self._position = None
+        watch, self._step_watch = self._step_watch, None
+        try:
+            if watch is not None:
+                watch.close()
+        finally:
+            if self._progress is not None:
+                self._progress.close()
+            self.close_writer()
+            for log in filter(None, (self.metrics_log, self.recorder)):
+                log.close()
+            self._progress = self._clock = self._resumed_from = self._position = None
 
     # Testing ----------------------------------------------------------------------------------------
 
@@ -540,23 +556,44 @@ class TrainerX(SimpleTrainer):
         if self._progress is None:
             self._progress = Progress(self.epoch * whole + done, total, tells_time=bool(self.budget_steps))
 
-        end = time.monotonic()
-        for batch, self.batch_idx in zip(self.train_loader_x, range(done, self.num_batches), strict=False):
-            data_time.update(time.monotonic() - end)
-            summary = self.forward_backward(batch)
-            batch_time.update(time.monotonic() - end)
-            losses.update(summary)
+        def show(step: ShownStep):
+            losses.update(step.numbers())
+            self._progress.step(self, step, losses, batch_time, data_time)
+            self._write_averages(step, losses)
 
-            shown = self.cfg.TRAIN.PRINT_FREQ
-            if self.budget_steps:
-                line_due = (self.epoch * whole + self.batch_idx + 1) % shown == 0
-            else:
-                line_due = (self.batch_idx + 1) % shown == 0 or self.num_batches < shown
-            self._progress.step(self, losses, batch_time, data_time, line_due)
-            self._write_averages(losses)
+        end = time.monotonic()
+        last = None  # the step before, which is shown when its numbers are there: during the next one
+        for batch, self.batch_idx in zip(self.train_loader_x, range(done, self.num_batches), strict=False):
+            waited = time.monotonic() - end
+            summary = self.forward_backward(batch)
+            if last is not None:
+                show(last)
+            data_time.update(waited)
+            batch_time.update(time.monotonic() - end)
+            due = self._line_is_due(self.batch_idx)
+            last = ShownStep(self.batch_idx, self.get_current_lr(), due, self._numbers_of(summary))
             if requested() and self._may_stop_in_epoch():
+                self.settle_steps()
+                show(last)
                 self._stop_here(losses)
             end = time.monotonic()
+        self.settle_steps()
+        if last is not None:
+            show(last)
+
+    def _numbers_of(self, summary) -> Callable:
+        """How to get what a step has reported, with numbers in place of tensors."""
+        if not isinstance(summary, Mapping):
+            return lambda: summary
+        watch = self._step_watch
+        return (LateNumbers(summary) if watch is None else watch.numbers_of(summary)).read
+
+    def _line_is_due(self, batch_idx: int) -> bool:
+        """Whether the log has a line for a step of this epoch."""
+        shown = self.cfg.TRAIN.PRINT_FREQ
+        if self.budget_steps:
+            return (self.epoch * len(self.train_loader_x) + batch_idx + 1) % shown == 0
+        return (batch_idx + 1) % shown == 0 or self.num_batches < shown
 
     def _go_on_in_epoch(self, losses: MetricMeter) -> int:
         """Steps of this epoch that are done; where there are some, the loader and ``losses`` go on there."""
@@ -578,15 +615,16 @@ class TrainerX(SimpleTrainer):
         self._save_point(self.epoch, {"steps": steps, "passes": passes, "meters": losses.state()})
         raise Stopped(requested(), _after(self.epoch, steps), "goes on there")
 
-    def _write_averages(self, losses: MetricMeter):
+    def _write_averages(self, step: ShownStep, losses: MetricMeter):
         """TensorBoard: averages over the epoch."""
-        step = self.epoch * len(self.train_loader_x) + self.batch_idx
+        number = self.epoch * len(self.train_loader_x) + step.batch_idx
         for name, meter in losses.meters.items():
-            self.write_scalar(f"train/{name}", meter.avg, step)
-        self.write_scalar("train/lr", self.get_current_lr(), step)
+            self.write_scalar(f"train/{name}", meter.avg, number)
+        self.write_scalar("train/lr", step.lr, number)
 
     def parse_batch_train(self, batch):
-        return batch["img"].to(self.device), batch["label"].to(self.device), batch["domain"].to(self.device)
+        found = (batch[name] for name in ("img", "label", "domain"))
+        return tuple(tensor.to(self.device, non_blocking=True) for tensor in found)
 
 
 class TrainerXU(SimpleTrainer):

@@ -17,6 +17,7 @@ from dassl.utils import (
 from dassl.utils.stop_signals import Stopped, deferred
 
 from .resume import read_resume_point, restore
+from .steps import check_finite
 
 
 class TrainerBase:
@@ -50,6 +51,7 @@ class TrainerBase:
 
     @epoch.setter
     def epoch(self, value: int) -> None:
+        self.settle_steps()
         self._epoch = value
         for name in ("train_loader_x", "train_loader_u"):
             sampler = getattr(getattr(self, name, None), "sampler", None)
@@ -104,6 +106,7 @@ class TrainerBase:
 
     def save_model(self, epoch, directory, is_best=False, val_result=None, model_name=""):
         """Write each registered model to ``<directory>/<name>/``, as ``model.pth.tar-<epoch + 1>``."""
+        self.settle_steps()
         for name in self.get_model_names():
             optim, sched = self._optims[name], self._scheds[name]
             save_checkpoint(
@@ -268,6 +271,7 @@ class TrainerBase:
 
     def _end_steps(self):
         """The steps of the epoch are done."""
+        self.settle_steps()
         self._tested_epoch = self.epoch + 1
 
     def _keep_epoch(self):
@@ -318,11 +322,20 @@ class TrainerBase:
     # One optimisation step --------------------------------------------------------------------------
 
     def detect_anomaly(self, loss):
-        """Raise FloatingPointError if the loss is not finite."""
+        """Raise FloatingPointError if the loss is not finite.
+
+        In a step of a training the next step finds out, or what saves something of this one (steps.py): so
+        nobody waits for the device.
+        """
+        if self._step_watch is not None and self._step_watch.check_later(loss):
+            return
         if not torch.isfinite(loss).all():
-            raise FloatingPointError(
-                f"the loss is {loss.item()} in epoch {self.epoch + 1}; lower OPTIM.LR, or use PREC fp32"
-            )
+            check_finite(loss.item(), self.epoch + 1)
+
+    def settle_steps(self):
+        """Know the numbers of all steps so far; FloatingPointError if a loss is not finite."""
+        if self._step_watch is not None:
+            self._step_watch.settle()
 
     def model_zero_grad(self, names=None):
         for name in self.get_model_names(names):

@@ -24,6 +24,15 @@ LONG = [
 MANY = [f"{first} {second}" for first in RAGGED[:5] for second in map(str, range(200))]
 
 
+@pytest.fixture(params=["in buckets", "at once"])
+def attention(request, monkeypatch):
+    """Both ways in which prompts attend, whatever the device."""
+    monkeypatch.setitem(text.AT_ONCE, "cpu", 0 if request.param == "in buckets" else 10_000)
+
+
+both_ways = pytest.mark.usefixtures("attention")
+
+
 def embed_and_encode(model: OpenAIModel, embedded: Tensor, tokens: Tensor) -> Tensor:
     """The slow, obvious computation: (K, 77, W) embeddings through the whole model's own blocks -> (K, D)."""
     rows = (embedded + model.positional_embedding.type(model.dtype)).permute(1, 0, 2)
@@ -41,6 +50,7 @@ def text_gradients(clip: CLIP, loss: Tensor) -> dict[str, Tensor]:
     return dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
 
 
+@both_ways
 @pytest.mark.parametrize(
     "names, template",
     [
@@ -98,6 +108,23 @@ def assert_equals_plain_computation(model: OpenAIModel, names: list[str], templa
         assert_close(gradient, expected_gradients[name])
 
 
+def test_few_prompts_attend_at_once_where_launches_cost_more_than_scores(tiny_model, monkeypatch):
+    clip = CLIP(tiny_model)
+    assert text.AT_ONCE["cpu"] == 0 and text.AT_ONCE["cuda"] > 0
+    few, many = (clip.embed_prompts(tokenize(fill("a {}.", names), names)) for names in (RAGGED, MANY))
+    monkeypatch.setitem(text.AT_ONCE, "cpu", 1024)
+    assert few.layout.mask is not None and many.layout.mask is None
+
+
+def test_a_mask_is_made_once_with_rows_that_cuda_takes_without_a_copy():
+    mask = text.Mask(torch.ones(3, 21, dtype=torch.bool).tril())
+    with torch.inference_mode():
+        added = mask.added(torch.float16)
+    assert added is mask.added(torch.float16) and not added.is_inference()
+    assert added.stride() == (32, 1) and added.tolist()[1] == [0.0, 0.0, *[-float("inf")] * 19]
+
+
+@both_ways
 def test_gradients_reach_learned_context_that_all_prompts_share(tiny_model):
     tokens = tokenize(fill("X X X X {}.", RAGGED), RAGGED)
     clip = CLIP(tiny_model)
@@ -115,6 +142,7 @@ def test_gradients_reach_learned_context_that_all_prompts_share(tiny_model):
     assert_close(gradient, expected_gradient)
 
 
+@both_ways
 def test_deep_context_replaces_hidden_states_before_later_blocks(tiny_model):
     tokens = tokenize(fill("X X {}.", RAGGED), RAGGED)
     clip, blocks = CLIP(tiny_model), len(tiny_model.transformer.resblocks)
@@ -140,6 +168,7 @@ def test_deep_context_replaces_hidden_states_before_later_blocks(tiny_model):
     assert_close(gradient, expected_gradient)
 
 
+@both_ways
 def test_gradients_reach_learned_context_of_each_class(tiny_model):
     tokens = tokenize(fill("X X {}.", RAGGED), RAGGED)
     clip = CLIP(tiny_model)
@@ -156,6 +185,7 @@ def test_gradients_reach_learned_context_of_each_class(tiny_model):
     assert_close(gradient, expected_gradient)
 
 
+@both_ways
 def test_one_context_per_image_gives_each_image_its_own_features(tiny_model):
     tokens = tokenize(fill("X X {}.", RAGGED), RAGGED)
     clip = CLIP(tiny_model)
@@ -214,7 +244,7 @@ def test_prompts_moved_and_replaced_keep_their_meaning(tiny_model):
     clip = CLIP(tiny_model)
     prompts = clip.embed_prompts(tokens)
     moved = prompts.to("cpu")
-    assert moved.to("meta").layout.buckets[0].mask.device.type == "meta"
+    assert moved.to("meta").layout.buckets[0].mask.visible.device.type == "meta"
     swapped = dataclasses.replace(moved, suffix=moved.suffix.flip(0), eot=moved.eot.flip(0))
     with torch.no_grad():
         assert_close(clip.text_encoder(swapped), clip.text_encoder(prompts).flip(0))

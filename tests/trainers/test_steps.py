@@ -46,7 +46,7 @@ def step(trainer, sizes, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(memory, "sizes", lambda *_: sizes)
         patch.setattr(trainer, "model_update", lambda names=None: None)
-        summary = trainer.forward_backward(batch)
+        summary = {name: value.item() for name, value in trainer.forward_backward(batch).items()}
     hook.remove()
     return summary, {name: p.grad.clone() for name, p in trainer.trained_parameters().items()}, seen
 

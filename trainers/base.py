@@ -8,6 +8,7 @@ plus something of the text features alone, ``cross_entropy`` (or ``in_micro_batc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -31,6 +32,7 @@ from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import load_checkpoint
 
+from .averages import LAST, Ema, Gaussian, RunningAverage
 from .fit import fit_of
 from .graph import GraphedStep, why_no_graph
 
@@ -317,9 +319,37 @@ class CLIPTrainer(TrainerX):
     def forward_backward(self, batch):
         images, labels = self.parse_batch_train(batch)
         summary = self.with_what_memory_allows(images, labels)
-        if self.rate_per_step or self.batch_idx + 1 == self.num_batches:
+        ends_epoch = self.batch_idx + 1 == self.num_batches
+        self._take_average(ends_epoch)
+        if self.rate_per_step or ends_epoch:
             self.update_lr()
         return summary
+
+    def average(self) -> Gaussian | Ema | None:
+        """The average over training that is tested and saved in the place of the last weights, if any.
+
+        Asked behind every step, so a stage of a training may have another than the one before.
+        """
+        return None
+
+    def _take_average(self, ends_epoch: bool) -> None:
+        average = self.average()
+        share = None if average is None else average.share(self.epoch + 1, ends_epoch)
+        if share is not None:
+            self.averages.add(self.trained_parameters(), share)
+
+    @cached_property
+    def averages(self) -> RunningAverage:
+        """What :meth:`average` has become so far."""
+        return RunningAverage()
+
+    def set_model_mode(self, mode="train", names=None):
+        """In eval mode the parameters are the average so far, in train mode those that go on training."""
+        super().set_model_mode(mode, names)
+        if mode == "train":
+            self.averages.hide()
+        else:
+            self.averages.show()
 
     def step(self, images: Tensor, labels: Tensor) -> dict[str, Tensor]:
         """One optimizer step. Returns the summary of its batch, on its device: nobody waits for it here."""
@@ -443,7 +473,8 @@ class CLIPTrainer(TrainerX):
     def saved_tensors(self) -> dict[str, Tensor]:
         """Name -> tensor of what checkpoints hold."""
         every = dict(self.model.named_parameters()) | dict(self.model.named_buffers())
-        return self.trained_parameters() | {key: every[key] for key in self.also_saved}
+        saved = self.trained_parameters() | {key: every[key] for key in self.also_saved}
+        return saved | self.averages.state()
 
     def load_model_state(self, name, state):
         """Load the trained tensors; frozen CLIP tensors in a file of the family are left alone.
@@ -451,14 +482,16 @@ class CLIPTrainer(TrainerX):
         Raises: ValueError naming tensors that are missing, unknown or of another shape
         """
         state = {key: tensor for key, tensor in state.items() if key not in self.rebuilt}
+        self.averages.forget()
         trained = self.saved_tensors()
-        known = self.model.state_dict().keys()
+        taken = {key: trained[key.removeprefix(LAST)] for key in state if key.removeprefix(LAST) in trained}
+        known = self.model.state_dict().keys() | taken.keys()
         problems = [f"{key} is missing" for key in trained if key not in state]
         problems += [f"{key} is unknown" for key in state if key not in known]
         problems += [
             f"{key} has shape {tuple(state[key].shape)}, not {tuple(parameter.shape)}"
-            for key, parameter in trained.items()
-            if key in state and state[key].shape != parameter.shape
+            for key, parameter in taken.items()
+            if state[key].shape != parameter.shape
         ]
         if problems:
             more = f", and {len(problems) - 3} more" if len(problems) > 3 else ""
@@ -469,12 +502,14 @@ class CLIPTrainer(TrainerX):
         with torch.no_grad():
             for key, parameter in trained.items():
                 parameter.copy_(state[key])
-        frozen = len(state.keys() - trained.keys())
+        self.averages.load(trained, state)
+        frozen = len(state.keys() - taken.keys())
         left = f"; {frozen} frozen ones in the file are left aside" if frozen else ""
         print(f"  {len(trained)} trained tensors taken, {groups.count(trained.values()):,} parameters{left}")
 
     def save_result(self):
         self.frozen_features.close()
+        self.set_model_mode("eval")
         write_fit(os.path.join(self.output_dir, FOLDER), fit_of(self, CLIPTrainer))
         super().save_result()
 

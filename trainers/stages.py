@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from dassl.engine.stages import Stages, TrainingStage
 from dassl.optim import build_lr_scheduler, build_optimizer
 
+from .averages import Gaussian
 from .base import CLIPTrainer
 
 
@@ -14,7 +15,7 @@ class StagedTrainer(CLIPTrainer):
 
     The first stage trains what `setup` unfreezes. `plan` says what follows, `begin_stage` prepares it. All
     images count, the last, incomplete batch of an epoch too. Checkpoints hold the tensors of every stage, and
-    which one they come from.
+    which one they come from. A stage whose `average` is a moving one ends in it; the next one begins anew.
     """
 
     rate_per_step = True
@@ -50,10 +51,20 @@ class StagedTrainer(CLIPTrainer):
         for number, stage in enumerate(self.stages.all):
             count = sum(parameter.numel() for parameter in stage.parameters.values())
             print(f"  stage {number + 1}: {count:,} parameters, {stage.steps:,} steps")
+        self._check_average()
         return self.stages.optimizer, self.stages.schedule
+
+    def _check_average(self) -> None:
+        if len(self.stages.all) > 1 and isinstance(self.average(), Gaussian):
+            raise ValueError(
+                f"{self.cfg.TRAINER.NAME}: a Gaussian average has weights by epoch, and the stages of this "
+                "training are counted in steps; take a moving average (Ema)"
+            )
 
     def _begin(self, number: int) -> None:
         print(f"Stage {number + 1} of {len(self.stages.all)} begins")
+        self.averages.settle()
+        self._check_average()
         self.model.stage.fill_(number)
         self.set_model_mode("eval")
         self.begin_stage(number)

@@ -9,6 +9,7 @@ import clipfit
 from dassl.config import CfgNode
 from dassl.engine import TRAINER_REGISTRY
 from launch.registered import PROJECT, data_sets, shipped_methods
+from trainers.averages import Ema
 from trainers.heads import HeadTrainer
 from trainers.low_rank import LowRankTrainer
 from trainers.stages import StagedTrainer
@@ -16,11 +17,12 @@ from trainers.stages import StagedTrainer
 PARTS = [
     *("dassl/engine/stages.py", "clipfit/head.py", "clipfit/low_rank.py", "clipfit/modules/low_rank.py"),
     *("trainers/stages.py", "trainers/heads.py", "trainers/low_rank.py", "clipfit/groups.py"),
+    "trainers/averages.py",
 ]
 
 
 class HeadThenTower(LowRankTrainer, HeadTrainer, StagedTrainer):
-    """Warm up a head for a third of the steps, then train it and a few low-rank changes together."""
+    """Warm up a head for a third of the steps, then train it and low-rank changes together; averaged."""
 
     node = "HEADTHENTOWER"
     registered_name = "head_then_tower"
@@ -34,6 +36,9 @@ class HeadThenTower(LowRankTrainer, HeadTrainer, StagedTrainer):
         head, steps = {"head.weight": self.model.head.weight}, self.total_steps // 3
         both = self.stage({**first, **head}, self.total_steps - steps)
         return [self.stage(head, steps, NAME="sgd", LR=0.1), both]
+
+    def average(self):
+        return Ema(decay=0.9)
 
 
 @pytest.fixture

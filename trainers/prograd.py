@@ -11,12 +11,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipfit.context import embed_words
+from clipfit.context import embed_words, initial_phrase
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
 from .base import cross_entropy
-from .coop import CoOp, initial_phrase
+from .coop import CoOp
 
 
 @TRAINER_REGISTRY.register()

@@ -186,7 +186,7 @@ def test_recipes_say_what_the_release_says(protocol, trained_by, settings):
     [
         (["TRAINER.MAPLE.PROMPT_DEPTH", 4], "PROMPT_DEPTH is 4, but .* 3 blocks; choose 1 to 3"),
         (["TRAINER.MAPLE.PROMPT_DEPTH", 0], "PROMPT_DEPTH is 0; choose at least 1"),
-        (["TRAINER.MAPLE.N_CTX", 0], "N_CTX is 0; a context has at least one vector"),
+        (["TRAINER.MAPLE.N_CTX", 0], "N_CTX is 0; choose at least 1"),
     ],
 )
 def test_wrong_settings_are_named_with_what_is_allowed(pairs, message, build, small_clip):

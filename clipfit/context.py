@@ -16,6 +16,13 @@ from clipfit.tokenizer import encode
 POSITIONS = ("end", "middle", "front")  # of the class name
 
 
+def initial_phrase(ctx_init: str | bool, own: str) -> str:
+    """The phrase that CTX_INIT means: `own` for True, none for False; in a string "_" stands for a space."""
+    if isinstance(ctx_init, bool):
+        return own if ctx_init else ""
+    return " ".join(ctx_init.replace("_", " ").split())
+
+
 def embed_words(clip: CLIP, phrase: str, count: int) -> Tensor:
     """Embeddings (count, W) of the first `count` tokens of a phrase, in the model's precision.
 

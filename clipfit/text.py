@@ -30,6 +30,7 @@ from torch import Tensor, nn
 from clipfit.modules.casts import for_matmul
 from clipfit.modules.low_rank import project
 from clipfit.modules.transformer import KEPT, join_heads, split_heads
+from clipfit.tokens import Tokens, replace_rows
 
 BUCKET = 256  # cells of padding that cost as much as another bucket
 # Up to so many rows attend all at once, by the kind of device. Scores of other prompts are computed for
@@ -88,6 +89,10 @@ class Bucket:
         """(G, K, S, C) -> (G, count, C): leave out the cells behind each EOT."""
         cells = padded.flatten(1, 2)
         return cells if self.cells is None else cells.index_select(1, self.cells)
+
+    def with_more_shared(self, count: int) -> Bucket:
+        """The same bucket behind `count` more shared rows, which every row sees."""
+        return dataclasses.replace(self, mask=F.pad(self.mask, (count, 0), value=True))
 
     def to(self, device: torch.device | str) -> Bucket:
         """The same bucket with its tensors on `device`."""
@@ -153,6 +158,17 @@ class Layout:
             self._parts[rows] = layouts, order.argsort()
         return self._parts[rows]
 
+    def with_more_shared(self, count: int) -> Layout:
+        """The same rows, among which `count` more shared ones have joined."""
+        new = torch.arange(count, device=self.positions.device)
+        return dataclasses.replace(
+            self,
+            eot=self.eot + count,
+            ends=self.ends + count,
+            positions=torch.cat([new, self.positions + count]),
+            buckets=tuple(bucket.with_more_shared(count) for bucket in self.buckets),
+        )
+
     def to(self, device: torch.device | str) -> Layout:
         """The same layout with its index tensors on `device`."""
         moved = {name: getattr(self, name).to(device) for name in ("eot", "rows", "ends", "positions")}
@@ -206,7 +222,7 @@ class Prompts:
     `prefix` (P, W): the embeddings all prompts begin with, or (G, P, W) for G beginnings of every prompt.
     `suffix` (K, S, W): what follows, padded to the longest; rows behind a prompt's EOT are never read.
     `eot` (K,): position of each EOT in the whole prompt, so P <= eot < P + S.
-    `deep` (J, M, W): hidden states that take the place of those at positions 1..M before the blocks 1..J.
+    `tokens`: learned ones inside the encoder, at positions 1..M behind the start token.
     No positional embedding is in them; the encoder adds it. Prefix and suffix may carry gradients.
     """
 
@@ -214,7 +230,7 @@ class Prompts:
     suffix: Tensor
     eot: Tensor
     layout: Layout | None = dataclasses.field(default=None, repr=False)
-    deep: Tensor | None = None
+    tokens: Tokens | None = None
 
     def __post_init__(self):
         shared, longest = self.prefix.shape[-2], self.suffix.shape[1]
@@ -262,7 +278,16 @@ class Prompts:
         Raises: ValueError if the prompts do not share that many rows
         """
         self._check_fit(1, deep)
-        return dataclasses.replace(self, deep=deep)
+        return dataclasses.replace(self, tokens=Tokens(deep, first=1, joins=False))
+
+    def with_tokens(self, vectors: Tensor, first: int) -> Prompts:
+        """The same prompts, behind whose start token M learned tokens join the sequence inside the encoder.
+
+        Before block `first`, counted from 0, they are `vectors[0]`, of `vectors` (J, M, W), before the next
+        ones `vectors[1]` and so on. What follows them moves by M; they have no positions. Gradients flow into
+        the vectors.
+        """
+        return dataclasses.replace(self, tokens=Tokens(vectors, first))
 
     def _check_fit(self, start: int, context: Tensor) -> None:
         end, shared = start + context.shape[-2], self.prefix.shape[-2]
@@ -274,8 +299,8 @@ class Prompts:
     def to(self, device: torch.device | str) -> Prompts:
         """The same prompts on `device`."""
         layout = self.layout.to(device)
-        deep = None if self.deep is None else self.deep.to(device)
-        return Prompts(self.prefix.to(device), self.suffix.to(device), layout.eot, layout, deep)
+        tokens = None if self.tokens is None else self.tokens.to(device)
+        return Prompts(self.prefix.to(device), self.suffix.to(device), layout.eot, layout, tokens)
 
 
 class TextEncoder(nn.Module):
@@ -312,10 +337,11 @@ class TextEncoder(nn.Module):
         """
         layout = part or prompts.layout
         rows = self._embedded_rows(prompts, layout)
-        deep = () if prompts.deep is None else prompts.deep.type(rows.dtype)
         for number, block in enumerate(self.transformer.resblocks):
-            if 1 <= number <= len(deep):
-                rows = replace_rows(rows, deep[number - 1], start=1)
+            if prompts.tokens is not None:
+                rows = prompts.tokens.enter(rows, number)
+                if joined := prompts.tokens.joining(number):
+                    layout = layout.with_more_shared(joined)
             rows = rows + causal_attention(block.attn, block.ln_1(rows), layout)
             rows = rows + block.mlp(block.ln_2(rows))
         ends = self.ln_final(rows.index_select(1, layout.ends)).type(self.dtype)  # (G, K, W)
@@ -334,14 +360,6 @@ class TextEncoder(nn.Module):
         rest = prompts.suffix[:, : layout.longest].flatten(0, 1).index_select(0, layout.rows)
         rows = torch.cat([prefix, rest.expand(len(prefix), -1, -1)], dim=1).type(self.dtype)
         return rows + self.positional_embedding.type(self.dtype)[layout.positions]
-
-
-def replace_rows(rows: Tensor, vectors: Tensor, start: int) -> Tensor:
-    """(..., L, W) with the rows start, start + 1, ... replaced by `vectors` (..., M, W)."""
-    end = start + vectors.shape[-2]
-    groups = torch.broadcast_shapes(rows.shape[:-2], vectors.shape[:-2])
-    parts = (rows[..., :start, :], vectors, rows[..., end:, :])
-    return torch.cat([part.expand(*groups, -1, -1) for part in parts], dim=-2)
 
 
 def causal_attention(attn: nn.MultiheadAttention, rows: Tensor, layout: Layout) -> Tensor:

@@ -5,8 +5,9 @@ plain CLIP: its ``text_features``, its ``image_features`` or its ``loss``. Where
 plus something of the text features alone, ``cross_entropy`` (or ``in_micro_batches``) keeps less for it.
 """
 
+import copy
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import cached_property
 
@@ -279,6 +280,16 @@ class CLIPTrainer(TrainerX):
         with self.autocast():
             each = [self.encode_text(self.clip.embed_prompts(self.tokenize(text))) for text in templates]
         return normalize(sum(each) / len(each))
+
+    def image_teacher(self) -> Callable[[Tensor], Tensor]:
+        """What gives the features (B, D) of images (B, 3, H, W), not normalized, by the tower as it is now.
+
+        Call it before anything trains, and what it returns without gradients.
+        """
+        if not self.cfg.TRAINER.UPDATE_LAYERNORM:
+            return lambda images: self.frozen_features.of(images, self.clip.encode_image)
+        tower = copy.deepcopy(self.clip.image_encoder)  # what trains later changes the other one
+        return lambda images: tower(images.type(self.clip.dtype))
 
     def encode_text(self, prompts: Prompts) -> Tensor:
         """Unit text features (K, D) or (G, K, D) of prompts; under amp normalized and kept in fp32."""

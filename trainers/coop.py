@@ -7,7 +7,7 @@ Departures from the authors' code: none; what it drops in silence (CSC or N_CTX 
 import torch
 from torch import Tensor, nn
 
-from clipfit.context import POSITIONS, ContextPrompts, embed_words
+from clipfit.context import POSITIONS, ContextPrompts, embed_words, initial_phrase
 from dassl.engine import TRAINER_REGISTRY
 
 from .base import CLIPTrainer
@@ -88,10 +88,3 @@ class CoOp(CLIPTrainer):
 
     def text_features(self) -> Tensor:
         return self.encode_text(self.context_prompts.fill(self.model.ctx))
-
-
-def initial_phrase(ctx_init: str | bool, own: str) -> str:
-    """The phrase that CTX_INIT means: `own` for True, none for False; in a string "_" stands for a space."""
-    if isinstance(ctx_init, bool):
-        return own if ctx_init else ""
-    return " ".join(ctx_init.replace("_", " ").split())

@@ -11,17 +11,16 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from clipfit.context import ContextPrompts, embed_words
-from clipfit.tokenizer import encode
-from clipfit.vision import check_transformer, encode_with_prompts, in_pieces
+from clipfit.context import ContextPrompts
+from clipfit.tokens import Tokens
+from clipfit.vision import encode_with_tokens
 from dassl.engine import TRAINER_REGISTRY
 
-from .base import CLIPTrainer
-from .coop import initial_phrase
+from .tokens import TokenTrainer
 
 
 @TRAINER_REGISTRY.register()
-class MaPLe(CLIPTrainer):
+class MaPLe(TokenTrainer):
     """loss = CE(logits, y),  w_k = text features of "[v_1] ... [v_M] name_k.", images with M more tokens.
 
     Before the blocks 1..J-1 the hidden states of these tokens are replaced by learned ones. Those of the
@@ -29,51 +28,24 @@ class MaPLe(CLIPTrainer):
     J = PROMPT_DEPTH, M = N_CTX; what follows the first M tokens of CTX_INIT stays words ("of a").
     """
 
-    phrase = "a photo of a"  # what CTX_INIT True means
     registered_name = "MultiModalPromptLearner"
     rebuilt = ("prompt_learner.token_prefix", "prompt_learner.token_suffix")
     reads_template = False
-    learns_words = True
     shapes_the_model = ("N_CTX", "CTX_INIT", "PROMPT_DEPTH")
     contract = {"OPTIM.MAX_EPOCH": 3, "TRAINER.MAPLE.PROMPT_DEPTH": 3}
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)
-        hp = cfg.TRAINER.MAPLE
-        if hp.N_CTX < 1:
-            raise ValueError(f"TRAINER.MAPLE.N_CTX is {hp.N_CTX}; a context has at least one vector")
-        if hp.PROMPT_DEPTH < 1:
-            raise ValueError(f"TRAINER.MAPLE.PROMPT_DEPTH is {hp.PROMPT_DEPTH}; choose at least 1 layer")
+        self.check_at_least_one(cfg, "N_CTX", "PROMPT_DEPTH")
 
     def setup(self):
-        image_tower, text_tower = self.clip.image_encoder, self.clip.text_encoder
-        check_transformer(image_tower)
-        blocks = min(len(tower.transformer.resblocks) for tower in (image_tower, text_tower))
-        depth = self.hp.PROMPT_DEPTH
-        if depth > blocks:
-            raise ValueError(
-                f"TRAINER.MAPLE.PROMPT_DEPTH is {depth}, but a tower of "
-                f"{self.cfg.MODEL.BACKBONE.NAME} has only {blocks} blocks; choose 1 to {blocks}"
-            )
-        words, ctx = self.initial_context()
+        image_tower = self.clip.image_encoder
+        self.check_depth("PROMPT_DEPTH", image_tower, self.clip.text_encoder)
+        words, ctx = self.initial_context("N_CTX")
         self.template = f"{words} {{}}."
         self.context_prompts = ContextPrompts(self.clip, words, self.hp.N_CTX, self.classnames)
-        learner = MultiModalPrompts(ctx, depth, image_tower.class_embedding.shape[0])
+        learner = MultiModalPrompts(ctx, self.hp.PROMPT_DEPTH, image_tower.class_embedding.shape[0])
         self.model.prompt_learner = learner.to(self.device)
-
-    def initial_context(self) -> tuple[str, Tensor]:
-        """Words of the prompts, and vectors (M, W) for the first M of their tokens; the others stay words."""
-        words, length = initial_phrase(self.hp.CTX_INIT, self.phrase), self.hp.N_CTX
-        if words and len(encode(words)) >= length:
-            return words, embed_words(self.clip, words, length)
-        if words:
-            print(f"Note: CTX_INIT is not used: {words!r} has fewer than N_CTX {length} tokens; random start")
-        width = self.clip.text_encoder.text_projection.shape[0]
-        return " ".join(["X"] * length), (0.02 * torch.randn(length, width)).to(self.clip.dtype)
-
-    @property
-    def image_tower_learns(self) -> bool:
-        return True  # the tokens in it do
 
     def text_features(self) -> Tensor:
         learner = self.model.prompt_learner
@@ -83,9 +55,8 @@ class MaPLe(CLIPTrainer):
         return self.encode_text(prompts)
 
     def image_features(self, images: Tensor) -> Tensor:
-        prompts = self.model.prompt_learner.for_images()
-        images = images.type(self.clip.dtype)
-        return in_pieces(lambda some: encode_with_prompts(self.clip.image_encoder, some, prompts), images)
+        tokens = Tokens(self.model.prompt_learner.for_images(), first=0, start=None)
+        return encode_with_tokens(self.clip.image_encoder, images, tokens)
 
 
 class MultiModalPrompts(nn.Module):

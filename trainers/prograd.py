@@ -5,18 +5,16 @@ Departures from the authors' code: zero-shot CLIP has the run's precision, not a
 the same image features while the image encoder is frozen; amp and the middle position work.
 """
 
-import copy
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clipfit.context import embed_words
+from clipfit.context import embed_words, initial_phrase
 from dassl.engine import TRAINER_REGISTRY
 from dassl.metrics import compute_accuracy
 
 from .base import cross_entropy
-from .coop import CoOp, initial_phrase
+from .coop import CoOp
 
 
 @TRAINER_REGISTRY.register()
@@ -46,9 +44,8 @@ class ProGrad(CoOp):
     def setup(self):
         if not self.cfg.RUN.EVAL_ONLY:
             self.w0 = self.hand_written_features()
-            self.teacher_images = self.clip.image_encoder
-            if self.cfg.TRAINER.UPDATE_LAYERNORM:  # the student's changes: the teacher keeps its own
-                self.teacher_images = copy.deepcopy(self.clip.image_encoder)
+            own = self.cfg.TRAINER.UPDATE_LAYERNORM  # else both read the same image features
+            self.teacher = self.image_teacher() if own else None
         super().setup()
 
     def initial_context(self) -> tuple[str, Tensor]:
@@ -71,8 +68,8 @@ class ProGrad(CoOp):
         features = self.image_features(images)
         z = self.clip.logits(features, w)
         with torch.no_grad():
-            if self.teacher_images is not self.clip.image_encoder:
-                features = self.teacher_images(images.type(self.clip.dtype))
+            if self.teacher is not None:
+                features = self.teacher(images)
             z0 = self.clip.logits(features, self.w0)
         temperature = self.cfg.LOSS.T
         target = (z0.float() / temperature).softmax(dim=-1)

@@ -42,6 +42,36 @@ def logits(model, images, text):
     return (model.logit_scale.exp() * unit(model.encode_image(images))) @ unit(text).t()
 
 
+def text_with_tokens(model, rows, tokens, ctx, deep):
+    """Unit features (K, D) of embedded prompts (K, 77, W), whose positions 1..M are ctx (M, W).
+
+    Before the blocks 1, 2, ... their hidden states are those of deep (J, M, W).
+    """
+    classes, n = len(rows), len(ctx)
+    x = torch.cat([rows[:, :1], ctx.expand(classes, -1, -1), rows[:, 1 + n :]], dim=1)
+    x = x + model.positional_embedding
+    mask = torch.full((x.shape[1], x.shape[1]), float("-inf")).triu(1)
+    for i, block in enumerate(model.transformer.resblocks):
+        if 1 <= i <= len(deep):
+            x = torch.cat([x[:, :1], deep[i - 1].expand(classes, -1, -1), x[:, 1 + n :]], dim=1)
+        x = block(x.permute(1, 0, 2), mask=mask).permute(1, 0, 2)
+    return unit(model.ln_final(x)[torch.arange(classes), tokens.argmax(dim=-1)] @ model.text_projection)
+
+
+def image_with_tokens(model, images, prompts):
+    """Unit features (B, D) of images with prompts[0] behind the patches, then prompts[1] and so on."""
+    visual, count, n = model.visual, len(images), prompts[0].shape[0]
+    patches = visual.conv1(images).flatten(2).permute(0, 2, 1)
+    x = torch.cat([visual.class_embedding.expand(count, 1, -1), patches], dim=1)
+    x = x + visual.positional_embedding
+    x = visual.ln_pre(torch.cat([x, prompts[0].expand(count, -1, -1)], dim=1))
+    for i, block in enumerate(visual.transformer.resblocks):
+        if 1 <= i < len(prompts):
+            x = torch.cat([x[:, :-n], prompts[i].expand(count, -1, -1)], dim=1)
+        x = block(x.permute(1, 0, 2)).permute(1, 0, 2)
+    return unit(visual.ln_post(x[:, 0]) @ visual.proj)
+
+
 class SGD:
     """Momentum 0.9 and coupled weight decay, over a list of tensors."""
 

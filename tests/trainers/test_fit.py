@@ -17,7 +17,8 @@ from tests.trainers.conftest import own_contract
 from trainers.base import CLIPTrainer
 
 METHODS = [name for name in methods() if issubclass(TRAINER_REGISTRY.get(name), CLIPTrainer)]
-BEYOND_CLIP = ["CLIPAdapter", "CoCoOp", "MaPLe", "TipAdapter"]  # of those that are shipped
+# Of those that are shipped.
+BEYOND_CLIP = ["CLIPAdapter", "CoCoOp", "IVLP", "MaPLe", "MMRL", "PromptSRC", "TipAdapter"]
 LEARN_WORDS = ["CoOp", "KgCoOp", "ProGrad"]
 SHIPPED = [*BEYOND_CLIP, *LEARN_WORDS, "CLIPFit", "ZeroshotCLIP", "ZeroshotCLIP2"]
 QUICK = ("DATASET.NUM_SHOTS", 1, "OPTIM.MAX_EPOCH", 1, "OPTIM.WARMUP_EPOCH", 0)

@@ -6,7 +6,15 @@ from torch.nn import functional as F
 
 from clipfit import memory
 from launch.resolve import load_recipe
-from tests.trainers.plain import SGD, embed, plain_clip, record_training, unit
+from tests.trainers.plain import (
+    SGD,
+    embed,
+    image_with_tokens,
+    plain_clip,
+    record_training,
+    text_with_tokens,
+    unit,
+)
 
 LR = 0.0035
 
@@ -25,30 +33,13 @@ class PlainMaPLe:
         self.deep = [self.t[f"compound_prompts_text.{i}"] for i in range(self.depth - 1)]
 
     def text_features(self):
-        n = len(self.ctx)
-        classes = len(self.rows)
-        x = torch.cat([self.rows[:, :1], self.ctx.expand(classes, -1, -1), self.rows[:, 1 + n :]], dim=1)
-        x = x + self.model.positional_embedding
-        mask = torch.full((x.shape[1], x.shape[1]), float("-inf")).triu(1)
-        for i, block in enumerate(self.model.transformer.resblocks):
-            if 1 <= i < self.depth:
-                x = torch.cat([x[:, :1], self.deep[i - 1].expand(classes, -1, -1), x[:, 1 + n :]], dim=1)
-            x = block(x.permute(1, 0, 2), mask=mask).permute(1, 0, 2)
-        ends = self.model.ln_final(x)[torch.arange(classes), self.tokens.argmax(dim=-1)]
-        return unit(ends @ self.model.text_projection)
+        return text_with_tokens(self.model, self.rows, self.tokens, self.ctx, self.deep)
 
     def image_features(self, images):
-        visual, count, n = self.model.visual, len(images), len(self.ctx)
-        patches = visual.conv1(images).flatten(2).permute(0, 2, 1)
-        x = torch.cat([visual.class_embedding.expand(count, 1, -1), patches], dim=1)
-        x = x + visual.positional_embedding
-        x = visual.ln_pre(torch.cat([x, self.projected("proj", self.ctx).expand(count, -1, -1)], dim=1))
-        for i, block in enumerate(visual.transformer.resblocks):
-            if 1 <= i < self.depth:
-                p = self.projected(f"compound_prompt_projections.{i - 1}", self.deep[i - 1])
-                x = torch.cat([x[:, :-n], p.expand(count, -1, -1)], dim=1)
-            x = block(x.permute(1, 0, 2)).permute(1, 0, 2)
-        return unit(visual.ln_post(x[:, 0]) @ visual.proj)
+        names = ["proj", *(f"compound_prompt_projections.{i}" for i in range(self.depth - 1))]
+        texts = [self.ctx, *self.deep]
+        prompts = [self.projected(name, text) for name, text in zip(names, texts, strict=True)]
+        return image_with_tokens(self.model, images, prompts)
 
     def projected(self, name, text):
         return text @ self.t[f"{name}.weight"].t() + self.t[f"{name}.bias"]
@@ -186,7 +177,7 @@ def test_recipes_say_what_the_release_says(protocol, trained_by, settings):
     [
         (["TRAINER.MAPLE.PROMPT_DEPTH", 4], "PROMPT_DEPTH is 4, but .* 3 blocks; choose 1 to 3"),
         (["TRAINER.MAPLE.PROMPT_DEPTH", 0], "PROMPT_DEPTH is 0; choose at least 1"),
-        (["TRAINER.MAPLE.N_CTX", 0], "N_CTX is 0; a context has at least one vector"),
+        (["TRAINER.MAPLE.N_CTX", 0], "N_CTX is 0; choose at least 1"),
     ],
 )
 def test_wrong_settings_are_named_with_what_is_allowed(pairs, message, build, small_clip):

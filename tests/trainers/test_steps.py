@@ -18,6 +18,7 @@ IN_PARTS = {
     "KgCoOp": [],
     "ProGrad": [],
     "MaPLe": [],
+    "PromptSRC": [],
     "CLIPAdapter": [],
     "CLIPFit all": ["TRAINER.CLIPFIT.UNFREEZE", "['text.all', 'image.all']"],
 }

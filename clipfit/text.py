@@ -92,7 +92,7 @@ class Bucket:
 
     def with_more_shared(self, count: int) -> Bucket:
         """The same bucket behind `count` more shared rows, which every row sees."""
-        return dataclasses.replace(self, mask=F.pad(self.mask, (count, 0), value=True))
+        return dataclasses.replace(self, mask=Mask(F.pad(self.mask.visible, (count, 0), value=True)))
 
     def to(self, device: torch.device | str) -> Bucket:
         """The same bucket with its tensors on `device`."""
@@ -114,6 +114,7 @@ class Layout:
     positions: Tensor  # (P + N,) position of each row in its prompt
     buckets: tuple[Bucket, ...]
     _parts: dict = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
+    _grown: dict = dataclasses.field(default_factory=dict, init=False, repr=False, compare=False)
 
     @staticmethod
     def of(prefix_length: int, eot: Tensor) -> Layout:
@@ -160,14 +161,16 @@ class Layout:
 
     def with_more_shared(self, count: int) -> Layout:
         """The same rows, among which `count` more shared ones have joined."""
-        new = torch.arange(count, device=self.positions.device)
-        return dataclasses.replace(
-            self,
-            eot=self.eot + count,
-            ends=self.ends + count,
-            positions=torch.cat([new, self.positions + count]),
-            buckets=tuple(bucket.with_more_shared(count) for bucket in self.buckets),
-        )
+        if count not in self._grown:
+            new = torch.arange(count, device=self.positions.device)
+            self._grown[count] = dataclasses.replace(
+                self,
+                eot=self.eot + count,
+                ends=self.ends + count,
+                positions=torch.cat([new, self.positions + count]),
+                buckets=tuple(bucket.with_more_shared(count) for bucket in self.buckets),
+            )
+        return self._grown[count]
 
     def to(self, device: torch.device | str) -> Layout:
         """The same layout with its index tensors on `device`."""

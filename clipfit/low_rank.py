@@ -20,13 +20,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from clipfit.group_names import parse
+from clipfit.group_names import MAPS, parse
 from clipfit.groups import blocks, indices
 from clipfit.modules.casts import Linear
 from clipfit.modules.low_rank import PACKED, LowRank, LowRankAttention, LowRankLinear
 
 LINEAR = {"out": "attn.out_proj", "ffn_in": "mlp.c_fc", "ffn_out": "mlp.c_proj"}
-MAPS = (*PACKED, *LINEAR)
 INSIDE = ".low_rank."  # in the names of the parameters that are added, and in no name of CLIP's own
 
 
@@ -63,12 +62,6 @@ def add_low_rank(
     Raises:  ValueError for an unknown map, blocks out of range, one map twice, a tower without blocks
     """
     return {name: [_change(place, rank, scale, dropout) for place in _places(clip, name)] for name in maps}
-
-
-def check_maps(maps: Sequence[str]) -> None:
-    """Raises: ValueError with the nearest name for a map that is none"""
-    for name in maps:
-        parse(name, MAPS)
 
 
 def changes(clip: nn.Module) -> Iterator[LowRankChange]:
@@ -109,7 +102,7 @@ class _Place(NamedTuple):
 
 
 def _places(clip: nn.Module, name: str) -> list[_Place]:
-    tower_name, kind, layers = parse(name, MAPS)
+    tower_name, kind, layers = parse(name, of="map")
     tower = {"text": clip.text_encoder, "image": clip.image_encoder}[tower_name]
     found = blocks(tower)
     if not found:

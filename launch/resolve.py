@@ -14,7 +14,7 @@ import os
 import random
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -63,6 +63,10 @@ PATHS = (  # keys that are paths: ~ is the home folder
     *("DATASET.ROOT", "DATASET.IMAGES", "DATASET.FEWSHOT_LIST", "OUTPUT_DIR", "RESUME"),
     *("MODEL.BACKBONE.NAME", "MODEL.INIT_WEIGHTS"),
 )
+
+
+class NoBudget(ValueError):
+    """A recipe does not say how long the images train."""
 
 
 @dataclass
@@ -330,7 +334,7 @@ def load_recipe(trainer: str, protocol: str, dataset: str, shots) -> tuple[dict,
     ``OPTIM.MAX_STEPS: {per_shot: 300}`` is 300 steps for every image per class. ``{per_image: 1, least: 100,
     most: 2000}`` counts all images trained on: it is handed on, since only the data set knows their number.
 
-    Raises: KeyError, ValueError naming the recipe; ValueError for steps per shot where all images are taken
+    Raises: KeyError, ValueError naming the recipe; NoBudget for steps per shot where all images are taken
     """
     path = _recipe_file(trainer, protocol)
     if not path.is_file():
@@ -362,7 +366,7 @@ def _steps(budget: dict, shots: int, path: Path) -> int:
     if budget.keys() != {"per_shot"} or type(budget["per_shot"]) is not int:
         raise ValueError(f"{path}: {BUDGET} is {budget}; write a number of steps or {{per_shot: 300}}")
     if shots < 1:
-        raise ValueError(
+        raise NoBudget(
             f"{BUDGET} of {path} is {budget['per_shot']} steps per image of a class; --shots {shots} takes "
             "all images: give a number of --shots"
         )
@@ -388,9 +392,13 @@ def trained_alike(trainer: str, protocol: str, dataset: str, shots: int) -> list
     ]
     if names == [protocol]:
         return names
-    recipes = {name: load_recipe(trainer, name, dataset, shots) for name in names}
+    recipes = {protocol: load_recipe(trainer, protocol, dataset, shots)}
+    for name in names:
+        with suppress(NoBudget):  # that protocol is for other shots: it trains nothing alike
+            recipes[name] = load_recipe(trainer, name, dataset, shots)
     settings = {name: {**recipe, "DATASET.NUM_SHOTS": shots} for name, (recipe, _) in recipes.items()}
-    trains = [name for name in names if name == protocol or recipes[name][1] in ("", name)]
+    trains = [name for name in names if name in recipes]
+    trains = [name for name in trains if name == protocol or recipes[name][1] in ("", name)]
     return [name for name in trains if settings[name] == settings[protocol]]
 
 

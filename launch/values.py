@@ -97,16 +97,17 @@ def _check_shots(cfg) -> None:
 
 
 def _check_groups(cfg) -> None:
-    """The names of parameter groups; whether the backbone has their layers is seen when it is built."""
+    """Names of parameter groups and maps; whether the backbone has their layers is seen when it is built."""
     trainer = cfg.TRAINER.NAME
     node = class_fact("trainers", trainer, "node", "") or plain_name(trainer).upper()
-    for key in class_fact("trainers", trainer, "names_groups", ()):
-        groups = cfg.TRAINER[node][key]
-        for group in [groups] if isinstance(groups, str) else groups:
-            try:
-                parse(str(group))
-            except ValueError as error:
-                raise ValueError(f"TRAINER.{node}.{key}: {error}") from error
+    for fact, of in (("names_groups", "parameter group"), ("names_maps", "map")):
+        for key in class_fact("trainers", trainer, fact, ()):
+            names = cfg.TRAINER[node][key]
+            for name in [names] if isinstance(names, str) else names:
+                try:
+                    parse(str(name), of)
+                except ValueError as error:
+                    raise ValueError(f"TRAINER.{node}.{key}: {error}") from error
 
 
 def notes_on_values(cfg) -> list[str]:

@@ -6,7 +6,7 @@ inference   whence a class has its features, as results call it: unified, per-cl
 source      where the printed numbers stand; in tables with a print only
 
 `facts` of a row say what its paper or release says. Where a run says otherwise of itself, the run counts;
-what they say of tuning is about the printed data sets and stands beside the print only.
+what they say of budget and tuning is about the printed data sets and stands beside the print only.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ def cell(word: str, facts: dict[str, str], runs: list[Planned], trains: bool, pr
         return _tuned(runs, facts.get(word, "") if printed else "")
     if word == "budget" and not trains:
         return Cell(words="none")
+    stated = facts.get(word, UNKNOWN) if printed or word == "inference" else UNKNOWN
     told = {"budget": _budget, "inference": _inference}.get(word, lambda runs: "")(runs)
-    return Cell(words=told or facts.get(word, UNKNOWN))
+    return Cell(words=told or stated)
 
 
 def _budget(runs: list[Planned]) -> str:

@@ -14,6 +14,7 @@ import pytest
 
 import reproduce
 from clipfit.cli import main as clipfit
+from clipfit.fit.files import read_fit
 from dassl.data.datasets.build import stands_upright
 from datasets.drawing.picture import draw
 from launch.arguments import parse_args
@@ -184,6 +185,20 @@ def test_other_methods_take_pictures(run, photos, tmp_path, trainer, result):
     assert result(the_run(tmp_path))["trainer"] == trainer
 
 
+@pytest.mark.parametrize("trainer, features", [("TwoStage", "trained"), ("CLIPLoRA", "text")])
+def test_methods_in_stages_and_of_low_rank_leave_a_model_that_predicts(
+    run, photos, tmp_path, trainer, features, capsys
+):
+    """TwoStage with rows of its own for the classes of the pictures, which other classes do not have."""
+    assert run("--images", photos, trainer=trainer) is None
+    fit = read_fit(the_run(tmp_path) / "fit")
+    assert fit.facts["features"] == features and fit.facts["open_vocabulary"]
+    capsys.readouterr()
+    tested = json.loads((the_run(tmp_path) / "predictions.jsonl").read_text().splitlines()[1])
+    assert clipfit(["predict", str(the_run(tmp_path) / "fit"), str(photos / tested["image"])]) == 0
+    assert fit.classes[tested["top"][0]] in capsys.readouterr().out
+
+
 # The budget -----------------------------------------------------------------------------------------
 
 
@@ -198,6 +213,18 @@ def test_the_budget_follows_the_pictures_within_limits(photos, monkeypatch):
     assert settled(photos).cfg.OPTIM.MAX_STEPS == 4000
     Many.train_x = range(480)
     assert settled(photos).cfg.OPTIM.MAX_STEPS == 480
+
+
+@pytest.mark.parametrize("trainer, least", [("TwoStage", 300), ("CLIPLoRA", 500)])
+def test_small_rates_have_longer_budgets_of_their_own(photos, monkeypatch, trainer, least):
+    words = parse_args(["--trainer", trainer, "--backbone", "demo", "--images", str(photos)])
+    assert least == resolve(words).cfg.OPTIM.MAX_STEPS
+
+    class Many:
+        train_x, test = range(12_000), [1]
+
+    monkeypatch.setattr("launch.resolve.build_lists", lambda cfg: Many)
+    assert resolve(words).cfg.OPTIM.MAX_STEPS == 4000
 
 
 def test_every_method_that_trains_has_a_budget_for_own_pictures(photos):

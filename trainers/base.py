@@ -69,6 +69,7 @@ class CLIPTrainer(TrainerX):
     shapes_the_model  keys of its node in which a test must equal the training of the model that it loads
     learns_words      of the prompts, so that the text tower must take embeddings
     names_groups      keys of its node that name parameter groups (clipfit/groups.py), checked before a run
+    names_maps        the same for linear maps with low-rank changes (clipfit/low_rank.py)
     """
 
     node = ""
@@ -89,6 +90,7 @@ class CLIPTrainer(TrainerX):
     reads_template = True
     shapes_the_model: tuple[str, ...] = ()
     names_groups: tuple[str, ...] = ()
+    names_maps: tuple[str, ...] = ()
     learns_words = False
 
     @property

@@ -13,7 +13,6 @@ import math
 
 import torch
 
-from clipfit.low_rank import check_maps
 from dassl.engine import TRAINER_REGISTRY
 
 from .low_rank import LowRankTrainer
@@ -32,12 +31,12 @@ class CLIPLoRA(LowRankTrainer, StagedTrainer):
 
     registered_name = "clip_lora"
     shapes_the_model = ("MAPS", "RANK", "ALPHA", "SCALING", "LOGIT_SCALE")
+    names_maps = ("MAPS",)
     contract = {"OPTIM.MAX_EPOCH": 10, "OPTIM.LR": 0.002, "TRAINER.CLIPLORA.LOGIT_SCALE": 0.0}
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)
         hp = cfg.TRAINER.CLIPLORA
-        check_maps(hp.MAPS)
         if not hp.MAPS:
             raise ValueError("TRAINER.CLIPLORA.MAPS is empty; name maps that train, such as image.q")
         if hp.RANK < 1:

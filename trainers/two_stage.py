@@ -13,7 +13,6 @@ Departure from their code: a step that the gradient scaler skips counts, and the
 import torch
 from torch import nn
 
-from clipfit.low_rank import check_maps
 from dassl.engine import TRAINER_REGISTRY
 from dassl.engine.stages import TrainingStage
 
@@ -35,12 +34,12 @@ class TwoStage(LowRankTrainer, HeadTrainer, StagedTrainer):
     registered_name = "two_stage"
     shapes_the_model = ("UNFREEZE", "SHARE", "LOW_RANK", "RANK", "ALPHA")
     names_groups = ("UNFREEZE",)
+    names_maps = ("LOW_RANK",)
     contract = {"OPTIM.MAX_EPOCH": 10, "OPTIM.LR": 0.002}
 
     def check_cfg(self, cfg):
         super().check_cfg(cfg)
         hp = cfg.TRAINER.TWOSTAGE
-        check_maps(hp.LOW_RANK)
         if not hp.UNFREEZE and not hp.LOW_RANK:
             raise ValueError("TRAINER.TWOSTAGE: UNFREEZE and LOW_RANK are empty; name what stage 1 trains")
         if not 0 <= hp.SHARE <= 1:

@@ -59,6 +59,17 @@ def test_nan_in_a_file_is_refused_with_its_key(tmp_path):
         resolved("--config-file", tmp_path / "own.yaml")
 
 
+@pytest.mark.parametrize(
+    "trainer, key", [("CLIPLoRA", "TRAINER.CLIPLORA.MAPS"), ("TwoStage", "TRAINER.TWOSTAGE.LOW_RANK")]
+)
+def test_a_map_that_is_none_is_refused_with_its_key(trainer, key):
+    with pytest.raises(ValueError, match=f"{key}: unknown map .*; did you mean 'image.ffn_in'"):
+        resolved(key, "['text.q', 'image.ffn_ni[6:]']", trainer=trainer)
+    with pytest.raises(ValueError, match=f"{key}: unknown map 'text.bias'"):  # a group, and no map
+        resolved(key, "['text.bias']", trainer=trainer)
+    assert resolved(key, "['text.ffn_in', 'image.q[6:]']", trainer=trainer).cfg
+
+
 def test_groups_that_exist_are_taken():
     assert resolved("TRAINER.CLIPFIT.UNFREEZE", "['text.bias[0:3,5]', 'image.all']").cfg
 

@@ -164,6 +164,9 @@ def test_embedded_data_stand_without_print_and_its_sources(made):
     assert "printed in" not in [head.label for head in table.columns]
     assert not any(one.printed for one in table.cells.values())
     assert column(table, "tuned per data set")["TipAdapter"] == "no"
+    assert cell(table, "TwoStage", "budget").words == "30 epochs"
+    gone = [row.name for row in TABLES["base2new"].rows if not row.is_there(None)]
+    assert {column(table, "budget")[name] for name in gone} <= {"–"}
 
 
 # Methods that are not there -------------------------------------------------------------------------

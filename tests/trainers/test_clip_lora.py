@@ -203,7 +203,7 @@ def test_the_recipe_has_500_steps_per_shot_and_the_factor_is_a_setting(lora):
     "key, value, message",
     [
         ("MAPS", "[]", "MAPS is empty"),
-        ("MAPS", "['image.query']", "unknown parameter group 'image.query'"),
+        ("MAPS", "['image.query']", "TRAINER.CLIPLORA.MAPS: unknown map 'image.query'"),
         ("RANK", 0, "RANK is 0; choose at least 1"),
         ("DROPOUT", 1.0, "DROPOUT is 1.0; choose a share"),
         ("SCALING", "none", "SCALING is 'none'; choose root or rank"),

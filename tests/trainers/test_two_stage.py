@@ -180,7 +180,7 @@ def test_base_classes_have_trained_rows_and_new_ones_text_features(run_train, re
     [
         (("SHARE", 1.5), "SHARE is 1.5; choose a share"),
         (("UNFREEZE", "[]"), "UNFREEZE and LOW_RANK are empty"),
-        (("LOW_RANK", "['text.w']"), "unknown parameter group 'text.w'"),
+        (("LOW_RANK", "['text.w']"), "LOW_RANK: unknown map 'text.w'"),
         (("RANK", 0), "RANK is 0"),
         (("DROPOUT", 1.0), "DROPOUT is 1.0"),
         (

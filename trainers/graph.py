@@ -9,15 +9,13 @@ the step without the graph. The recipe is that of PyTorch's notes on CUDA graphs
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from clipfit.modules.low_rank import draws
-
-if TYPE_CHECKING:
-    from .base import CLIPTrainer
+from dassl.engine import TrainerX
 
 WARM_UP = 3  # passes before one is recorded, in which libraries make what they keep
 
@@ -46,9 +44,9 @@ def record(work: Callable[[], RecordedPass]) -> tuple[RecordedPass, Callable[[],
 
 
 class GraphedStep:
-    """Takes the steps of a trainer: with a graph where a batch has the shape that was seen twice first."""
+    """Takes the steps of a CLIPTrainer, by a graph for batches of the shape that was seen twice first."""
 
-    def __init__(self, trainer: CLIPTrainer):
+    def __init__(self, trainer: TrainerX):
         self._trainer = trainer
         self._seen: set[tuple] = set()
         self._shape: tuple | None = None  # of the recorded batch
@@ -86,7 +84,7 @@ class GraphedStep:
         return RecordedPass(summary, losses, [parameter.grad for parameter in self._parameters])
 
 
-def why_no_graph(trainer: CLIPTrainer, plain: type[CLIPTrainer]) -> str:
+def why_no_graph(trainer: TrainerX, plain: type[TrainerX]) -> str:
     """Why the steps of a trainer are no graph; empty if they can be one. Args: plain, CLIPTrainer"""
     for method in ("forward_backward", "model_update"):
         if getattr(type(trainer), method) is not getattr(plain, method):

@@ -42,6 +42,7 @@ OURS = {
     "RUN.MODEL_DIR": "",
     "RUN.LOAD_EPOCH": -1,
     "RUN.DIGEST_GB": 8.0,
+    "TRAIN.CUDA_GRAPH": False,
     "TRAIN.RECORD": [],
     "OPTIM.LR_MIN": 0.0,
 }

@@ -92,14 +92,15 @@ def rate(epoch, max_epoch):
 
 
 def record_training(trainer):
-    """Train; return what each step saw (epoch, images, labels) and its summary."""
+    """Train; return what each step saw (epoch, images, labels) and its summary, in numbers."""
     steps, summaries = [], []
     original = trainer.forward_backward
 
     def recording(batch):
-        summaries.append(original(batch))
+        summary = original(batch)
+        summaries.append({name: value.item() for name, value in summary.items()})
         steps.append((trainer.epoch, batch["img"].clone(), batch["label"].clone()))
-        return summaries[-1]
+        return summary
 
     trainer.forward_backward = recording
     trainer.train()

@@ -297,7 +297,7 @@ def _defaults_of_class(name: str) -> tuple[str, dict]:
 def declare_nodes(cfg: CfgNode, content: dict, source: str) -> list[str]:
     """Declare the nodes of TRAINER that a user's file brings, for a trainer that declares none itself.
 
-    YAML files of the CoOp family carry ``TRAINER: {MMRL: {ALPHA: 0.7}}``, which their own train.py declares.
+    YAML files of the CoOp family carry ``TRAINER: {TCP: {ALPHA: 0.7}}``, which their own train.py declares.
     Here it is declared by the first of the data set's YAML and ``--config-file`` (each with its parents) that
     gives a node that nobody has declared: these keys, of the types of these values. Every other source may
     then set these keys and no others, so a misspelt key is an error. A node that is there already, such as

@@ -14,7 +14,7 @@ PATH = rf"(?<![\w/.<>{{}}-])((?:models|{'|'.join(FOLDERS)})/[\w/.-]+\.(?:py|md|y
 
 # Files that examples tell a reader to make.
 EXAMPLES = {  # of files that a reader makes
-    *("trainers/feature_scale.py", "trainers/coop_original.py", "trainers/mmrl.py"),
+    *("trainers/feature_scale.py", "trainers/coop_original.py"),
     *("datasets/myphotos.py", "datasets/myphotos.yaml", "configs/datasets/myphotos.yaml"),
     *("datasets/birds.py", "datasets/birds.yaml", "configs/datasets/birds.yaml"),
     *("tests/datasets/test_birds.py", "tests/trainers/test_feature_scale.py"),

@@ -6,6 +6,7 @@ plus something of the text features alone, ``cross_entropy`` (or ``in_micro_batc
 """
 
 import copy
+import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -251,6 +252,12 @@ class CLIPTrainer(TrainerX):
         """Likewise of everything that trains at any time, which is less than all in a stage of a training."""
         return self.trained_parameters()
 
+    def set_logit_scale(self, factor: float) -> None:
+        """Multiply cosines by a factor in logits; 0: by the backbone's own."""
+        if factor:
+            with torch.no_grad():
+                self.clip.logit_scale.fill_(math.log(factor))
+
     def tokenize(self, template: str) -> Tensor:
         """Token ids (K, L) of the run's classes in a template such as ``a photo of a {}.``.
 
@@ -474,8 +481,11 @@ class CLIPTrainer(TrainerX):
     def model_inference(self, images: Tensor) -> Tensor:
         """Logits (B, K) of images (B, 3, H, W)."""
         with self.autocast():
-            text = self.text_features() if self._test_features is None else self._test_features
-            return self.clip.logits(self.image_features(images), text)
+            return self.clip.logits(self.image_features(images), self.features_of_classes())
+
+    def features_of_classes(self) -> Tensor:
+        """Unit text features (K, D), during a test those that all its images share."""
+        return self.text_features() if self._test_features is None else self._test_features
 
     # Files ------------------------------------------------------------------------------------------
 

@@ -11,8 +11,6 @@ a step that the gradient scaler skips counts; the picks of images are CoOp's.
 
 import math
 
-import torch
-
 from dassl.engine import TRAINER_REGISTRY
 
 from .low_rank import LowRankTrainer
@@ -51,6 +49,4 @@ class CLIPLoRA(LowRankTrainer, StagedTrainer):
     def setup(self):
         scale = self.hp.ALPHA / SCALINGS[self.hp.SCALING](self.hp.RANK)
         self.add_low_rank(self.hp.MAPS, self.hp.RANK, scale, self.hp.DROPOUT)
-        if self.hp.LOGIT_SCALE:
-            with torch.no_grad():
-                self.clip.logit_scale.fill_(math.log(self.hp.LOGIT_SCALE))
+        self.set_logit_scale(self.hp.LOGIT_SCALE)

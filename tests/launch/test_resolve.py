@@ -230,59 +230,59 @@ def test_a_plugin_that_declares_no_keys_is_not_told_which_ones_it_reads():
 
 
 @pytest.fixture
-def mmrl():
+def tcp():
     """A trainer of a fork, which declares nothing: its keys stand in its own train.py and YAML files."""
     from dassl.engine import TRAINER_REGISTRY, TrainerX
 
-    TRAINER_REGISTRY.register(type("MMRL", (TrainerX,), {}), force=True)
-    return ["--trainer", "MMRL", "--seed", 1]
+    TRAINER_REGISTRY.register(type("TCP", (TrainerX,), {}), force=True)
+    return ["--trainer", "TCP", "--seed", 1]
 
 
-MMRL = "TRAINER: {MMRL: {ALPHA: 0.7, REP_TOKENS: 5, LAYERS: [6, 7], PREC: fp32}}\nSEED: 1\n"
+TCP = "TRAINER: {TCP: {ALPHA: 0.7, HIDDEN: 5, LAYERS: [6, 7], PREC: fp32}}\nSEED: 1\n"
 
 
 @pytest.mark.parametrize("in_data_sets_file", [False, True])
-def test_a_plugins_node_in_its_own_yaml_is_a_declaration(mmrl, tmp_path, in_data_sets_file):
+def test_a_plugins_node_in_its_own_yaml_is_a_declaration(tcp, tmp_path, in_data_sets_file):
     if in_data_sets_file:
-        path = write(tmp_path / "mmrl.yaml", f"{MMRL}DATASET: {{NAME: DescribableTextures}}\n")
+        path = write(tmp_path / "tcp.yaml", f"{TCP}DATASET: {{NAME: DescribableTextures}}\n")
         words = ["--dataset-config-file", path]
     else:
-        path = write(tmp_path / "mmrl.yaml", MMRL)
+        path = write(tmp_path / "tcp.yaml", TCP)
         words = ["--config-file", path]
-    run = resolved(*mmrl, *words, "TRAINER.MMRL.ALPHA", 1, "TRAINER.MMRL.LAYERS", "[8]")
-    assert run.cfg.TRAINER.MMRL == {"ALPHA": 1.0, "REP_TOKENS": 5, "LAYERS": [8], "PREC": "fp32"}
-    assert run.notes == [f"Note: {path} declares TRAINER.MMRL"]
-    with pytest.raises(KeyError, match=r"TRAINER.MMRL.REP_TOKEN .* did you mean TRAINER.MMRL.REP_TOKENS\?"):
-        resolved(*mmrl, *words, "TRAINER.MMRL.REP_TOKEN", 4)
+    run = resolved(*tcp, *words, "TRAINER.TCP.ALPHA", 1, "TRAINER.TCP.LAYERS", "[8]")
+    assert run.cfg.TRAINER.TCP == {"ALPHA": 1.0, "HIDDEN": 5, "LAYERS": [8], "PREC": "fp32"}
+    assert run.notes == [f"Note: {path} declares TRAINER.TCP"]
+    with pytest.raises(KeyError, match=r"TRAINER.TCP.HIDEN .* did you mean TRAINER.TCP.HIDDEN\?"):
+        resolved(*tcp, *words, "TRAINER.TCP.HIDEN", 4)
 
 
-def test_the_first_file_with_a_node_declares_its_keys_and_the_later_one_sets_them(mmrl, tmp_path):
-    data = write(tmp_path / "data.yaml", f"{MMRL}DATASET: {{NAME: DescribableTextures}}\n")
+def test_the_first_file_with_a_node_declares_its_keys_and_the_later_one_sets_them(tcp, tmp_path):
+    data = write(tmp_path / "data.yaml", f"{TCP}DATASET: {{NAME: DescribableTextures}}\n")
     write(tmp_path / "parent.yaml", "TRAINER: {OTHER: {A: 1}}\n")
-    mine = write(tmp_path / "mine.yaml", "_BASE_: parent.yaml\nTRAINER: {MMRL: {ALPHA: 2}, OTHER: {B: 2}}\n")
-    cfg = resolved(*mmrl, "--dataset-config-file", data, "--config-file", mine).cfg
-    assert (cfg.TRAINER.MMRL.ALPHA, cfg.TRAINER.OTHER) == (2.0, {"A": 1, "B": 2})
-    wrong = write(tmp_path / "wrong.yaml", "TRAINER: {MMRL: {ALPHAA: 2}}\n")
-    with pytest.raises(KeyError, match=r"ALPHAA .*wrong.yaml\) .* did you mean TRAINER.MMRL.ALPHA\?"):
-        resolved(*mmrl, "--dataset-config-file", data, "--config-file", wrong)
+    mine = write(tmp_path / "mine.yaml", "_BASE_: parent.yaml\nTRAINER: {TCP: {ALPHA: 2}, OTHER: {B: 2}}\n")
+    cfg = resolved(*tcp, "--dataset-config-file", data, "--config-file", mine).cfg
+    assert (cfg.TRAINER.TCP.ALPHA, cfg.TRAINER.OTHER) == (2.0, {"A": 1, "B": 2})
+    wrong = write(tmp_path / "wrong.yaml", "TRAINER: {TCP: {ALPHAA: 2}}\n")
+    with pytest.raises(KeyError, match=r"ALPHAA .*wrong.yaml\) .* did you mean TRAINER.TCP.ALPHA\?"):
+        resolved(*tcp, "--dataset-config-file", data, "--config-file", wrong)
 
 
-def test_nodes_that_are_declared_elsewhere_get_no_new_keys(mmrl, tmp_path):
+def test_nodes_that_are_declared_elsewhere_get_no_new_keys(tcp, tmp_path):
     family = write(tmp_path / "ivlp.yaml", "TRAINER: {IVLP: {PROMPT_DEPTH_VISON: 3}}\n")
     with pytest.raises(KeyError, match=r"did you mean TRAINER.IVLP.PROMPT_DEPTH_VISION\?"):
-        resolved(*mmrl, "--config-file", family)
+        resolved(*tcp, "--config-file", family)
     misspelt = write(tmp_path / "clipfit.yaml", "TRAINER: {CLIPFITT: {BETA: 2}}\n")
     with pytest.raises(
         KeyError, match=r"TRAINER.CLIPFITT \(.*clipfit.yaml\) .* did you mean TRAINER.CLIPFIT\?"
     ):
         resolved("--trainer", "CLIPFit", "--config-file", misspelt)
-    with pytest.raises(KeyError, match=r"TRAINER.MMRL \(.*\) is not a config key'$"):
-        resolved("--trainer", "CLIPFit", "--config-file", write(tmp_path / "mmrl.yaml", MMRL))
+    with pytest.raises(KeyError, match=r"TRAINER.TCP \(.*\) is not a config key'$"):
+        resolved("--trainer", "CLIPFit", "--config-file", write(tmp_path / "tcp.yaml", TCP))
 
 
-def test_a_node_that_no_file_declares_is_an_error_without_a_foreign_hint(mmrl):
-    with pytest.raises(KeyError, match="TRAINER.MMRL.ALPHA .command line. is not a config key'$"):
-        resolved(*mmrl, "TRAINER.MMRL.ALPHA", 1)
+def test_a_node_that_no_file_declares_is_an_error_without_a_foreign_hint(tcp):
+    with pytest.raises(KeyError, match="TRAINER.TCP.ALPHA .command line. is not a config key'$"):
+        resolved(*tcp, "TRAINER.TCP.ALPHA", 1)
 
 
 def test_flags_are_taken_as_they_are():

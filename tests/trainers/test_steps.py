@@ -19,6 +19,7 @@ IN_PARTS = {
     "ProGrad": [],
     "MaPLe": [],
     "PromptSRC": [],
+    "MMRL": [],
     "CLIPAdapter": [],
     "CLIPFit all": ["TRAINER.CLIPFIT.UNFREEZE", "['text.all', 'image.all']"],
 }

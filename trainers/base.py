@@ -28,6 +28,7 @@ from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
+from dassl.utils import ranks
 
 from .fit import fit_of
 
@@ -315,9 +316,10 @@ class CLIPTrainer(TrainerX):
             self._updating = False
             try:
                 return self.step(images, labels)
-            except torch.OutOfMemoryError:
+            except torch.OutOfMemoryError as error:
                 if self._updating or self.memory_gb / 2 < memory.LEAST:  # it is not the activations
                     raise
+                ranks.tell_of_no_memory(error)
             self.halve_memory()
 
     def halve_memory(self) -> None:
@@ -346,7 +348,7 @@ class CLIPTrainer(TrainerX):
 
     def model_backward(self, loss):
         self.detect_anomaly(loss)
-        self.scaled(loss).backward()
+        self.shared_backward(self.scaled(loss))
 
     def model_update(self, names=None):
         self._updating = True
@@ -434,6 +436,8 @@ class CLIPTrainer(TrainerX):
 
     def save_result(self):
         self.frozen_features.close()
+        if not ranks.is_first():
+            return
         write_fit(os.path.join(self.output_dir, FOLDER), fit_of(self, CLIPTrainer))
         super().save_result()
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from numbers import Number
 
-from dassl.utils import log_only
+from dassl.utils import log_only, ranks, shared_steps, stop_signals
 
 
 class StepWatch:
@@ -41,7 +41,16 @@ class StepWatch:
         lr = trainer.get_current_lr()
         if self._scale is None:
             self._scale = self._gradient_scale()
+        passes = shared_steps.passes()
         summary = self._step(batch)
+        if ranks.size() > 1 and passes == shared_steps.passes():
+            raise ValueError(
+                f"{trainer.cfg.TRAINER.NAME} takes its loss back by itself, so each rank of this run would "
+                "train a model of its own; let it call model_backward_and_update or model_backward (PREC "
+                "fp32 may do), or start it as one process"
+            )
+        summary, signal = shared_steps.means(summary, stop_signals.number_of_signal())
+        stop_signals.agree(signal)
         self.done += 1
         self._note_skipped_step()
         if trainer.budget_steps:

@@ -20,6 +20,7 @@ from clipfit.fit.files import FOLDER, write_fit
 from clipfit.frozen_features import PIECE, FrozenFeatures
 from clipfit.loading import load_clip
 from clipfit.micro_batches import Losses, mean_losses
+from clipfit.modules.low_rank import draws
 from clipfit.text import Prompts
 from dassl.data import build_data_loader
 from dassl.data.data_manager import send_as_bytes
@@ -29,6 +30,7 @@ from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
 from dassl.utils import ranks
+from dassl.utils.shared_steps import GatherRows
 
 from .fit import fit_of
 
@@ -261,9 +263,24 @@ class CLIPTrainer(TrainerX):
         return normalize(sum(each) / len(each))
 
     def encode_text(self, prompts: Prompts) -> Tensor:
-        """Unit text features (K, D) or (G, K, D) of prompts; under amp normalized and kept in fp32."""
+        """Unit text features (K, D) or (G, K, D) of prompts; under amp normalized and kept in fp32.
+
+        Where the ranks of a run share a batch, and one pass serves it, each encodes its part of the classes.
+        """
+        count = len(prompts if isinstance(prompts, Tensor) else prompts.eot)
+        shared = self._classes_are_shared(prompts, count)
+        if shared:
+            start, stop, *_ = ranks.part(count)
+            prompts = prompts[start:stop] if isinstance(prompts, Tensor) else prompts.of_classes(start, stop)
         features = chunks.encode(self.clip.text_encoder, prompts, self.sizes.rows)
-        return normalize(features.float() if self.precision == "amp" else features)
+        features = normalize(features.float() if self.precision == "amp" else features)
+        return GatherRows.apply(features, count) if shared else features
+
+    def _classes_are_shared(self, prompts: Prompts | Tensor, count: int) -> bool:
+        """Whether each rank encodes a part: not where images have prompts of their own, or dropout acts."""
+        if not ranks.is_sharing() or count < ranks.size() or draws(self.clip.text_encoder):
+            return False
+        return isinstance(prompts, Tensor) or prompts.prefix.dim() == 2
 
     def image_features(self, images: Tensor) -> Tensor:
         """Image features (B, D) of images (B, 3, H, W), normalized or not; each of its image alone."""

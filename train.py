@@ -3,11 +3,12 @@
 python train.py --trainer CLIPFit --dataset-config-file configs/datasets/demo.yaml --protocol base2new
 """
 
+import argparse
 import sys
 import traceback
 
 from dassl.run_folder import LOG, read_result
-from dassl.utils import close_logger, log_only, settle_streams, setup_logger
+from dassl.utils import close_logger, log_only, ranks, settle_streams, setup_logger
 from dassl.utils.stop_signals import Stopped, obeyed
 from launch.arguments import parse_args
 from launch.bare_errors import described, is_bare
@@ -35,15 +36,17 @@ ERRORS = (
 def main(argv: list[str] | None = None) -> None:
     """Run one command line. An error ends in one line and exit status 1; its traceback goes to log.txt.
 
+    Under torchrun it is one of the processes that share the run (dassl/utils/ranks.py).
     SIGTERM and SIGUSR1 end in one line and exit status 143 (dassl/utils/stop_signals.py).
     """
     argv = sys.argv[1:] if argv is None else argv
     settle_streams()
     try:
-        with obeyed():
+        with obeyed(), ranks.joined():
             run_command(argv)
     except Stopped as stop:
-        print(stop.words)
+        if stop.says:
+            print(stop.words)
         raise
     except ERRORS as error:
         raise SystemExit(f"error: {message_of_run(error)}") from error
@@ -56,6 +59,38 @@ def main(argv: list[str] | None = None) -> None:
 
 def run_command(argv: list[str]) -> None:
     """Resolve, see what is there, claim the run folder, then train or test."""
+    begun = ranks.first_decides(lambda: begin(argv))
+    if begun is None:
+        return
+    args, run, inputs = begun
+    cfg, trainer = run.cfg, None
+    if not args.no_train and ranks.is_first():
+        setup_logger(cfg.OUTPUT_DIR)
+    try:
+        with ranks.failing_together(lambda error: words_of(error, run)):
+            trainer = build(args, run)
+            if not args.no_train:
+                execute(args, trainer, inputs)
+        if not args.no_train and ranks.is_first():
+            if cfg.DATASET.IMAGES:
+                print_pictures(cfg)
+            show_page(run)
+    except ERRORS as error:
+        if args.no_train:
+            traceback.print_exc()  # there is no log to keep it
+        elif trainer is None and says_what_is_wrong(error) and may_discard(run):
+            close_logger()
+            discard(run)
+        else:
+            log_only(traceback.format_exc())
+            print(f"(the traceback of the following error is in {cfg.OUTPUT_DIR}/{LOG})")
+        if is_bare(error):
+            raise RuntimeError(described(error, cfg.TRAINER.NAME)) from error
+        raise
+
+
+def begin(argv: list[str]) -> tuple[argparse.Namespace, Run, Inputs | None] | None:
+    """Arguments, config and inputs of a run whose folder is claimed; None for one that is finished."""
     args = parse_args(argv)
     run = resolve(args)
     cfg = run.cfg
@@ -65,7 +100,7 @@ def run_command(argv: list[str]) -> None:
     if not (args.no_train or args.redo) and (found := finished(run, inputs)):
         print_finished(run.cfg, found)
         show_page(run)
-        return
+        return None
 
     from launch.runtime import settle_memory, settle_precision  # torch from here on
 
@@ -83,29 +118,13 @@ def run_command(argv: list[str]) -> None:
     if found := claim(run, command, inputs, no_train=args.no_train, redo=args.redo):
         print_finished(run.cfg, found)
         show_page(run)
-        return
-    if not args.no_train:
-        setup_logger(cfg.OUTPUT_DIR)
-    trainer = None
-    try:
-        trainer = build(args, run)
-        if not args.no_train:
-            execute(args, trainer, inputs)
-            if cfg.DATASET.IMAGES:
-                print_pictures(cfg)
-            show_page(run)
-    except ERRORS as error:
-        if args.no_train:
-            traceback.print_exc()  # there is no log to keep it
-        elif trainer is None and says_what_is_wrong(error) and may_discard(run):
-            close_logger()
-            discard(run)
-        else:
-            log_only(traceback.format_exc())
-            print(f"(the traceback of the following error is in {cfg.OUTPUT_DIR}/{LOG})")
-        if is_bare(error):
-            raise RuntimeError(described(error, cfg.TRAINER.NAME)) from error
-        raise
+        return None
+    return args, run, inputs
+
+
+def words_of(error: BaseException, run: Run) -> str:
+    """An error of another rank, for people."""
+    return described(error, run.cfg.TRAINER.NAME) if is_bare(error) else message_of_run(error)
 
 
 def says_what_is_wrong(error: BaseException) -> bool:
@@ -154,7 +173,8 @@ def execute(args, trainer, inputs: Inputs) -> None:
         trainer.final_test()
     else:
         trainer.train()
-    if read_result(cfg.OUTPUT_DIR) is None:  # a trainer with its own after_train may not have written one
+    # A trainer with its own after_train may not have written one.
+    if ranks.is_first() and read_result(cfg.OUTPUT_DIR) is None:
         trainer.save_result()
 
 

@@ -172,6 +172,12 @@ class Layout:
             )
         return self._grown[count]
 
+    def of_classes(self, start: int, stop: int) -> Layout:
+        """The layout of the prompts of the classes start..stop - 1 by themselves."""
+        if (start, stop) not in self._parts:
+            self._parts[start, stop] = Layout.of(self.shared, self.eot[start:stop])
+        return self._parts[start, stop]
+
     def to(self, device: torch.device | str) -> Layout:
         """The same layout with its index tensors on `device`."""
         moved = {name: getattr(self, name).to(device) for name in ("eot", "rows", "ends", "positions")}
@@ -298,6 +304,11 @@ class Prompts:
             raise ValueError(
                 f"a context on rows {start}..{end - 1} does not fit: the prompts share {shared} rows"
             )
+
+    def of_classes(self, start: int, stop: int) -> Prompts:
+        """The prompts of the classes start..stop - 1."""
+        layout = self.layout.of_classes(start, stop)
+        return dataclasses.replace(self, suffix=self.suffix[start:stop], eot=layout.eot, layout=layout)
 
     def to(self, device: torch.device | str) -> Prompts:
         """The same prompts on `device`."""

@@ -24,6 +24,7 @@ from clipfit.frozen_features import PIECE, FrozenFeatures
 from clipfit.io.checkpoints import state_dict_in
 from clipfit.loading import load_clip
 from clipfit.micro_batches import Losses, mean_losses
+from clipfit.modules.low_rank import draws
 from clipfit.text import Prompts
 from dassl.data import build_data_loader
 from dassl.data.data_manager import send_as_bytes
@@ -32,7 +33,8 @@ from dassl.data.transforms import build_transform
 from dassl.engine import TrainerX
 from dassl.metrics import compute_accuracy
 from dassl.optim import build_lr_scheduler, build_optimizer
-from dassl.utils import load_checkpoint
+from dassl.utils import load_checkpoint, ranks
+from dassl.utils.shared_steps import GatherRows
 
 from .averages import LAST, Ema, Gaussian, RunningAverage
 from .fit import fit_of
@@ -301,9 +303,24 @@ class CLIPTrainer(TrainerX):
         return lambda images: tower(images.type(self.clip.dtype))
 
     def encode_text(self, prompts: Prompts) -> Tensor:
-        """Unit text features (K, D) or (G, K, D) of prompts; under amp normalized and kept in fp32."""
+        """Unit text features (K, D) or (G, K, D) of prompts; under amp normalized and kept in fp32.
+
+        Where the ranks of a run share a batch, and one pass serves it, each encodes its part of the classes.
+        """
+        count = len(prompts if isinstance(prompts, Tensor) else prompts.eot)
+        shared = self._classes_are_shared(prompts, count)
+        if shared:
+            start, stop, *_ = ranks.part(count)
+            prompts = prompts[start:stop] if isinstance(prompts, Tensor) else prompts.of_classes(start, stop)
         features = chunks.encode(self.clip.text_encoder, prompts, self.sizes.rows)
-        return normalize(features.float() if self.precision == "amp" else features)
+        features = normalize(features.float() if self.precision == "amp" else features)
+        return GatherRows.apply(features, count) if shared else features
+
+    def _classes_are_shared(self, prompts: Prompts | Tensor, count: int) -> bool:
+        """Whether each rank encodes a part: not where images have prompts of their own, or dropout acts."""
+        if not ranks.is_sharing() or count < ranks.size() or draws(self.clip.text_encoder):
+            return False
+        return isinstance(prompts, Tensor) or prompts.prefix.dim() == 2
 
     def image_features(self, images: Tensor) -> Tensor:
         """Image features (B, D) of images (B, 3, H, W), normalized or not; each of its image alone."""
@@ -384,9 +401,10 @@ class CLIPTrainer(TrainerX):
             self._updating = False
             try:
                 return (self._graphed_step or self.step)(images, labels)
-            except torch.OutOfMemoryError:
+            except torch.OutOfMemoryError as error:
                 if self._updating or self.memory_gb / 2 < memory.LEAST:  # it is not the activations
                     raise
+                ranks.tell_of_no_memory(error)
             self.halve_memory()
 
     def halve_memory(self) -> None:
@@ -417,7 +435,7 @@ class CLIPTrainer(TrainerX):
 
     def model_backward(self, loss):
         self.detect_anomaly(loss)
-        self.scaled(loss).backward()
+        self.shared_backward(self.scaled(loss))
 
     def why_no_graph(self) -> str:
         return why_no_graph(self, CLIPTrainer)
@@ -532,6 +550,8 @@ class CLIPTrainer(TrainerX):
 
     def save_result(self):
         self.frozen_features.close()
+        if not ranks.is_first():
+            return
         self.set_model_mode("eval")
         write_fit(os.path.join(self.output_dir, FOLDER), fit_of(self, CLIPTrainer))
         super().save_result()

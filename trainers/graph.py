@@ -16,6 +16,7 @@ from torch import Tensor
 
 from clipfit.modules.low_rank import draws
 from dassl.engine import TrainerX
+from dassl.utils import ranks
 
 WARM_UP = 3  # passes before one is recorded, in which libraries make what they keep
 
@@ -95,6 +96,8 @@ def why_no_graph(trainer: TrainerX, plain: type[TrainerX]) -> str:
         return "draws random numbers in its steps"
     if trainer.cfg.FEATURES.STORE:
         return "looks up image features on the host (FEATURES.STORE)"
+    if ranks.size() > 1:
+        return "shares its batches with other ranks"
     if trainer.device.type != "cuda":
         return f"runs on a {trainer.device.type.upper()}, and graphs are for GPUs"
     return ""

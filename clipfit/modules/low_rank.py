@@ -25,14 +25,24 @@ class LowRank(nn.Module):
         super().__init__()
         self.scale = scale
         self.dropout = nn.Dropout(dropout)
+        self.images: tuple[int, int, int] | None = None  # start..stop of so many, if x is a part of a batch
         self.down = nn.Parameter(torch.empty(rank, inputs))
         self.up = nn.Parameter(torch.zeros(outputs, rank))
         nn.init.kaiming_uniform_(self.down, a=math.sqrt(5))
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., inputs) -> (..., outputs)."""
-        low = F.linear(self.dropout(x), self.down.to(x.dtype))
+        low = F.linear(self._dropped(x), self.down.to(x.dtype))
         return self.scale * F.linear(low, self.up.to(x.dtype))
+
+    def _dropped(self, x: Tensor) -> Tensor:
+        """dropout(x), whose mask for a part of a batch is that part of the batch's mask."""
+        if self.images is None or not (self.training and self.dropout.p):
+            return self.dropout(x)
+        start, stop, count = self.images
+        if len(x) != stop - start:  # the batch is computed in micro-batches
+            return self.dropout(x)
+        return x * self.dropout(x.new_ones(count, *x.shape[1:]))[start:stop]
 
 
 class LowRankAttention(nn.MultiheadAttention):

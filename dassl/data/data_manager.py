@@ -6,6 +6,7 @@ import math
 import os
 import random
 import sys
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -24,7 +25,7 @@ from dassl.data.samplers import build_sampler
 from dassl.data.seeding import SampleIndex, derive_seed, seeded
 from dassl.data.transforms import build_transform, interpolation_mode
 from dassl.data.transforms.in_bytes import BytesTransform, in_two_parts
-from dassl.utils import available_cores, read_image, stop_signals
+from dassl.utils import available_cores, ranks, read_image, stop_signals
 
 # Forked workers inherit the image cache and need not pickle what plugins define. Named, because Python is
 # moving its default away from fork; elsewhere than on Linux forking is missing or unsafe, and the platform's
@@ -175,23 +176,28 @@ class PersistentLoader(DataLoader):
 
     Batches are those of torch's loader, unless `device` is set: then `batch["img"]` travels as bytes, where
     the data set and its transform are ours, and becomes floats on the device, the same ones bit for bit.
+    Where the ranks of a run share (ranks.py), a batch is this rank's part of it.
     """
 
     device: torch.device | None = None
+    parts: deque | None = None  # of the batches that are on their way in a pass that ranks share
     digests = 0  # of so many images each a batch then holds the digests, `pixels`; 0: of none
 
     def __iter__(self):
         self._open_caches()  # before the workers fork, and not at all if the loader is never read
 
         # Living workers hold a copy of the data set as it was at their start; a changed one takes new ones.
-        parts = _parts(self.dataset)
-        if self._iterator is not None and list(map(id, parts)) != list(map(id, self._workers_parts)):
+        now = _parts(self.dataset)
+        if self._iterator is not None and list(map(id, now)) != list(map(id, self._workers_parts)):
             self._iterator = None
-        self._workers_parts = parts
+        self._workers_parts = now
         takes_over = self.worker_init_fn is stop_signals.ignore_in_worker  # what is held until it runs
         bytes_transform = self.bytes_transform()
+        self.parts = parts = deque() if ranks.is_sharing() else None
         with stop_signals.held() if takes_over else contextlib.nullcontext():
             batches = super().__iter__()
+        if parts is not None:
+            batches = _told_of(batches, parts)
         return batches if bytes_transform is None else self._on_device(batches, bytes_transform)
 
     def bytes_transform(self) -> BytesTransform | None:
@@ -233,11 +239,27 @@ class _Batches:
         self.loader, self.batches = loader, batches
 
     def __iter__(self):
-        in_bytes = self.loader.bytes_transform() is not None
-        return map(InBytes, self.batches) if in_bytes else iter(self.batches)
+        batches, parts = iter(self.batches), self.loader.parts
+        if parts is not None:
+            batches = _shared(batches, parts)
+        return map(InBytes, batches) if self.loader.bytes_transform() is not None else batches
 
     def __len__(self) -> int:
         return len(self.batches)
+
+
+def _shared(batches, parts: deque):
+    """The indices of this rank's part of each batch; which part that is, is noted."""
+    for batch in batches:
+        parts.append(ranks.part(len(batch)))
+        yield batch[parts[-1].start : parts[-1].stop]
+
+
+def _told_of(batches, parts: deque):
+    """The batches, each with a word to ranks.py of which part it is."""
+    for batch in batches:
+        ranks.take(parts.popleft())
+        yield batch
 
 
 def send_as_bytes(device: torch.device, *loaders, digests: int = 0) -> None:

@@ -10,6 +10,7 @@ from dassl.data.datasets import Datum
 from dassl.data.datasets.paths import image_root, relative_paths
 from dassl.predictions import TOP, Prediction, writing
 from dassl.run_folder import PREDICTIONS
+from dassl.utils import ranks
 
 Keep = Callable[[Tensor, Tensor, dict], None]
 
@@ -21,7 +22,7 @@ def predictions_of(trainer, split: str) -> Iterator[Keep]:
     In the final test it writes a line per picture, unless TEST.PREDICTIONS is off; in others it does nothing.
     A plugin whose output is no (B, K) tensor, or whose batches do not name their images, gets no file.
     """
-    if not (trainer._in_final_test and trainer.cfg.TEST.PREDICTIONS):
+    if not (trainer._in_final_test and trainer.cfg.TEST.PREDICTIONS and ranks.is_first()):
         yield lambda output, labels, batch: None
         return
     dataset, root = trainer.dm.dataset, trainer.cfg.DATASET.ROOT
@@ -46,6 +47,26 @@ def predictions_of(trainer, split: str) -> Iterator[Keep]:
 
     with ExitStack() as stack:
         yield keep
+
+
+def parts_in_order(output, labels: Tensor, batch) -> Iterator[tuple]:
+    """The output, labels and batch of every rank's part of a batch of a test: on rank 0 all, on others none.
+
+    Of the batch only the paths of its images come along. A run of one process has it as it is.
+    """
+    if ranks.size() == 1:
+        yield output, labels, batch
+        return
+    part, names = ranks.taken(), {"impath": batch["impath"]} if "impath" in batch else {}
+    if part is None:  # a loader of a plugin's: every rank has it whole
+        if ranks.is_first():
+            yield output, labels, batch
+        return
+    output = output.cpu() if torch.is_tensor(output) else output
+    # Where pictures are fewer than ranks, some have the same one.
+    parts = {start: rest for start, *rest in ranks.collected((part.start, output, labels.cpu(), names)) or ()}
+    for start in sorted(parts):
+        yield tuple(parts[start])
 
 
 def _class_names(names: dict[int, str], items, outputs: int) -> list[str]:

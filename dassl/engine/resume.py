@@ -21,7 +21,7 @@ import torch
 
 from clipfit.io.files import printable
 from dassl.run_folder import RESUME_POINT
-from dassl.utils import load_checkpoint, save_whole
+from dassl.utils import load_checkpoint, ranks, save_whole
 from dassl.utils.torchtools import is_epoch
 
 OUT_OF_MEMORY = re.compile(r"out of memory|DefaultCPUAllocator")
@@ -40,8 +40,12 @@ LIKE_PARAMETERS = {
 def save_resume_point(trainer, folder: str, finished_epochs: int, position: dict | None = None) -> None:
     """Write the state after ``finished_epochs`` epochs; the old file stays until the new one is whole.
 
+    Only rank 0 writes: the state is that of every rank.
+
     Args: position, in the epoch that follows: steps, passes and meters
     """
+    if not ranks.is_first():
+        return
     scaler = getattr(trainer, "scaler", None)
     state = {
         "epoch": finished_epochs,

@@ -22,9 +22,7 @@ from clipfit.io.origins import read_origins
 from dassl.code_state import code_state, requirement_versions
 from dassl.data.datasets.paths import relative_paths
 from dassl.run_folder import read_command
-from dassl.utils import atomic_write, list_digest
-
-RANKS = 1  # processes that share a run
+from dassl.utils import atomic_write, list_digest, ranks
 
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # Linux: peak memory, its reset
 
@@ -116,7 +114,7 @@ def start_line(dataset, cfg, device: torch.device, inputs: dict | None = None) -
         else platform.processor() or "cpu",
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "threads": torch.get_num_threads(),
-        "ranks": RANKS,
+        "ranks": ranks.size(),
         "kernels": _kernels(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "lists": {

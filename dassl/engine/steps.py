@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import torch
 
-from dassl.utils import log_only
+from dassl.utils import log_only, ranks, shared_steps, stop_signals
 
 
 class LateNumbers:
@@ -79,6 +79,7 @@ class StepWatch:
         if self._scale is None:
             self._scale = LateNumbers({"scale": self._gradient_scale()})
         self._losses = []
+        passes = shared_steps.passes()
         try:
             summary = self._step(batch)
         except BaseException:
@@ -87,6 +88,14 @@ class StepWatch:
             raise
         finally:
             losses, self._losses = self._losses, None
+        if ranks.size() > 1 and passes == shared_steps.passes():
+            raise ValueError(
+                f"{trainer.cfg.TRAINER.NAME} takes its loss back by itself, so each rank of this run would "
+                "train a model of its own; let it call model_backward_and_update or model_backward (PREC "
+                "fp32 may do), or start it as one process"
+            )
+        summary, signal = shared_steps.means(summary, stop_signals.number_of_signal())
+        stop_signals.agree(signal)
         self.done += 1
         if trainer.budget_steps:
             trainer.step_schedules()

@@ -57,15 +57,17 @@ from dassl.utils import (
     count_num_param,
     load_pretrained_weights,
     mkdir_if_missing,
+    ranks,
+    shared_steps,
     write_json,
 )
-from dassl.utils.stop_signals import Stopped, deferred, requested
+from dassl.utils.stop_signals import Stopped, agree, deferred, number_of_signal, requested
 
-from .predicting import predictions_of
+from .predicting import parts_in_order, predictions_of
 from .progress import Progress, ShownStep
 from .recording import Recorder, check_kinds
 from .resume import read_resume_point, restore, save_resume_point
-from .run_files import RANKS, StepLog, fewshot_file, peak_memory_mb, reset_peak_memory, start_line
+from .run_files import StepLog, fewshot_file, peak_memory_mb, reset_peak_memory, start_line
 from .steps import LateNumbers, StepWatch
 from .trainer_base import TrainerBase
 
@@ -91,6 +93,7 @@ class SimpleTrainer(TrainerBase):
         cfg = completed(cfg)
         check_kinds(cfg.TRAIN.RECORD)
         self.check_cfg(cfg)
+        ranks.settle_device(cfg.USE_CUDA)
         self.device = torch.device("cuda" if cfg.USE_CUDA and torch.cuda.is_available() else "cpu")
         self.start_epoch = self.epoch = 0
         self.max_epoch, self.budget_steps = cfg.OPTIM.MAX_EPOCH, cfg.OPTIM.MAX_STEPS
@@ -106,7 +109,8 @@ class SimpleTrainer(TrainerBase):
         self._in_final_test = False
         self._starts = 0  # of this run, counted once this one is written down
         reset_peak_memory(self.device)
-        self.build_data_loader()
+        with ranks.first_then_others():
+            self.build_data_loader()
         if self.budget_steps and self.train_loader_x:
             self.max_epoch = math.ceil(self.budget_steps / len(self.train_loader_x))
         self.build_model()
@@ -163,6 +167,7 @@ class SimpleTrainer(TrainerBase):
         else:
             self._check_budget()
             self._check_graph()
+            self._check_ranks()
             self.refuse_test_images()
             self._warn_of_test_selection()
             self._note_incomplete_batch()
@@ -219,6 +224,14 @@ class SimpleTrainer(TrainerBase):
         """Why the steps of this trainer cannot be a CUDA graph; empty if they can (TRAIN.CUDA_GRAPH)."""
         return "takes its steps in a way of its own (forward_backward)"
 
+    def _check_ranks(self):
+        size = getattr(self.train_loader_x, "batch_size", None)
+        if self.start_epoch < self.max_epoch and size is not None and size < ranks.size():
+            raise ValueError(
+                f"DATALOADER.TRAIN_X.BATCH_SIZE is {size}, and {ranks.size()} ranks share each batch: "
+                f"start at most {size} (torchrun --nproc-per-node {size}), or give it {ranks.size()} or more"
+            )
+
     def _warn_of_test_selection(self):
         chosen = self.cfg.TEST.FINAL_MODEL == "best_val" and not self.cfg.TEST.NO_TEST
         if chosen and validates_on_test(self.dm.dataset):
@@ -244,8 +257,10 @@ class SimpleTrainer(TrainerBase):
         """Open the records, and load what this run or the one that ``--resume`` names has left."""
         resumed = "" if has_resume_point(self.output_dir) else self.cfg.RESUME
         past = resumed or self.output_dir
-        settle_records(self.output_dir, past, self.cfg.TRAIN.RECORD, self._models)
-        self._open_run_files()
+        with ranks.first_then_others():
+            if ranks.is_first():
+                settle_records(self.output_dir, past, self.cfg.TRAIN.RECORD, self._models)
+                self._open_run_files()
         self.start_epoch = self.resume_model_if_exist(past)
         if resumed and not self.resumed:
             raise FileNotFoundError(
@@ -257,7 +272,8 @@ class SimpleTrainer(TrainerBase):
                 f"{past}/{RESUME_POINT} stands in the middle of an epoch, and this trainer runs its epochs "
                 "by itself; delete that file to go on from the newest checkpoint"
             )
-        take_over(past, self.output_dir, self.cfg.TRAIN.RECORD)
+        if ranks.is_first():
+            take_over(past, self.output_dir, self.cfg.TRAIN.RECORD)
         self._saved = self.start_epoch, self._position["steps"] if self._position else 0
         for log in filter(None, (self.metrics_log, self.recorder)):
             log.keep(*self._saved)
@@ -318,6 +334,7 @@ class SimpleTrainer(TrainerBase):
         if not self._validated and not self._best_is_the_plugins():
             self._choose_best()
         finished = self.epoch + 1
+        agree(shared_steps.means(None, number_of_signal())[1])
         checkpoint_due, asked = self._checkpoint_due(finished), requested()
         # The resume point comes first: it is never older than a checkpoint beside it.
         if checkpoint_due or asked or time.monotonic() - self._time_saved >= self.resume_interval:
@@ -325,6 +342,7 @@ class SimpleTrainer(TrainerBase):
         if checkpoint_due:
             self.save_model(self.epoch, self.output_dir)
         if asked:
+            ranks.barrier()  # the point is written
             raise Stopped(asked, _after(finished, 0), "goes on there")
         self._clock = time.monotonic()
 
@@ -367,6 +385,7 @@ class SimpleTrainer(TrainerBase):
         if self.skipped_steps:
             print(f"Skipped steps, whose gradients were not finite: {self.skipped_steps:,}")
         print("Finish training\nFinished training")  # result parsers of the family look for one or the other
+        ranks.barrier()  # rank 0 has written its files
         if not self.cfg.TEST.NO_TEST:
             if self.cfg.TEST.FINAL_MODEL == "best_val" and self._models:
                 print("Deploy the model with the best val performance")
@@ -396,7 +415,8 @@ class SimpleTrainer(TrainerBase):
         """The test whose numbers the result holds; of a plugin's own ``test`` the accuracy it returns."""
         self._last_test = {}
         self._write_start()
-        remove_predictions(self.output_dir)
+        if ranks.is_first():
+            remove_predictions(self.output_dir)
         self._in_final_test = True
         try:
             accuracy = self.test()
@@ -416,7 +436,7 @@ class SimpleTrainer(TrainerBase):
             for logits, label, batch in self._infer(tqdm(loader, unit="batch", leave=False, disable=None)):
                 self.evaluator.process(logits, label)
                 keep(logits, label, batch)
-        results = self.evaluator.evaluate()
+        results = ranks.from_first(self.evaluator.evaluate)
         for key, value in results.items():
             self.write_scalar(f"{split}/{key}", value, self.epoch)
         self._last_test = {**results, "split": split, "seconds_test": time.monotonic() - started}
@@ -429,16 +449,20 @@ class SimpleTrainer(TrainerBase):
 
     @torch.no_grad()
     def _infer(self, loader):
-        """Logits, labels and batch of every batch of a loader, without gradients."""
+        """Logits, labels and batch of every batch of a loader, without gradients.
+
+        Where ranks share the batches, rank 0 gets all of them in their order, and the others none.
+        """
         self.set_model_mode("eval")
         self.evaluator.reset()
-        self.before_test()
-        try:
-            for batch in loader:
-                input, label = self.parse_batch_test(batch)
-                yield self.model_inference(input), label, batch
-        finally:
-            self.after_test()
+        with ranks.sharing():
+            self.before_test()
+            try:
+                for batch in loader:
+                    input, label = self.parse_batch_test(batch)
+                    yield from parts_in_order(self.model_inference(input), label, batch)
+            finally:
+                self.after_test()
 
     def output_test(self, split=None) -> float:
         """Like :meth:`test`, and write the logits of every image to ``output.json``."""
@@ -448,8 +472,9 @@ class SimpleTrainer(TrainerBase):
             self.evaluator.process(logits, label)
             for path, row, truth in zip(batch["impath"], logits.tolist(), label.tolist(), strict=True):
                 outputs[path] = {"predict": row, "gt": truth}
-        write_json(outputs, os.path.join(self.output_dir, LOGITS))
-        return next(iter(self.evaluator.evaluate().values()))
+        if ranks.is_first():
+            write_json(outputs, os.path.join(self.output_dir, LOGITS))
+        return next(iter(ranks.from_first(self.evaluator.evaluate).values()))
 
     def model_inference(self, input):
         return self.model(input)
@@ -470,7 +495,7 @@ class SimpleTrainer(TrainerBase):
 
     def _write_start(self):
         """Add this start to those of the run, once; one that ``--resume`` goes on with brings its own."""
-        if self._starts:
+        if self._starts or not ranks.is_first():
             return
         past = read_starts(self.cfg.RESUME) if self.cfg.RESUME else []
         start = start_line(self.dm.dataset, self.cfg, self.device, self.inputs)
@@ -478,6 +503,8 @@ class SimpleTrainer(TrainerBase):
 
     def note_new_start(self):
         """Write down that the run goes on with the config as it is now, which counts as another start."""
+        if not ranks.is_first():
+            return
         mkdir_if_missing(self.output_dir)
         write_config(self.output_dir, self.cfg, command=read_command(self.output_dir) or "")
         self._starts = 0
@@ -518,7 +545,7 @@ class SimpleTrainer(TrainerBase):
             "seconds_train": self.seconds_train or None,
             "seconds_test": test.get("seconds_test"),
             "peak_memory_mb": peak_memory_mb(self.device),
-            "ranks": RANKS,
+            "ranks": ranks.size(),
             "starts": self._starts,
             "config_digest": config_digest(cfg),
             "inputs": self.inputs,
@@ -532,6 +559,8 @@ class SimpleTrainer(TrainerBase):
 
     def save_result(self):
         """Write result.json, which marks the run as finished, and drop the resume point it supersedes."""
+        if not ranks.is_first():
+            return
         mkdir_if_missing(self.output_dir)
         self._write_start()
         if not os.path.isfile(os.path.join(self.output_dir, FEWSHOT)):
@@ -613,6 +642,7 @@ class TrainerX(SimpleTrainer):
         steps = self.batch_idx + 1
         passes = self.train_loader_x.sampler.passes.begun
         self._save_point(self.epoch, {"steps": steps, "passes": passes, "meters": losses.state()})
+        ranks.barrier()
         raise Stopped(requested(), _after(self.epoch, steps), "goes on there")
 
     def _write_averages(self, step: ShownStep, losses: MetricMeter):

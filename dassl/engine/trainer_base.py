@@ -10,8 +10,10 @@ import torch
 from dassl.run_folder import RESUME_POINT, epoch_of, find_checkpoint, has_resume_point, newest_checkpoint
 from dassl.utils import (
     load_model_file,
+    ranks,
     resume_from_checkpoint,
     save_checkpoint,
+    shared_steps,
     tolist_if_not,
 )
 from dassl.utils.stop_signals import Stopped, deferred
@@ -214,7 +216,7 @@ class TrainerBase:
 
     def init_writer(self, log_dir):
         """Open the TensorBoard writer once; without TensorBoard installed, say so and go on."""
-        if self._writer is not None:
+        if self._writer is not None or not ranks.is_first():
             return
         try:
             from torch.utils.tensorboard import SummaryWriter
@@ -247,10 +249,11 @@ class TrainerBase:
         try:
             self.before_train()
             self._begin_training()
+            shared_steps.copy_from_first(self._what_trains())
             with deferred():
                 for self.epoch in range(self.start_epoch, self.max_epoch):
                     self.before_epoch()
-                    with nullcontext() if self._may_stop_in_epoch() else deferred(False):
+                    with nullcontext() if self._may_stop_in_epoch() else deferred(False), ranks.sharing():
                         self.run_epoch()
                     self._end_steps()
                     self.after_epoch()
@@ -344,7 +347,18 @@ class TrainerBase:
 
     def model_backward(self, loss):
         self.detect_anomaly(loss)
-        loss.backward()
+        self.shared_backward(loss)
+
+    def shared_backward(self, loss, retain_graph=False):
+        """Take a loss back, of this rank's part of the batch: the gradients are those of the whole batch."""
+        shared_steps.backward(loss, self._what_trains(), retain_graph)
+
+    def _what_trains(self) -> list[torch.Tensor]:
+        """The parameters of registered models and optimizers that require a gradient, each once."""
+        found = [p for model in self._models.values() if model is not None for p in model.parameters()]
+        for optim in filter(None, self._optims.values()):
+            found += [p for group in optim.param_groups for p in group["params"]]
+        return [p for p in dict.fromkeys(found) if p.requires_grad]
 
     def model_update(self, names=None):
         for name in self.get_model_names(names):
@@ -366,7 +380,7 @@ class TrainerBase:
         """
         self.model_zero_grad(names)
         self.detect_anomaly(loss_b)
-        loss_b.backward(retain_graph=True)
+        self.shared_backward(loss_b, retain_graph=True)
         parameters = [p for name in self.get_model_names(names) for p in self._models[name].parameters()]
         general = [None if p.grad is None else p.grad.clone() for p in parameters]
 

@@ -13,6 +13,7 @@ from clipfit.io.files import (
     write_json,
 )
 from clipfit.io.pictures import read_image
+from dassl.utils import ranks
 from dassl.utils.for_plugins import (
     collect_env_info,
     download_url,
@@ -62,6 +63,7 @@ __all__ = [
     "nearest",
     "open_all_layers",
     "open_specified_layers",
+    "ranks",
     "read_image",
     "read_json",
     "seed_without_torch",

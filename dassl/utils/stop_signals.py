@@ -3,6 +3,9 @@
 Inside `obeyed`, a signal raises `Stopped` wherever the run is. Inside `deferred` it is only noted: the code
 there asks `requested` at moments that are good for stopping. A second signal ends the process at once.
 
+The ranks of a run (ranks.py) get a signal at different moments, and stop behind the same step: each tells the
+others of it (`number_of_signal`), and what `requested` says is what they have agreed on.
+
 A scheduler signals all processes of a run. Loader workers must live on, as the step in progress may need
 them: they are started under `held` and call `ignore_in_worker`.
 """
@@ -13,6 +16,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+
+from dassl.utils import ranks
 
 STATUS = 143  # exit status of a stopped run: 128 + SIGTERM, as shells count
 SIGNALS = [getattr(signal, name) for name in ("SIGTERM", "SIGUSR1") if hasattr(signal, name)]
@@ -29,6 +34,7 @@ class Stopped(SystemExit):
     def __init__(self, name: str, where: str = "", then: str = "goes on from what is saved"):
         super().__init__(STATUS)
         self.name, self.where, self.then = name, where, then
+        self.says = ranks.is_first()  # one rank speaks for all
 
     @property
     def words(self) -> str:
@@ -38,6 +44,7 @@ class Stopped(SystemExit):
 
 _process = 0  # that obeys: a child that it forks has the handler too
 _request: tuple[str, float] | None = None  # name of the first signal, and when it came
+_agreed: str | None = None  # name of the signal that the ranks of the run have agreed to stop for
 _deferring = False
 
 
@@ -48,18 +55,20 @@ def obeyed() -> Iterator[None]:
     Raises: Stopped, also in place of an error that came while a request was open, such as that of a child
             process that the same signal has ended. The handlers then stay, as the process is about to end.
     """
-    global _process, _request, _deferring
+    global _process, _request, _agreed, _deferring
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    _process, _request, _deferring = os.getpid(), None, False
+    _process, _request, _agreed, _deferring = os.getpid(), None, None, False
     before = {number: signal.signal(number, _take) for number in SIGNALS}
     try:
         yield
         raise_if_requested()
+    except ranks.RankLost:  # torchrun sends the signal because that rank is gone
+        raise
     except Exception as error:
         if _request is not None:
-            raise Stopped(requested()) from error
+            raise Stopped(_request[0]) from error
         raise
     finally:
         if _request is None:
@@ -69,13 +78,24 @@ def obeyed() -> Iterator[None]:
 
 def requested() -> str | None:
     """Name of the signal that came; None while the run may go on."""
-    return _request and _request[0]
+    return _agreed if ranks.size() > 1 else _request and _request[0]
+
+
+def number_of_signal() -> int:
+    """Number of the signal that came to this process, for `agree`; 0 for none."""
+    return signal.Signals[_request[0]] if _request is not None else 0
+
+
+def agree(number: int) -> None:
+    """Stop for the signal that came to any rank. Args: number, the largest that the ranks have told"""
+    global _agreed
+    _agreed = signal.Signals(number).name if number else None
 
 
 def raise_if_requested() -> None:
     """Raises: Stopped if a signal has come"""
     if _request is not None:
-        raise Stopped(requested())
+        raise Stopped(_request[0])
 
 
 @contextmanager
@@ -104,7 +124,7 @@ def _take(number: int, frame) -> None:
     if _request is None:
         _request = signal.Signals(number).name, now
         if not _deferring:
-            raise Stopped(requested())
+            raise Stopped(_request[0])
     elif now - _request[1] > ONE_SIGNAL:
         os._exit(STATUS)
 

@@ -13,6 +13,7 @@ from clipfit.io.files import (
     write_json,
 )
 from clipfit.io.pictures import read_image
+from dassl.utils import ranks
 from dassl.utils.for_plugins import collect_env_info, download_url, get_most_similar_str_to_a_from_b
 from dassl.utils.registry import check_availability
 
@@ -35,10 +36,9 @@ __all__ = [
 
 
 def available_cores() -> int:
-    """CPU cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """CPU cores that this process may use: of those there are, an equal share for each rank of a run."""
+    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, there // ranks.on_this_machine())
 
 
 def set_random_seed(seed: int) -> None:

@@ -12,6 +12,7 @@ from torch import nn
 from clipfit.io import safe_unpickle
 from clipfit.io.checkpoints import load_checkpoint, save_whole, state_dict_in
 from dassl.run_folder import BEST, checkpoint_name, newest_checkpoint, point_at, pointed_at
+from dassl.utils import ranks
 from dassl.utils.for_plugins import open_all_layers, open_specified_layers  # noqa: F401 - plugins' path
 
 
@@ -22,13 +23,15 @@ def save_checkpoint(
     remove_module_from_keys: bool = True,
     model_name: str = "",
 ) -> None:
-    """Write a checkpoint, then the pointer file; each appears whole or not at all.
+    """Write a checkpoint, then the pointer file; each appears whole or not at all. Only rank 0 writes.
 
     Args:   state {"state_dict", "epoch" (finished epochs), "optimizer", "scheduler", "val_result"};
             is_best writes model-best.pth.tar too; remove_module_from_keys strips the "module." that
             DataParallel puts before names; model_name file name instead of model.pth.tar-<epoch>
     Raises: OSError naming the file if it cannot be written; files that were there before are then unchanged
     """
+    if not ranks.is_first():
+        return
     folder = Path(save_dir)
     if remove_module_from_keys:
         state = {**state, "state_dict": _without_module_prefix(state["state_dict"])}

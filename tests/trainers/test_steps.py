@@ -7,7 +7,9 @@ import torch
 import yaml
 
 from clipfit import memory
+from clipfit.modules import casts
 from clipfit.vision import PIECE
+from dassl.engine import TRAINER_REGISTRY
 
 LITTLE, PLENTY = memory.Sizes(rows=60, images=3), memory.Sizes(rows=10_000, images=100)
 LOSS, GRADIENT = 1e-6, 3e-5  # relative
@@ -216,3 +218,30 @@ def test_going_on_with_another_budget_is_said(make, capsys):
 
 def _stop():
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("method", ["CLIPFit", "ProGrad", "TwoStage", "CLIPLoRA"])
+def test_a_mixed_run_has_the_bits_that_it_has_if_autocast_casts_every_weight_anew(method, make, tmp_path):
+    """Also behind a change of stages, in its test, and when its model is loaded into another trainer."""
+
+    def run(folder):
+        node = TRAINER_REGISTRY.get(method)._node()
+        words = ["OPTIM.MAX_EPOCH", 2, f"TRAINER.{node}.PREC", "amp", "TRAINER.AMP_DTYPE", "bf16"]
+        trainer = make(method, *words, f"--output-dir={tmp_path / folder}")
+        trainer.train()
+        again = make(method, *words, f"--output-dir={tmp_path / folder}-again")
+        images = torch.randn(2, 3, 48, 48, generator=torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            again.model_inference(images)  # with other weights first
+            again.load_model(str(tmp_path / folder))
+            return losses(tmp_path / folder), trainer, again.model_inference(images)
+
+    expected_losses, expected, expected_logits = run("here")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(casts, "in_precision", lambda weight, dtype: weight)
+        found_losses, found, found_logits = run("autocast")
+    assert found_losses == expected_losses
+    assert found._last_test["accuracy"] == expected._last_test["accuracy"]
+    for name, tensor in expected.saved_tensors().items():
+        assert torch.equal(tensor, found.saved_tensors()[name]) and tensor.dtype != torch.bfloat16
+    assert torch.equal(found_logits, expected_logits)

@@ -83,7 +83,7 @@ def test_a_batch_smaller_than_the_ranks_is_refused_with_the_number_that_fits(sta
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_killed_rank_ends_the_run_and_another_number_of_ranks_resumes_it(start, result, tmp_path):
-    folder, long = tmp_path / "run", ("OPTIM.MAX_EPOCH", 60)
+    folder, long = tmp_path / "run", ("OPTIM.MAX_EPOCH", 30)
     process = start(2, folder, "CLIPFit", *long)
     wait_for_steps(folder, process)
     os.kill(rank_1_of(process), signal.SIGKILL)
@@ -93,4 +93,4 @@ def test_a_killed_rank_ends_the_run_and_another_number_of_ranks_resumes_it(start
     process = start(1, folder, "CLIPFit", *long)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, output[-2000:]
-    assert len(metrics(folder)) == 60 * 5 and result(folder)["starts"] == 2
+    assert len(metrics(folder)) == 30 * 5 and result(folder)["starts"] == 2

@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import datetime
 import os
+import signal
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -325,6 +327,9 @@ def none_lost() -> Iterator[None]:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:  # gloo and NCCL have no type of their own for it
+        # torchrun ends the ranks that are left by SIGTERM: this one still has to say why.
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise RankLost(_words()) from error
 
 

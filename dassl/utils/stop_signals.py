@@ -60,18 +60,19 @@ def obeyed() -> Iterator[None]:
         yield
         return
     _process, _request, _agreed, _deferring = os.getpid(), None, None, False
-    before = {number: signal.signal(number, _take) for number in SIGNALS}
+    before, lost = {number: signal.signal(number, _take) for number in SIGNALS}, False
     try:
         yield
         raise_if_requested()
     except ranks.RankLost:  # torchrun sends the signal because that rank is gone
+        lost = True
         raise
     except Exception as error:
         if _request is not None:
             raise Stopped(_request[0]) from error
         raise
     finally:
-        if _request is None:
+        if _request is None and not lost:
             for number, handler in before.items():
                 signal.signal(number, signal.SIG_DFL if handler is None else handler)
 

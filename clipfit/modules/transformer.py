@@ -160,7 +160,7 @@ class VisionTransformer(nn.Module):
         self.ln_pre = LayerNorm(width)
         self.transformer = Transformer(width, layers, heads, activation=activation)
         self.ln_post = LayerNorm(width)
-        self.proj = nn.Parameter(width**-0.5 * torch.randn(width, output_dim))
+        self.proj: nn.Parameter | None = nn.Parameter(width**-0.5 * torch.randn(width, output_dim))
 
     @property
     def kept_per_image(self) -> int:
@@ -177,7 +177,8 @@ class VisionTransformer(nn.Module):
         first = self.class_embedding.to(patches.dtype).expand(count, 1, -1)
         rows = torch.cat([first, patches], dim=1) + self.positional_embedding.to(patches.dtype)
         rows = self.transformer(self.ln_pre(rows).transpose(0, 1), first=1)
-        return self.ln_post(rows[0]) @ self.proj
+        features = self.ln_post(rows[0])
+        return features if self.proj is None else features @ self.proj  # clipfit/projection.py
 
 
 def _activation(name: str) -> nn.Module:

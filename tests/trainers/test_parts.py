@@ -17,7 +17,7 @@ from trainers.stages import StagedTrainer
 PARTS = [
     *("dassl/engine/stages.py", "clipfit/head.py", "clipfit/low_rank.py", "clipfit/modules/low_rank.py"),
     *("trainers/stages.py", "trainers/heads.py", "trainers/low_rank.py", "clipfit/groups.py"),
-    "trainers/averages.py",
+    *("trainers/averages.py", "trainers/views.py", "clipfit/projection.py"),
 ]
 
 

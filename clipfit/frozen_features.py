@@ -13,6 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import clipfit
 from clipfit.io.digests import file_digest
 from clipfit.io.feature_store import FeatureStore
+from clipfit.projection import Projection
 
 # Files whose code decides the features of an image tower.
 CODE = ("clip.py", "modules/casts.py", "modules/model.py", "modules/resnet.py", "modules/transformer.py")
@@ -63,6 +64,10 @@ class FrozenFeatures:
             self._store.put(digest, features)
         return features
 
+    def before(self, projection: Projection) -> "FeaturesBeforeProjection":
+        """Likewise of the same tower whose projection trains."""
+        return FeaturesBeforeProjection(projection, self._device, self._precision, self._where, self._limit)
+
     def close(self) -> None:
         if self._store is not None:
             found, computed = self._store.found, self._store.computed
@@ -79,6 +84,21 @@ class FrozenFeatures:
         context.append(tensors_digest(self._tower))
         folder = None if self._where is True else self._where
         return FeatureStore(folder, self._limit, "\n".join(context))
+
+
+class FeaturesBeforeProjection(FrozenFeatures):
+    """Of a tower whose last matrix alone trains: what comes before that matrix is kept and taken."""
+
+    def __init__(self, projection: Projection, *more):
+        super().__init__(projection.body, *more)
+        self._projection = projection
+
+    def unprojected(self, images: Tensor) -> Tensor:
+        """Features (B, d) of images (B, 3, H, W), before the projection."""
+        return super().of(images, self._projection.before)
+
+    def of(self, images: Tensor, encode: Callable[[Tensor], Tensor]) -> Tensor:
+        return self._projection(self.unprojected(images))
 
 
 def tensors_digest(module: nn.Module) -> str:

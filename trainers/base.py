@@ -134,8 +134,15 @@ class CLIPTrainer(TrainerX):
         """Let images travel as bytes to the device, with digests where their features may be stored."""
         send_as_bytes(self.device, *loaders, digests=PIECE if self.cfg.FEATURES.STORE else 0)
 
-    def loader(self, stream: str, items: list, sampler: str = "SequentialSampler", is_train: bool = False):
-        """A loader whose passes leave no image out."""
+    def loader(
+        self,
+        stream: str,
+        items: list,
+        sampler: str = "SequentialSampler",
+        is_train: bool = False,
+        passes: int | None = None,
+    ):
+        """A loader whose passes leave no image out. Args: passes, how many, where not one per epoch"""
         loaders = self.cfg.DATALOADER
         loader = build_data_loader(
             self.cfg,
@@ -147,6 +154,7 @@ class CLIPTrainer(TrainerX):
             is_train=is_train,
             stream=stream,
             drop_last=False,
+            passes=passes,
         )
         self.send_as_bytes(loader)
         return loader

@@ -22,9 +22,17 @@ from dassl.optim import build_optimizer
 
 from .base import CLIPTrainer, cross_entropy
 from .tip_adapter_search import best_pair, count_correct, validation_split
+from .views import Views
 
 SEARCHED = ("no search", "val search", "test search")  # by the number in the checkpoint
 ADAMW_EPS = 1e-4  # large enough for half precision
+
+
+def templates_of(trainer: CLIPTrainer) -> list[str]:
+    """The release's prompts: seven on ImageNet and its variants, else the data set's own."""
+    cfg = trainer.cfg.DATASET
+    ensemble = cfg.NAME.startswith("ImageNet") and not cfg.PROMPT_TEMPLATE
+    return list(ENSEMBLE) if ensemble else [trainer.template]
 
 
 @TRAINER_REGISTRY.register()
@@ -69,8 +77,7 @@ class TipAdapter(CLIPTrainer):
             )
 
     def setup(self):
-        ensemble = self.cfg.DATASET.NAME.startswith("ImageNet") and not self.cfg.DATASET.PROMPT_TEMPLATE
-        self.templates = list(ENSEMBLE) if ensemble else [self.template]
+        self.templates = templates_of(self)
         self.template = " | ".join(self.templates)
         self.w = self.ensemble_features(self.templates)  # (K, D)
         labels = torch.tensor([item.label for item in self.dm.dataset.train_x])
@@ -130,8 +137,8 @@ class TipAdapter(CLIPTrainer):
         """Set the keys, in the order of the training list."""
         items, views = self.dm.dataset.train_x, self.hp.AUGMENT_EPOCH  # views that no epoch has
         print(f"Building the cache: {views} views of {len(items):,} images")
-        loader = self.loader("train_x", items, is_train=True)
-        self.cache.keys.copy_(normalize(sum(self.encode(loader)[0].float() for _ in range(views))))
+        each = (view["img"].float() for view in Views(self, views, self.image_features))
+        self.cache.keys.copy_(normalize(sum(each)))
 
     @torch.no_grad()
     def encode(self, loader) -> tuple[Tensor, Tensor]:

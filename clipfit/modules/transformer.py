@@ -162,7 +162,7 @@ class VisionTransformer(nn.Module):
         self.ln_pre = LayerNorm(width)
         self.transformer = Transformer(width, layers, heads, activation=activation)
         self.ln_post = LayerNorm(width)
-        self.proj = nn.Parameter(width**-0.5 * torch.randn(width, output_dim))
+        self.proj: nn.Parameter | None = nn.Parameter(width**-0.5 * torch.randn(width, output_dim))
 
     @property
     def kept_per_image(self) -> int:
@@ -180,7 +180,8 @@ class VisionTransformer(nn.Module):
         positions = in_precision(self.positional_embedding, patches.dtype)
         rows = torch.cat([first, patches], dim=1) + positions
         rows = self.transformer(self.ln_pre(rows).transpose(0, 1), first=1)
-        return self.ln_post(rows[0]) @ for_matmul(self.proj)
+        features = self.ln_post(rows[0])
+        return features if self.proj is None else features @ for_matmul(self.proj)  # clipfit/projection.py
 
 
 def _activation(name: str) -> nn.Module:

@@ -142,6 +142,7 @@ def engine_defaults() -> CfgNode:
     cfg.FEATURES = CfgNode()  # of image towers that do not train, for trainers that keep them
     cfg.FEATURES.STORE = False  # find features again that any run has computed: True, or a folder for them
     cfg.FEATURES.STORE_GB = 20.0  # disk for them, of all runs [GB]
+    cfg.FEATURES.VIEWS_GB = 2.0  # memory for those of augmented views [GB]; what is beyond is computed again
 
     cfg.TRAINER = CfgNode()
     cfg.TRAINER.NAME = ""  # registered name of the trainer; its own keys stand in a node beside this one

@@ -17,6 +17,7 @@ LEAF_TYPES = (bool, int, float, str, list, tuple, type(None))
 # Keys, by their last part, whose values may have one of several types whatever the default's is.
 SEVERAL_TYPES = {
     "CTX_INIT": (str, bool),  # a phrase, or whether to start from the method's own phrase
+    "LAM": (float, int, str),  # a weight, or a formula of the shots
     "STORE": (str, bool),  # a folder, or whether to use the user's cache
 }
 

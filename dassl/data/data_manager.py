@@ -334,6 +334,7 @@ def build_data_loader(
     dataset_wrapper=None,
     stream: str | None = None,
     drop_last: bool | None = None,
+    passes: int | None = None,
 ) -> DataLoader:
     """A loader over a list of `Datum`.
 
@@ -348,6 +349,8 @@ def build_data_loader(
         dataset_wrapper: class to use instead of `DatasetWrapper`, constructed with the same arguments.
         stream: loaders with different streams draw independently of each other. None, as a plugin calls it:
             a stream of its own, drawn from torch's global generator.
+        passes: over the images that there will be, from which NUM_WORKERS -1 follows; None: one, in training
+            one per epoch.
     Raises: ValueError if there is no image, or not one batch.
     """
     cfg = completed(cfg)
@@ -359,7 +362,7 @@ def build_data_loader(
         drop_last = is_train and len(data_source) >= batch_size
     workers = cfg.DATALOADER.NUM_WORKERS
     if workers < 0:
-        passes = max(1, cfg.OPTIM.MAX_EPOCH) if is_train else 1
+        passes = passes or (max(1, cfg.OPTIM.MAX_EPOCH) if is_train else 1)
         workers = worthwhile_workers(len(data_source), batch_size, passes)
     workers = usable_workers(workers)
     wrapper = dataset_wrapper or DatasetWrapper

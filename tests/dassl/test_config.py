@@ -31,6 +31,7 @@ OURS = {
     "DATALOADER.TEST_CACHE_GB": 8.0,
     "FEATURES.STORE": False,
     "FEATURES.STORE_GB": 20.0,
+    "FEATURES.VIEWS_GB": 2.0,
     "THREADS": 0,
     "DETERMINISTIC": False,
     "RUN.PROTOCOL": "",

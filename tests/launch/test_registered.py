@@ -173,8 +173,8 @@ def test_every_shipped_trainer_and_data_set_is_of_a_shipped_file():
         pytest.skip("not a clone")
     files = [Path(line) for line in git.stdout.split() if Path(line).parts[1:] != ("__init__.py",)]
     of_methods = {path.stem for path in files if path.parent.name == "trainers"}
-    shared = {"averages", "base", "decoupled", "fit", "graph", "heads", "low_rank", "stages", "tokens"}
-    shared.add("tip_adapter_search")
+    shared = {"averages", "base", "decoupled", "fit", "graph", "heads", "low_rank", "stages"}
+    shared |= {"tip_adapter_search", "tokens", "views"}
     assert of_methods - shared == set(shipped_files(PROJECT / "trainers"))
     registering = {str(one.file.relative_to(PROJECT)) for one in data_sets()}
     assert registering <= set(map(str, files))

@@ -18,7 +18,7 @@ from trainers.base import CLIPTrainer
 
 METHODS = [name for name in methods() if issubclass(TRAINER_REGISTRY.get(name), CLIPTrainer)]
 TRAINED = [name for name in METHODS if TRAINER_REGISTRY.get(name).trains]
-WITHOUT_UPDATE = ["ZeroshotCLIP", "ZeroshotCLIP2", "TipAdapter"]  # +UL has no meaning for them
+WITHOUT_UPDATE = ["ZeroshotCLIP", "ZeroshotCLIP2", "TipAdapter", "ProLIP"]  # +UL has no meaning for them
 FEW = ("DATASET.NUM_SHOTS", 2, "DATALOADER.TRAIN_X.BATCH_SIZE", 10)  # two batches from ten classes
 AUGMENTED = "('random_resized_crop', 'random_flip', 'normalize')"
 

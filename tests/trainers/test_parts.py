@@ -17,8 +17,8 @@ from trainers.stages import StagedTrainer
 PARTS = [
     *("dassl/engine/stages.py", "clipfit/head.py", "clipfit/low_rank.py", "clipfit/modules/low_rank.py"),
     *("trainers/stages.py", "trainers/heads.py", "trainers/low_rank.py", "clipfit/groups.py"),
-    *("trainers/tokens.py", "trainers/decoupled.py", "trainers/averages.py"),
-    *("clipfit/tokens.py", "clipfit/vision.py", "clipfit/text.py"),
+    *("trainers/tokens.py", "trainers/decoupled.py", "trainers/averages.py", "trainers/views.py"),
+    *("clipfit/tokens.py", "clipfit/vision.py", "clipfit/text.py", "clipfit/projection.py"),
 ]
 
 

@@ -61,7 +61,8 @@ class PromptSRC(IVLP):
             embedded = self.clip.embed_prompts(tokens)
             total = total + chunks.encode(self.clip.text_encoder, embedded, self.sizes.rows).float()
         if unseen:
-            print(f"Warning: {unseen} of the teacher's {len(TEMPLATES)} templates have words new to the backbone")
+            of_all = f"{unseen} of the teacher's {len(TEMPLATES)} templates"
+            print(f"Warning: {of_all} have words new to the backbone")
         return normalize(total / len(TEMPLATES)).to(self.clip.dtype)
 
     def average(self) -> Gaussian:

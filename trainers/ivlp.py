@@ -29,8 +29,11 @@ class IVLP(TokenTrainer):
     registered_name = "VLPromptLearner"
     reads_template = False
     shapes_the_model = (
-        *("N_CTX_TEXT", "N_CTX_VISION", "CTX_INIT"),
-        *("PROMPT_DEPTH_TEXT", "PROMPT_DEPTH_VISION"),
+        "N_CTX_TEXT",
+        "N_CTX_VISION",
+        "CTX_INIT",
+        "PROMPT_DEPTH_TEXT",
+        "PROMPT_DEPTH_VISION",
     )
     contract = {
         **{"OPTIM.MAX_EPOCH": 3, "TRAINER.IVLP.PROMPT_DEPTH_TEXT": 3},

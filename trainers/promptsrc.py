@@ -53,12 +53,16 @@ class PromptSRC(IVLP):
     @torch.no_grad()
     def ensemble_of_clip(self) -> Tensor:
         """Unit features (K, D) of the classes: the mean over templates, each as the text tower gives it."""
-        total = 0.0
+        total, unseen = 0.0, 0
         for template in TEMPLATES:
             texts = prompts.fill(template, self.classnames)
             tokens = prompts.tokenize_for(self.clip, texts, self.classnames)
+            unseen += bool(prompts.untrained_tokens(self.clip, tokens, self.classnames))
             embedded = self.clip.embed_prompts(tokens)
             total = total + chunks.encode(self.clip.text_encoder, embedded, self.sizes.rows).float()
+        if unseen:
+            of_all = f"{unseen} of the teacher's {len(TEMPLATES)} templates"
+            print(f"Warning: {of_all} have words new to the backbone")
         return normalize(total / len(TEMPLATES)).to(self.clip.dtype)
 
     def average(self) -> Gaussian:

@@ -165,6 +165,11 @@ def test_the_teacher_stays_clip_while_layernorms_train(make):
     torch.testing.assert_close(torch.no_grad()(trainer.teacher)(images), before, rtol=1e-5, atol=1e-6)
 
 
+def test_templates_with_words_that_the_backbone_never_saw_are_counted(build, capsys):
+    build("PromptSRC")  # on the embedded CLIP, which knows few words
+    assert "Warning: 48 of the teacher's 60 templates have words new" in capsys.readouterr().out
+
+
 def test_an_evaluation_builds_no_teacher(make):
     trainer = make("PromptSRC", "--eval-only")
     assert not hasattr(trainer, "u") and not hasattr(trainer, "teacher")

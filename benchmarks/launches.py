@@ -139,10 +139,11 @@ class _Calls(TorchFunctionMode):
         return result
 
 
-def count_step(trainer, batch: dict, warm: int = 2) -> DeviceCounts:
+def count_step(trainer, warm: int = 2) -> DeviceCounts:
     """What one step of a built trainer asks of the device, after a few that are not counted."""
     from dassl.engine.steps import StepWatch
 
+    batch = next(iter(trainer.train_loader_x))
     trainer.set_model_mode("train")
     trainer.num_batches, trainer.batch_idx = warm + 2, -1
     watch = trainer._step_watch = StepWatch(trainer, 0, 0)
@@ -205,13 +206,6 @@ def build(trainer: str, classes: int, folder: Path, words: Sequence[str]):
     return build_trainer(cfg)
 
 
-def batch_of(images: int, classes: int, size: int) -> dict[str, Tensor]:
-    """Random pictures as a loader gives them."""
-    labels = torch.arange(images) % classes
-    pictures = torch.randn(images, 3, size, size, generator=torch.Generator().manual_seed(0))
-    return {"img": pictures, "label": labels, "domain": torch.zeros_like(labels)}
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Count and print."""
     parser = argparse.ArgumentParser(description="Kernel launches and waits of a training step.")
@@ -240,8 +234,8 @@ def counts_of(trainer: str, args: argparse.Namespace, folder: Path) -> DeviceCou
     words = ["--backbone", args.backbone, f"TRAINER.{node_of(trainer)}.PREC", prec, "MODEL.MEMORY_GB", "40"]
     if dtype:
         words += ["TRAINER.AMP_DTYPE", *dtype]
-    built = build(trainer, args.classes, folder, words)
-    return count_step(built, batch_of(args.images, args.classes, built.clip.input_size))
+    words += ["DATALOADER.TRAIN_X.BATCH_SIZE", str(args.images)]
+    return count_step(build(trainer, args.classes, folder, words))
 
 
 def node_of(trainer: str) -> str:

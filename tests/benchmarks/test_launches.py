@@ -50,10 +50,11 @@ def test_under_fp16_a_step_waits_for_the_gradient_scaler_alone(method, tmp_path)
 def test_a_classifier_stage_asks_the_device_nothing_either(tmp_path, monkeypatch):
     monkeypatch.setattr(launches, "PRECISIONS", {"bf16": ["amp", "bf16"]})
     words = ["--backbone", "demo", "TRAINER.TWOSTAGE.PREC", "amp", "TRAINER.TWOSTAGE.SHARE", "0.0"]
+    words += ["DATALOADER.TRAIN_X.BATCH_SIZE", "2"]
     trainer = launches.build("TwoStage", 20, tmp_path, [*words, "TRAINER.AMP_DTYPE", "bf16"])
     trainer.stages.go_on()
     assert trainer.head_in_use
-    assert launches.count_step(trainer, launches.batch_of(2, 20, trainer.clip.input_size)).waits == {}
+    assert launches.count_step(trainer).waits == {}
 
 
 @pytest.mark.parametrize(

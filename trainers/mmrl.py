@@ -13,6 +13,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
+from clipfit.modules.casts import for_matmul
 from clipfit.tokens import Tokens
 from clipfit.vision import last_states
 from dassl.engine import TRAINER_REGISTRY
@@ -83,8 +84,9 @@ class MMRL(DecoupledTrainer, TokenTrainer):
         """v and r, (B, D) each and not normalized, of images (B, 3, H, W)."""
         own = self.model.representation
         tokens = Tokens(own.of(own.to_image), self.first)
-        states = last_states(self.clip.image_encoder, images, tokens, 1 + tokens.count)  # (B, 1 + N, W)
-        v = states[:, 0] @ self.clip.image_encoder.proj
+        tower = self.clip.image_encoder
+        states = last_states(tower, images, tokens, 1 + tokens.count)  # (B, 1 + N, W)
+        v = states[:, 0] @ for_matmul(tower.proj)
         r = states[:, 1:].mean(dim=1).type(own.proj.dtype) @ own.proj
         return v, r.type(v.dtype)
 

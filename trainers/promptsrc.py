@@ -66,7 +66,9 @@ class PromptSRC(IVLP):
         return normalize(total / len(TEMPLATES)).to(self.clip.dtype)
 
     def average(self) -> Gaussian:
-        return Gaussian(self.hp.GPA_MEAN, self.hp.GPA_STD)
+        """With a budget in steps, epochs of MAX_EPOCH are stretched over it, as they are for the schedule."""
+        stretch = self.max_epoch / self.cfg.OPTIM.MAX_EPOCH
+        return Gaussian(self.hp.GPA_MEAN * stretch, self.hp.GPA_STD * stretch)
 
     def loss(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         w = self.text_features()

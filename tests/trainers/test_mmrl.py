@@ -38,8 +38,8 @@ def mmrl(build, small_clip):
 class Plain:
     """Features and loss from tensors that start at a trainer's values."""
 
-    def __init__(self, model, trainer):
-        self.model, self.t = model, {}
+    def __init__(self, model, trainer, first=1):
+        self.model, self.first, self.t = model, first, {}  # first block with tokens, from 0
         for name, p in trainer.trained_parameters().items():
             short = name.removeprefix("representation.")
             self.t[short] = p.detach().clone().requires_grad_(True)
@@ -50,9 +50,9 @@ class Plain:
 
     def through(self, blocks, x, where, causal):
         for i, block in enumerate(blocks):
-            if i >= 1:
-                new = self.learned(where, i - 1).expand(len(x), -1, -1)
-                x = torch.cat([x[:, :1], new, x[:, 1 if i == 1 else 1 + N :]], dim=1)
+            if i >= self.first:
+                new = self.learned(where, i - self.first).expand(len(x), -1, -1)
+                x = torch.cat([x[:, :1], new, x[:, 1 if i == self.first else 1 + N :]], dim=1)
             length = x.shape[1]
             mask = torch.full((length, length), float("-inf")).triu(1) if causal else None
             x = block(x.permute(1, 0, 2), mask=mask).permute(1, 0, 2)
@@ -100,6 +100,20 @@ def test_the_loss_follows_the_formulas_step_by_step(lam, mmrl, small_clip):
         expected.append(loss.item())
     assert len(expected) == 6
     assert [summary["loss"] for summary in summaries] == pytest.approx(expected, rel=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("first", [2, 3])
+def test_features_follow_the_formulas_far_from_where_they_start(first, mmrl, small_clip):
+    """Maps of the layers start alike and tokens are small: only then their order shows."""
+    trainer = mmrl(f"{NODE}.FIRST_LAYER", first, f"{NODE}.WIDTH", 16)
+    for p in trainer.trained_parameters().values():
+        p.copy_(torch.randn_like(p))
+    plain = Plain(plain_clip(small_clip), trainer, first - 1)
+    images = next(iter(trainer.test_loader))["img"][:4]
+    torch.testing.assert_close(trainer.text_features(), unit(plain.text()), rtol=1e-4, atol=1e-5)
+    for found, expected in zip(trainer.both_image_features(images), plain.image(images), strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("width, count", [(512, 4_992_256), (2048, 18_762_496)])

@@ -107,6 +107,30 @@ def test_the_loss_follows_the_formulas_step_by_step(method, depths, make, small_
         torch.testing.assert_close(parameter, mean, rtol=1e-4, atol=1e-6)
 
 
+@torch.no_grad()
+@pytest.mark.parametrize("depths", [(2, 3), (3, 2)])
+def test_features_follow_the_formulas_far_from_where_they_start(depths, make, small_clip):
+    """Tokens that start small hardly move a loss: only large ones show which stands where."""
+    trainer = make("IVLP", depths=depths)
+    for p in trainer.trained_parameters().values():
+        p.copy_(torch.randn_like(p))
+    images = next(iter(trainer.test_loader))["img"][:4]
+    of_images, of_texts = Plain(plain_clip(small_clip), trainer).features(images)
+    torch.testing.assert_close(trainer.text_features(), of_texts, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(unit(trainer.image_features(images)), of_images, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("budget, mean, std", [(0, 15.0, 2.0), (6, 9.0, 1.2), (11, 18.0, 2.4)])
+def test_an_average_over_a_budget_in_steps_is_stretched_as_its_schedule(budget, mean, std, make):
+    """Of MAX_EPOCH 5, by epochs of two steps: 3 of them in 6 steps, and 6 in 11."""
+    node = "TRAINER.PROMPTSRC"
+    words = (f"{node}.GPA_MEAN", 15.0, f"{node}.GPA_STD", 2.0, "OPTIM.MAX_EPOCH", 5)
+    trainer = make("PromptSRC", "DATASET.NUM_SHOTS", 1, *words, "OPTIM.MAX_STEPS", budget)
+    assert len(trainer.train_loader_x) == 2
+    average = trainer.average()
+    assert (average.mu, average.sigma) == pytest.approx((mean, std))
+
+
 def test_a_wide_average_is_that_of_all_epochs(make):
     node = "TRAINER.PROMPTSRC"
     words = (f"{node}.GPA_MEAN", 2.0, f"{node}.GPA_STD", 1e6, "OPTIM.MAX_EPOCH", 3, "TEST.NO_TEST", True)

@@ -81,8 +81,9 @@ def test_the_digests_are_those_of_the_described_lines(root):
     assert inputs["classes"] == sha256(b"0\tbanded\n1\tdotted\n2\twoven")
     assert inputs["backbone"] == sha256(DEMO_FILE.read_bytes())
     assert inputs["model"] is None
-    names = ("trainers/base.py", "trainers/clipfit.py", "trainers/fit.py")
-    files = {name: sha256((PROJECT / name).read_bytes()) for name in names}
+    names = ("averages", "base", "clipfit", "fit", "graph")
+    paths = [f"trainers/{name}.py" for name in names]
+    files = {path: sha256((PROJECT / path).read_bytes()) for path in paths}
     assert inputs["code"] == files
 
 

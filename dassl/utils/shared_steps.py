@@ -92,7 +92,7 @@ def means(summary: Mapping | None, number: int = 0) -> tuple[Mapping | None, int
 def rows_of_all(parts: Sequence[tuple[Tensor, ranks.Share | None]]) -> Tensor:
     """All rows (N, ...) of some batches, of each of which this rank has a part.
 
-    Args: parts, rows (n, ...) of each batch and which part they are; in a run of one process all rows, and None
+    Args: parts, rows (n, ...) of each batch, and which part of it they are: None in a run of one process
     """
     if ranks.size() == 1:
         return torch.cat([rows for rows, _ in parts])

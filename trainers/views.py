@@ -12,6 +12,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from dassl.data.samplers import SequentialSampler
+from dassl.utils import ranks
+from dassl.utils.shared_steps import rows_of_all
 
 from .base import CLIPTrainer
 
@@ -21,7 +23,8 @@ class Views(Dataset):
 
     View v of an image follows from the seed, v and the image's place in the list. A view is computed when it
     is asked for, in the batches of tests. It stays in memory as far as FEATURES.VIEWS_GB reaches; others are
-    computed again, or found in FEATURES.STORE, whenever they are asked for.
+    computed again, or found in FEATURES.STORE, whenever they are asked for. The ranks of a run share the
+    images of a view that is computed, and each has the features of all.
 
     Args: encode, images (B, 3, H, W) -> features (B, ...); called without gradients
     """
@@ -55,9 +58,10 @@ class Views(Dataset):
     @torch.no_grad()
     def _compute(self, view: int) -> Tensor:
         self._loader.sampler.passes.begun = int(view)
-        batches = (self._trainer.parse_batch_test(batch)[0] for batch in self._loader)
-        with self._trainer.autocast():
-            return torch.cat([self._encode(images) for images in batches])
+        with self._trainer.autocast(), ranks.sharing():
+            batches = (self._trainer.parse_batch_test(batch)[0] for batch in self._loader)
+            parts = [(self._encode(images), ranks.taken()) for images in batches]
+        return rows_of_all(parts)
 
 
 class ViewTrainer(CLIPTrainer):

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from dassl.config import completed
 from dassl.config.identity import config_digest
 from dassl.data import DataManager
-from dassl.data.data_manager import open_images
+from dassl.data.data_manager import PersistentLoader, open_images
 from dassl.data.datasets import validates_on_test
 from dassl.data.datasets.same_images import same_files, warnings_of_copies
 from dassl.data.passes import EpochSampler
@@ -225,7 +225,9 @@ class SimpleTrainer(TrainerBase):
         return "takes its steps in a way of its own (forward_backward)"
 
     def _check_ranks(self):
-        size = getattr(self.train_loader_x, "batch_size", None)
+        """A batch is shared where the loader is ours; of another one every rank has it whole."""
+        is_ours = isinstance(self.train_loader_x, PersistentLoader)
+        size = self.train_loader_x.batch_size if is_ours else None
         if self.start_epoch < self.max_epoch and size is not None and size < ranks.size():
             raise ValueError(
                 f"DATALOADER.TRAIN_X.BATCH_SIZE is {size}, and {ranks.size()} ranks share each batch: "

@@ -80,7 +80,10 @@ def on_this_machine() -> int:
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Be one of the ranks that torchrun has started, if it has. Ranks other than the first print nothing."""
+    """Be one of the ranks that torchrun has started, if it has. Ranks other than the first print nothing.
+
+    A caller that has initialized torch's process group keeps it, for one run after another.
+    """
     global _rank, _size, _processes
     asked = all(name in os.environ for name in BY_TORCHRUN) and int(os.environ["WORLD_SIZE"]) > 1
     if not asked:
@@ -89,8 +92,10 @@ def joined() -> Iterator[None]:
     import torch
 
     dist = torch.distributed
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
-    dist.init_process_group(backend, timeout=PATIENCE)
+    is_callers = dist.is_initialized()
+    if not is_callers:
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        dist.init_process_group(backend, timeout=PATIENCE)
     _rank, _size = dist.get_rank(), dist.get_world_size()
     streams = sys.stdout, sys.stderr
     try:
@@ -98,7 +103,8 @@ def joined() -> Iterator[None]:
         if not is_first():
             sys.stdout = sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
         yield
-        dist.destroy_process_group()  # after an error it would wait for those that are gone
+        if not is_callers:
+            dist.destroy_process_group()  # after an error it would wait for those that are gone
     finally:
         sys.stdout, sys.stderr = streams
         _rank, _size, _processes = 0, 1, []

@@ -89,6 +89,24 @@ def means(summary: Mapping | None, number: int = 0) -> tuple[Mapping | None, int
     return (of_batch if isinstance(summary, Mapping) else summary), int(largest.max())
 
 
+def rows_of_all(parts: Sequence[tuple[Tensor, ranks.Share | None]]) -> Tensor:
+    """All rows (N, ...) of some batches, of each of which this rank has a part.
+
+    Args: parts, rows (n, ...) of each batch, and which part of it they are: None in a run of one process
+    """
+    if ranks.size() == 1:
+        return torch.cat([rows for rows, _ in parts])
+    every = []
+    for rows, own in parts:
+        batch = rows.new_zeros(own.count, *rows.shape[1:])
+        holders = len(rows) / (own.count * own.weight)  # where pictures are fewer than ranks, some share one
+        batch[own.start : own.stop] = rows / holders
+        every.append(batch)
+    every = torch.cat(every)
+    add_up([every])
+    return every
+
+
 def copy_from_first(tensors: Sequence[Tensor]) -> None:
     """Overwrite tensors with those of rank 0."""
     if ranks.size() == 1:

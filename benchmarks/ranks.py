@@ -5,13 +5,13 @@
 
 The ranks of a run share the classes of its text pass and the pictures of its batch (docs/many_gpus.md). Each
 starts with a model of its own; what counts is how much its peak of resident memory grows from there, over one
-step with forward and backward pass, on the CPU (gloo). MODEL.MEMORY_GB is so large that nothing is done in
-parts to save memory, unless --memory-gb says otherwise. The losses of all numbers of ranks are printed too.
+step with forward and backward pass, on the CPU (gloo), as Linux tells. MODEL.MEMORY_GB is so large that
+nothing is done in parts to save memory, unless --memory-gb says otherwise. The losses of all numbers of ranks
+are printed too.
 """
 
 import argparse
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -23,7 +23,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.launches import batch_of, build
+from benchmarks.launches import batch_of, build, node_of
 from clipfit.io.commands import PATH
 from dassl.utils import ranks
 
@@ -58,6 +58,7 @@ def measure(args: argparse.Namespace) -> None:
     with ranks.joined():
         with tempfile.TemporaryDirectory() as folder, redirect_stdout(StringIO()):
             words = ["--backbone", args.backbone, "MODEL.MEMORY_GB", str(args.memory_gb)]
+            words += [f"TRAINER.{node_of(args.trainer)}.PREC", "fp32"]
             trainer = build(args.trainer, args.classes, Path(folder), words)
         grown, seconds, loss = growth_of_step(
             trainer, batch_of(args.images, args.classes, trainer.clip.input_size)
@@ -78,18 +79,19 @@ def growth_of_step(trainer, batch: dict) -> tuple[float, float, float]:
         ranks.take(own)
         part = {name: tensor[own.start : own.stop] for name, tensor in batch.items()}
         ranks.barrier()
-        before, begun = peak(), time.monotonic()
+        Path("/proc/self/clear_refs").write_text("5")  # the most begins anew with what there is
+        before, begun = resident("VmRSS"), time.monotonic()
         loss = trainer.forward_backward(part)["loss"] * own.weight
-        seconds = time.monotonic() - begun
+        seconds, most = time.monotonic() - begun, resident("VmHWM")
     if ranks.size() > 1:
         torch.distributed.all_reduce(loss)
-    return (peak() - before) / 1e6, seconds, loss.item()
+    return (most - before) / 1e6, seconds, loss.item()
 
 
-def peak() -> int:
-    """The most resident memory that this process has had [bytes]."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+def resident(what: str) -> int:
+    """Resident memory of this process [bytes]: VmRSS, what it has now, or VmHWM, the most it has had."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(what))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from plugins import draw_images
 from safetensors.torch import load_file
 
 from launch.registered import methods
-from tests.dassl.engine.plugins import draw_images
 
-PROJECT = Path(__file__).parent.parent
+PROJECT = Path(__file__).parents[3]
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node"]
 IMAGES, BATCH = 40, 13  # of two shots; in each epoch a batch of one picture is left, which two ranks share
 SETTINGS = ("DATASET.NUM_SHOTS", 2, "DATALOADER.TRAIN_X.BATCH_SIZE", BATCH, "OPTIM.MAX_EPOCH", 1)

@@ -37,6 +37,7 @@ def test_casts_of_frozen_weights_and_buckets_would_be_seen(tmp_path, monkeypatch
     assert counts("CLIPFit", tmp_path).launches["_to_copy"] >= cast_once + 180
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", trained_methods())
 def test_no_step_waits_for_the_device(method, tmp_path):
     assert counts(method, tmp_path).waits == {}

@@ -22,8 +22,9 @@ from io import StringIO
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from benchmarks.launches import batch_of, build, node_of
+from benchmarks.launches import build, node_of
 from clipfit.io.commands import PATH
 from dassl.utils import ranks
 
@@ -68,6 +69,13 @@ def measure(args: argparse.Namespace) -> None:
             each = ", ".join(f"{megabytes:,.0f}" for megabytes, _ in found)
             total = sum(megabytes for megabytes, _ in found)
             print(f"{len(found):5}{each:>32}{total:11,.0f}{seconds:9.1f}{loss:11.6f}", flush=True)
+
+
+def batch_of(images: int, classes: int, size: int) -> dict[str, Tensor]:
+    """Random pictures of a whole batch, the same on every rank."""
+    labels = torch.arange(images) % classes
+    pictures = torch.randn(images, 3, size, size, generator=torch.Generator().manual_seed(0))
+    return {"img": pictures, "label": labels, "domain": torch.zeros_like(labels)}
 
 
 def growth_of_step(trainer, batch: dict) -> tuple[float, float, float]:

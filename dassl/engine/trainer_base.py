@@ -351,7 +351,7 @@ class TrainerBase:
 
     def shared_backward(self, loss, retain_graph=False):
         """Take a loss back, of this rank's part of the batch: the gradients are those of the whole batch."""
-        shared_steps.backward(loss, self._what_trains(), retain_graph)
+        shared_steps.backward(loss, self._what_trains, retain_graph)
 
     def _what_trains(self) -> list[torch.Tensor]:
         """The parameters of registered models and optimizers that require a gradient, each once."""

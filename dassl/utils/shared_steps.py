@@ -5,7 +5,7 @@ In a run of one process everything is left as it is.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from numbers import Number
 
 import torch
@@ -17,15 +17,17 @@ from dassl.utils import ranks
 _passes = 0  # backward passes whose gradients were summed over the ranks
 
 
-def backward(loss: Tensor, parameters: Sequence[Tensor], retain_graph: bool = False) -> None:
+def backward(loss: Tensor, what_trains: Callable[[], Sequence[Tensor]], retain_graph: bool = False) -> None:
     """Add the gradients of the whole batch's loss to those of the parameters.
 
-    Args: loss, of this rank's part of the batch; parameters, all that train, the same on every rank
+    Args: loss, of this rank's part of the batch; what_trains, gives all parameters that train, the same on
+          every rank; a run of one process does not ask
     """
     global _passes
     if ranks.size() == 1:
         loss.backward(retain_graph=retain_graph)
         return
+    parameters = what_trains()
     before = [parameter.grad for parameter in parameters]
     for parameter in parameters:
         parameter.grad = None

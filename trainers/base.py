@@ -262,6 +262,14 @@ class CLIPTrainer(TrainerX):
         """Likewise of everything that trains at any time, which is less than all in a stage of a training."""
         return self.trained_parameters()
 
+    def check_logit_scale(self, cfg) -> None:
+        """Raises: ValueError for a LOGIT_SCALE of the method's node that is negative"""
+        node = self._node()
+        if cfg.TRAINER[node].LOGIT_SCALE < 0:
+            raise ValueError(
+                f"TRAINER.{node}.LOGIT_SCALE is {cfg.TRAINER[node].LOGIT_SCALE}; choose a factor, or 0"
+            )
+
     def set_logit_scale(self, factor: float) -> None:
         """Multiply cosines by a factor in logits; 0: by the backbone's own."""
         if factor:

@@ -43,8 +43,7 @@ class CLIPLoRA(LowRankTrainer, StagedTrainer):
             raise ValueError(f"TRAINER.CLIPLORA.DROPOUT is {hp.DROPOUT}; choose a share from 0 to below 1")
         if hp.SCALING not in SCALINGS:
             raise ValueError(f"TRAINER.CLIPLORA.SCALING is {hp.SCALING!r}; choose {' or '.join(SCALINGS)}")
-        if hp.LOGIT_SCALE < 0:
-            raise ValueError(f"TRAINER.CLIPLORA.LOGIT_SCALE is {hp.LOGIT_SCALE}; choose a factor, or 0")
+        self.check_logit_scale(cfg)
 
     def setup(self):
         scale = self.hp.ALPHA / SCALINGS[self.hp.SCALING](self.hp.RANK)

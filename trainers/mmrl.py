@@ -55,8 +55,7 @@ class MMRL(DecoupledTrainer, TokenTrainer):
             raise ValueError(f"TRAINER.MMRL.ALPHA is {hp.ALPHA}; choose a share from 0 to 1")
         if hp.PROJ_INIT not in PROJ_INITS:
             raise ValueError(f"TRAINER.MMRL.PROJ_INIT is {hp.PROJ_INIT!r}; choose {' or '.join(PROJ_INITS)}")
-        if hp.LOGIT_SCALE < 0:
-            raise ValueError(f"TRAINER.MMRL.LOGIT_SCALE is {hp.LOGIT_SCALE}; choose a factor, or 0")
+        self.check_logit_scale(cfg)
 
     def setup(self):
         image_tower, text_tower = self.clip.image_encoder, self.clip.text_encoder
